@@ -1,0 +1,111 @@
+"""The one exception of the library and the checks that raise it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+_KINDS = {
+    "float": lambda dtype: dtype.is_floating_point,
+    "int64": lambda dtype: dtype == torch.int64,
+    "bool": lambda dtype: dtype == torch.bool,
+    "frames": lambda dtype: dtype.is_floating_point or dtype == torch.uint8,
+}
+_KIND_NAMES = {
+    "float": "a floating-point tensor",
+    "int64": "an int64 tensor",
+    "bool": "a bool tensor",
+    "frames": "a uint8 tensor or a floating-point tensor in [0, 1]",
+}
+
+
+class InputError(ValueError):
+    """Bad input. The message names the argument, what came, what was wanted and, where there is one, the remedy."""
+
+
+def fail(argument: str, got: str, wanted: str, remedy: str = "") -> InputError:
+    """Builds the error for ``argument``: what came, what was wanted, what to do about it."""
+    return InputError(f"{argument}: got {got}, wanted {wanted}{'; ' + remedy if remedy else ''}")
+
+
+def check_tensor(
+    argument: str,
+    value: object,
+    shape: str,
+    *,
+    kind: str = "float",
+    sizes: Mapping[str, int] | None = None,
+    like: Tensor | None = None,
+) -> dict[str, int]:
+    """Checks type, dtype, device and shape of a tensor without looking at its values (so without a sync).
+
+    Args:
+        argument: the name to put into the message.
+        value: what the caller passed.
+        shape: letters or numbers separated by blanks, ``"T 3 H W"``; a leading ``...`` takes any dimensions.
+        kind: ``float``, ``int64``, ``bool`` or ``frames``.
+        sizes: letters that are already bound.
+        like: a tensor whose device ``value`` must share.
+
+    Returns:
+        The size of every letter of ``shape``, and those of ``sizes``.
+
+    Raises:
+        InputError: if anything differs.
+    """
+    wanted = f"{_KIND_NAMES[kind]} of shape [{', '.join(shape.split())}]"
+    if not isinstance(value, Tensor):
+        raise fail(argument, type(value).__name__, wanted, "convert it with torch.as_tensor")
+    if not _KINDS[kind](value.dtype):
+        raise fail(argument, str(value.dtype), wanted)
+    if like is not None and value.device != like.device:
+        raise fail(argument, f"device {value.device}", f"device {like.device}", "move it with .to(device)")
+    letters = shape.split()
+    open_ended = letters[0] == "..."
+    names = letters[1:] if open_ended else letters
+    bound = dict(sizes or {})
+    known = ", ".join(f"{name} = {bound[name]}" for name in names if name in bound)
+    wanted += f" with {known}" if known else ""
+    if value.ndim < len(names) or (not open_ended and value.ndim != len(names)):
+        raise fail(argument, f"shape {tuple(value.shape)}", wanted)
+    for name, size in zip(names, value.shape[value.ndim - len(names) :], strict=True):
+        if (int(name) if name.isdigit() else bound.setdefault(name, size)) != size:
+            raise fail(argument, f"shape {tuple(value.shape)}", wanted)
+    return bound
+
+
+def check_positive(argument: str, value: float, *, zero: bool = False) -> None:
+    """Raises InputError unless ``value`` is above zero (or zero, where ``zero`` allows it)."""
+    if not (value > 0 or (zero and value == 0)):
+        raise fail(argument, repr(value), "zero or more" if zero else "a number above zero")
+
+
+def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raises InputError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise fail(argument, repr(value), "one of " + ", ".join(map(repr, choices)))
+
+
+def values_readable(value: Tensor) -> bool:
+    """Whether a check may read values: not while tracing, on fake tensors or in a CUDA graph capture."""
+    if torch.compiler.is_compiling() or torch._guards.detect_fake_mode(value) is not None:
+        return False
+    return not (value.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+def check_values(argument: str, value: Tensor, *, low: float | None = None, high: float | None = None) -> None:
+    """Raises InputError if ``value`` holds a NaN, an infinity, or anything outside of ``[low, high]``.
+
+    One reduction and one host sync; it does nothing where values cannot be read (see ``values_readable``).
+    """
+    if value.numel() == 0 or not value.dtype.is_floating_point or not values_readable(value):
+        return
+    smallest, largest = (bound.item() for bound in value.aminmax())
+    if not (abs(smallest) < float("inf") and abs(largest) < float("inf")):
+        remedy = "replace them, for example with torch.nan_to_num"
+        raise fail(argument, "NaN or infinite values", "finite values", remedy)
+    if (low is not None and smallest < low) or (high is not None and largest > high):
+        bounds = f"values in [{'-inf' if low is None else low}, {'inf' if high is None else high}]"
+        raise fail(argument, f"values from {smallest:.4g} to {largest:.4g}", bounds)
