@@ -1,0 +1,24 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def development_data() -> Path:
+    """Folder of the development data (DAVIS-2016 train, stills, flow); the test skips where it is absent."""
+    root = Path(os.environ.get("GPUVOS_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not root.is_dir():
+        pytest.skip("development data not found; set GPUVOS_DATA to its folder")
+    return root
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A random generator with a fixed seed, so that a failure repeats."""
+    return torch.Generator().manual_seed(0)
