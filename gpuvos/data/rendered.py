@@ -2,8 +2,8 @@
 
 A clip is a stack of layers, back to front: the scene, the objects and, in one scene, a pillar. A layer is a
 texture, an outline and, for every frame, a similarity transform from its own coordinates to the view. With
-points as complex numbers the transform is ``z -> turn * z + shift``, so where a visible point is in the next frame
-(the flow), and whether something covers it there, has a closed form: nothing is estimated.
+points as complex numbers the transform is ``z -> turn * z + shift``, so where a visible point is in the next
+frame (the flow), and whether something covers it there, has a closed form: nothing is estimated.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def render_clip(
     """Renders a clip whose masks, instances, flow and visibility are known exactly.
 
     Objects are smooth blobs with a texture of their own that translate, rotate and change size over a
-    textured scene, which the camera pans, zooms and turns over. Textures are smooth, so frames are free of aliasing.
+    textured scene, which the camera pans, zooms and turns over. Textures are smooth, so nothing is aliased.
 
     ===========  ==========================================================================================
     scene        what happens
@@ -142,7 +142,8 @@ def render_clip(
         frame before, and was visible there. A clip of one frame has flow 0 and is visible everywhere.
 
     Raises:
-        InputError: if the scene is unknown, a size is not 1 or more, the seed no integer, or a speed or the noise is negative.
+        InputError: if the scene is unknown, a size is not 1 or more, the seed is no integer, or a speed or
+            the noise is negative.
 
     Example:
         >>> clip = render_clip("twins", num_frames=4, height=48, width=64)
@@ -207,13 +208,16 @@ def _motion(layers: list[_Layer], grid: Tensor, top: Tensor) -> tuple[Tensor, Te
         return torch.zeros(1, 2, *grid.shape, device=grid.device), torch.ones_like(top, dtype=torch.bool)
     # Frame that each frame is joined to: the next one; for the last frame, the one before.
     other = torch.cat([torch.arange(1, num_frames), torch.tensor([num_frames - 2])])
-    # z -> turn' * (z - shift) / turn + shift', minus z; the small differences are taken in double precision.
-    turn = torch.stack([layer.pose.turn[other] / layer.pose.turn for layer in layers])  # [L, T]
-    shift = torch.stack([layer.pose.shift for layer in layers])
-    shift = shift[:, other] - turn * shift
+    # A point at z goes to turn' * (z - shift) / turn + shift'. The change is arranged to be exactly zero
+    # for a pose that stays; the small differences are taken in double precision.
+    turn, shift = (torch.stack([layer.pose[part] for layer in layers]) for part in (0, 1))  # [L, T]
+    gain = (turn[:, other] - turn) / turn
+    offset = shift[:, other] - shift - gain * shift
     frame = torch.arange(num_frames, device=grid.device)[:, None, None]
-    gain = (turn - 1).to(grid.device, torch.complex64)[top, frame]  # [T, H, W]
-    change = gain * grid + shift.to(grid.device, torch.complex64)[top, frame]
+    gain, offset = (
+        value.to(grid.device, torch.complex64)[top, frame] for value in (gain, offset)
+    )  # [T, H, W]
+    change = gain * grid + offset
     target = grid + change
     limit_x, limit_y = (grid.shape[1] - 1) / 2, (grid.shape[0] - 1) / 2
     visible = (target.real.abs() <= limit_x) & (target.imag.abs() <= limit_y)
@@ -304,7 +308,7 @@ def _camera(view: _View, speed: float) -> _Pose:
     angle = 0.02 * torch.sin(time + view.uniform(0, math.tau))
     zoom = 1.03 + 0.03 * torch.sin(time + view.uniform(0, math.tau))
     shift = torch.complex(reach * torch.sin(time), 0.03 * view.height * torch.cos(time))
-    return _Pose(torch.polar(zoom, angle), shift)
+    return _Pose(torch.polar(zoom, angle), shift) if speed else _still(view, 0j)
 
 
 def _still(view: _View, place: complex) -> _Pose:
