@@ -1,12 +1,21 @@
-"""What the measures of two masks share: checking the pair and reading integer masks."""
+"""What the measures of two masks share: checking the pair, and going through the frames."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
 from gpuvos.errors import fail
 
 _WANTED = "a bool or integer tensor [..., H, W], non-zero where the object is"
+
+# Pixels measured at once. On a CPU the maps of a chunk should stay in the cache (one frame of 480 x 854 at a
+# time, several times faster than a whole sequence); elsewhere only the memory is bounded, to roughly 0.5 GB.
+_CPU_PIXELS = 2**19
+_DEVICE_PIXELS = 2**26
 
 
 def check_mask(argument: str, value: object) -> None:
@@ -34,6 +43,13 @@ def check_pair(mask: Tensor, truth: Tensor, *, second: str = "truth") -> None:
         )
 
 
-def as_object(mask: Tensor) -> Tensor:
-    """The mask as bool: every id but 0 is the object, so the objects of a multi-object mask are merged."""
-    return mask.bool()
+def measure_frames(measure: Callable[..., Tensor], *masks: Tensor) -> Tensor:
+    """Applies ``measure``, bool [N, H, W] each -> [N], to masks [..., H, W], chunk by chunk -> [...].
+
+    Every id but 0 is the object, so the objects of a multi-object mask are merged.
+    """
+    leading, (height, width) = masks[0].shape[:-2], masks[0].shape[-2:]
+    limit = _CPU_PIXELS if masks[0].device.type == "cpu" else _DEVICE_PIXELS
+    frames = [mask.reshape(math.prod(leading), height, width) for mask in masks]
+    chunks = zip(*(torch.split(mask, max(1, limit // (height * width))) for mask in frames), strict=True)
+    return torch.cat([measure(*(mask.bool() for mask in chunk)) for chunk in chunks]).reshape(leading)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from gpuvos.errors import fail
-from gpuvos.metrics._pair import as_object, check_pair
-
-# Pixels handled at once. The dilation passes over its maps some forty times: on a CPU they should stay in the
-# cache (a frame of 480 x 854 at a time), elsewhere only the memory is bounded, to roughly 0.5 GB.
-_CPU_PIXELS = 2**19
-_DEVICE_PIXELS = 2**26
+from gpuvos.metrics._pair import check_pair, measure_frames
 
 
 def boundary_accuracy(mask: Tensor, truth: Tensor, *, tolerance: float = 0.008) -> Tensor:
@@ -49,14 +45,8 @@ def boundary_accuracy(mask: Tensor, truth: Tensor, *, tolerance: float = 0.008) 
         (tensor(1.), tensor(0.5000))
     """
     check_pair(mask, truth)
-    height, width = mask.shape[-2:]
-    radius = _radius(tolerance, height, width)
-    frames = math.prod(mask.shape[:-2])
-    chunk = max(1, (_CPU_PIXELS if mask.device.type == "cpu" else _DEVICE_PIXELS) // (height * width))
-    found = torch.split(mask.reshape(frames, height, width), chunk)
-    wanted = torch.split(truth.reshape(frames, height, width), chunk)
-    values = [_f_measure(*pair, radius) for pair in zip(found, wanted, strict=True)]
-    return torch.cat(values).reshape(mask.shape[:-2])
+    radius = _radius(tolerance, *mask.shape[-2:])
+    return measure_frames(partial(_f_measure, radius=radius), mask, truth)
 
 
 def _radius(tolerance: float, height: int, width: int) -> int:
@@ -68,8 +58,8 @@ def _radius(tolerance: float, height: int, width: int) -> int:
 
 
 def _f_measure(mask: Tensor, truth: Tensor, radius: int) -> Tensor:
-    """F of masks [N, H, W] -> [N]."""
-    found, wanted = _boundary_map(as_object(mask)), _boundary_map(as_object(truth))  # [N, H, W]
+    """F of bool masks [N, H, W] -> [N]."""
+    found, wanted = _boundary_map(mask), _boundary_map(truth)  # [N, H, W]
     precision = _share(found, _dilate(wanted, radius))  # [N]
     recall = _share(wanted, _dilate(found, radius))  # [N]
     total = precision + recall

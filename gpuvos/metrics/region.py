@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.metrics._pair import as_object, check_pair
+from gpuvos.metrics._pair import check_pair, measure_frames
 
 
 def region_similarity(mask: Tensor, truth: Tensor, *, void: Tensor | None = None) -> Tensor:
@@ -32,12 +32,16 @@ def region_similarity(mask: Tensor, truth: Tensor, *, void: Tensor | None = None
         tensor(0.2500)
     """
     check_pair(mask, truth)
-    found, wanted = as_object(mask), as_object(truth)
-    intersection, union = found & wanted, found | wanted
+    if void is None:
+        return measure_frames(_jaccard, mask, truth)
+    check_pair(mask, void, second="void")
+    return measure_frames(_jaccard, mask, truth, void)
+
+
+def _jaccard(mask: Tensor, truth: Tensor, void: Tensor | None = None) -> Tensor:
+    """J of bool masks [N, H, W] -> [N]."""
+    intersection, union = mask & truth, mask | truth  # [N, H, W]
     if void is not None:
-        check_pair(mask, void, second="void")
-        counted = ~as_object(void)
-        intersection, union = intersection & counted, union & counted
-    shared = intersection.sum(dim=(-2, -1))  # [...]
-    covered = union.sum(dim=(-2, -1))  # [...]
+        intersection, union = intersection & ~void, union & ~void
+    shared, covered = intersection.sum(dim=(-2, -1)), union.sum(dim=(-2, -1))  # [N]
     return torch.where(covered > 0, shared / covered.clamp_min(1), 1.0)
