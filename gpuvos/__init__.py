@@ -1,0 +1,56 @@
+"""gpuvos finds and segments the moving object of a video with nobody naming it, in tensors from end to end.
+
+Importing it needs torch alone; everything below is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpuvos.config import Config
+    from gpuvos.errors import InputError
+    from gpuvos.segmenter import FrontEnd, VideoSegmenter, segment
+    from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Config": "gpuvos.config",
+    "InputError": "gpuvos.errors",
+    "FrontEnd": "gpuvos.segmenter",
+    "VideoSegmenter": "gpuvos.segmenter",
+    "segment": "gpuvos.segmenter",
+    "EdgeWeights": "gpuvos.types",
+    "Features": "gpuvos.types",
+    "Forest": "gpuvos.types",
+    "Seeds": "gpuvos.types",
+    "Segmentation": "gpuvos.types",
+}
+_MODULES = ("data", "features", "functional", "kernels", "metrics", "viz")
+
+__all__ = [
+    "Config",
+    "EdgeWeights",
+    "Features",
+    "Forest",
+    "FrontEnd",
+    "InputError",
+    "Seeds",
+    "Segmentation",
+    "VideoSegmenter",
+    "segment",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"gpuvos.{name}")
+    raise AttributeError(f"module 'gpuvos' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, *_MODULES])

@@ -1,0 +1,44 @@
+"""The method, one file a step, in the paper's order. Pure functions of tensors, batched over frames and videos."""
+
+from gpuvos.functional.edges import candidate_mask, edge_map, edge_weights
+from gpuvos.functional.forest import largest_edges, minimax_forest, shortest_forest
+from gpuvos.functional.motion import initial_background, motion_saliency, normalize_saliency, residual_flow
+from gpuvos.functional.probability import foreground_probability
+from gpuvos.functional.regions import region_mean
+from gpuvos.functional.seeds import gather_pixels, select_seeds
+from gpuvos.functional.selection import (
+    initial_foreground,
+    initial_foreground_shortest,
+    mask_seed_sets,
+    seed_sets,
+    smooth_seed_labels,
+)
+from gpuvos.functional.similarity import similarity, squared_distance
+from gpuvos.functional.tracks import best_track, link_tracks, track_scores
+
+__all__ = [
+    "best_track",
+    "candidate_mask",
+    "edge_map",
+    "edge_weights",
+    "foreground_probability",
+    "gather_pixels",
+    "initial_background",
+    "initial_foreground",
+    "initial_foreground_shortest",
+    "largest_edges",
+    "link_tracks",
+    "mask_seed_sets",
+    "minimax_forest",
+    "motion_saliency",
+    "normalize_saliency",
+    "region_mean",
+    "residual_flow",
+    "seed_sets",
+    "select_seeds",
+    "shortest_forest",
+    "similarity",
+    "smooth_seed_labels",
+    "squared_distance",
+    "track_scores",
+]

@@ -1,0 +1,59 @@
+"""Soft foreground probability, Eq. 13-15."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from gpuvos.errors import check_tensor
+from gpuvos.functional.batch import merge_leading
+from gpuvos.kernels.nearest_seeds import nearest_seeds
+
+
+def foreground_probability(
+    embedding: Tensor,
+    seed_embedding: Tensor,
+    foreground: Tensor,
+    background: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+) -> Tensor:
+    """Probability ``P = R_FG / (R_FG + R_BG)`` that a pixel is foreground, Eq. 13-15.
+
+    ``R_FG`` and ``R_BG`` are the similarities to the nearest foreground and background seed. Computed as
+    ``sigmoid(softplus(d2_BG / temperature) - softplus(d2_FG / temperature))``, which is the same and neither
+    overflows nor loses digits. The seeds may be those of another frame. Differentiable with respect to
+    ``embedding``, ``seed_embedding`` and ``temperature``.
+
+    Args:
+        embedding: ``[T, D, H, W]`` (any leading dimensions).
+        seed_embedding: ``[T, K, D]``.
+        foreground, background: ``[T, K]`` bool.
+        temperature: what squared distances are divided by.
+
+    Returns:
+        ``[T, H, W]`` in [0, 1]; 0 where there is no foreground seed, 1 where only background seeds are missing.
+
+    Example:
+        >>> e = torch.tensor([[[[0.0, 0.5, 1.0]]]])
+        >>> fg, bg = torch.tensor([[True, False]]), torch.tensor([[False, True]])
+        >>> foreground_probability(e, torch.tensor([[[0.0], [1.0]]]), fg, bg)
+        tensor([[[0.6502, 0.5000, 0.3498]]])
+    """
+    sizes = check_tensor("embedding", embedding, "... D H W")
+    k = check_tensor("seed_embedding", seed_embedding, "... K D", sizes={"D": sizes["D"]}, like=embedding)["K"]
+    check_tensor("foreground", foreground, "... K", kind="bool", sizes={"K": k}, like=embedding)
+    check_tensor("background", background, "... K", kind="bool", sizes={"K": k}, like=embedding)
+    lead, grid = embedding.shape[:-3], embedding.shape[-2:]
+    near, far, nearest_fg, nearest_bg = nearest_seeds(
+        merge_leading(embedding.flatten(-2), 2),
+        merge_leading(seed_embedding, 2),
+        merge_leading(foreground, 1),
+        merge_leading(background, 1),
+    )
+    no_foreground, no_background = nearest_fg < 0, nearest_bg < 0
+    near, far = near.masked_fill(no_foreground, 0), far.masked_fill(no_background, 0)  # inf - inf is NaN
+    probability = torch.sigmoid(softplus(far / temperature) - softplus(near / temperature))
+    probability = probability.masked_fill(no_background, 1).masked_fill(no_foreground, 0)
+    return probability.reshape(*lead, *grid)

@@ -1,0 +1,60 @@
+"""Diverse seeds, Eq. 6."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gpuvos.errors import check_positive, check_tensor
+from gpuvos.functional.batch import merge_leading
+from gpuvos.kernels.farthest_points import farthest_points
+from gpuvos.types import Seeds
+
+
+def select_seeds(embedding: Tensor, objectness: Tensor, candidates: Tensor, *, num_seeds: int = 100) -> Seeds:
+    """Chooses K diverse seeds of every frame by greedy farthest-point sampling, Eq. 6.
+
+    The first seed is the candidate of highest objectness, every next one the candidate whose largest similarity to
+    those already chosen is smallest. Ties go to the lowest raster index. Where candidates run out, seeds are invalid.
+
+    Args:
+        embedding: ``[T, D, H, W]`` (any leading dimensions).
+        objectness: ``[T, H, W]``.
+        candidates: ``[T, H, W]`` bool.
+        num_seeds: K.
+
+    Returns:
+        Seeds with index ``[T, K]``, valid ``[T, K]``, embedding ``[T, K, D]``, objectness ``[T, K]``.
+
+    Example:
+        >>> e = torch.tensor([[[[0.0, 1.0, 5.0]]]])
+        >>> o = torch.tensor([[[0.2, 0.9, 0.1]]])
+        >>> select_seeds(e, o, torch.ones(1, 1, 3, dtype=torch.bool), num_seeds=4).index
+        tensor([[ 1,  2,  0, -1]])
+    """
+    sizes = check_tensor("embedding", embedding, "... D H W")
+    grid = {"H": sizes["H"], "W": sizes["W"]}
+    check_tensor("objectness", objectness, "... H W", sizes=grid, like=embedding)
+    check_tensor("candidates", candidates, "... H W", kind="bool", sizes=grid, like=embedding)
+    check_positive("num_seeds", num_seeds)
+    lead = embedding.shape[:-3]
+    index = farthest_points(
+        merge_leading(embedding.detach().flatten(-2), 2),
+        merge_leading(objectness.detach().flatten(-2), 1),
+        merge_leading(candidates.flatten(-2), 1),
+        num_seeds,
+    ).reshape(*lead, num_seeds)
+    valid = index >= 0
+    return Seeds(
+        index,
+        valid,
+        gather_pixels(embedding, index).masked_fill(~valid[..., None], 0),
+        gather_pixels(objectness[..., None, :, :], index).squeeze(-1).masked_fill(~valid, 0),
+    )
+
+
+def gather_pixels(values: Tensor, index: Tensor) -> Tensor:
+    """Values ``[..., C, H, W]`` at raster indices ``[..., K]`` as ``[..., K, C]``; an index of -1 reads pixel 0."""
+    flat = values.flatten(-2)  # [..., C, P]
+    slot = index.clamp(min=0)[..., None, :].expand(*flat.shape[:-1], index.shape[-1])
+    return torch.gather(flat, -1, slot).transpose(-1, -2)

@@ -1,0 +1,202 @@
+"""Initial foreground, Eq. 11, and the seeds of the object and of the rest, Eq. 12."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gpuvos.errors import check_positive, check_tensor
+from gpuvos.functional.batch import merge_leading
+from gpuvos.functional.forest import largest_edges
+from gpuvos.functional.regions import region_mean
+from gpuvos.kernels.blocks import blocks
+from gpuvos.kernels.region_sum import region_sum
+from gpuvos.types import EdgeWeights, Forest
+
+
+def initial_foreground(forest: Forest, foreground_seed: Tensor, background: Tensor) -> Tensor:
+    """Pixels strictly closer (minimax) to the foreground seed than to every background seed, Eq. 11.
+
+    With ``near = D(label, fg)`` and ``far = min over b of D(label, b)`` a pixel is foreground exactly if
+    ``near < far`` and ``distance < far``: one table look-up a pixel.
+
+    Args:
+        forest: Forest of ``minimax_forest``, label ``[T, H, W]`` (any leading dimensions).
+        foreground_seed: ``[T]`` int64; -1 gives an empty mask.
+        background: ``[T, K]`` bool; the foreground seed itself is left out of it.
+
+    Returns:
+        ``[T, H, W]`` bool.
+
+    Example:
+        >>> d = torch.tensor([[[0.0, 5.0], [5.0, 0.0]]])
+        >>> f = Forest(torch.tensor([[[0, 0, 1]]]), torch.tensor([[[0.0, 1.0, 0.0]]]), d)
+        >>> initial_foreground(f, torch.tensor([0]), torch.tensor([[False, True]]))
+        tensor([[[ True,  True, False]]])
+    """
+    k = check_tensor("forest.seed_distance", forest.seed_distance, "... K K")["K"]
+    check_tensor("foreground_seed", foreground_seed, "...", kind="int64", like=forest.label)
+    check_tensor("background", background, "... K", kind="bool", sizes={"K": k}, like=forest.label)
+    seed = foreground_seed.clamp(min=0)[..., None]
+    others = background.scatter(-1, seed, False)
+    near = forest.seed_distance.gather(-1, seed[..., None, :].expand(*background.shape, 1)).squeeze(-1)  # [..., K]
+    far = forest.seed_distance.masked_fill(~others[..., None, :], torch.inf).amin(-1)  # [..., K]
+    threshold = torch.where((near < far) & (foreground_seed >= 0)[..., None], far, -1.0)
+    slot = forest.label.clamp(min=0).flatten(-2)
+    limit = threshold.gather(-1, slot).view_as(forest.distance)
+    return (forest.distance < limit) & (forest.label >= 0)
+
+
+def initial_foreground_shortest(
+    weights: EdgeWeights, index: Tensor, foreground_seed: Tensor, background: Tensor, *, num_background: int = 30
+) -> Tensor:
+    """Eq. 11 with the distance read literally: the largest edge along the additive shortest path.
+
+    Args:
+        weights: ``right [T, H, W-1]``, ``down [T, H-1, W]`` (any leading dimensions).
+        index: ``[T, K]`` int64 raster index of the seeds.
+        foreground_seed: ``[T]`` int64; -1 gives an empty mask.
+        background: ``[T, K]`` bool with at most ``num_background`` True a frame; the rest is not looked at.
+        num_background: N_BG.
+
+    Returns:
+        ``[T, H, W]`` bool.
+    """
+    k = check_tensor("background", background, "... K", kind="bool")["K"]
+    check_tensor("index", index, "... K", kind="int64", sizes={"K": k}, like=background)
+    seed = foreground_seed.clamp(min=0)[..., None]
+    others = background.scatter(-1, seed, False)
+    first = (~others).int().sort(dim=-1, stable=True).indices[..., : min(num_background, k)]  # True ones first
+    chosen = torch.cat((seed, first), -1)
+    there = torch.cat(((foreground_seed >= 0)[..., None], others.gather(-1, first)), -1)
+    largest = largest_edges(weights, index.gather(-1, chosen).clamp(min=0), there)  # [..., 1 + N_BG, H, W]
+    return largest[..., 0, :, :] < largest[..., 1:, :, :].amin(-3)
+
+
+def seed_sets(
+    initial: Tensor,
+    label: Tensor,
+    objectness: Tensor,
+    saliency: Tensor,
+    valid: Tensor,
+    foreground_seed: Tensor,
+    start: Tensor,
+    *,
+    coverage: float = 0.5,
+    background_objectness: float = 0.3,
+    background_saliency: float = 0.01,
+) -> tuple[Tensor, Tensor]:
+    """Seeds of the object and of the rest, Eq. 12.
+
+    Foreground: the foreground seed, and seeds whose region the initial foreground covers by more than ``coverage``.
+    Background: other seeds with ``O < background_objectness`` or ``M < background_saliency``; where there is none,
+    the initial background seeds that are not foreground.
+
+    Args:
+        initial: ``[T, H, W]`` bool from ``initial_foreground`` (any leading dimensions).
+        label: ``[T, H, W]`` int64 regions.
+        objectness, saliency: ``[T, K]`` of the seeds.
+        valid: ``[T, K]`` bool.
+        foreground_seed: ``[T]`` int64, -1 for none.
+        start: ``[T, K]`` bool, the initial background.
+        coverage: tau.
+        background_objectness: threshold on O.
+        background_saliency: threshold on M.
+
+    Returns:
+        foreground and background, ``[T, K]`` bool, disjoint.
+    """
+    k = check_tensor("valid", valid, "... K", kind="bool")["K"]
+    check_tensor("initial", initial, "... H W", kind="bool", like=valid)
+    check_tensor("objectness", objectness, "... K", sizes={"K": k}, like=valid)
+    check_tensor("saliency", saliency, "... K", sizes={"K": k}, like=valid)
+    share = region_mean(initial[..., None, :, :].float(), label, k).squeeze(-1)  # [..., K]
+    number = torch.arange(k, device=valid.device)
+    foreground = ((share > coverage) | (number == foreground_seed[..., None])) & valid
+    rest = valid & ~foreground
+    background = ((objectness < background_objectness) | (saliency < background_saliency)) & rest
+    empty = ~background.any(-1, keepdim=True)
+    return foreground, background | (empty & start & rest)
+
+
+def smooth_seed_labels(embedding: Tensor, label: Tensor, valid: Tensor, *, neighbors: int = 30) -> Tensor:
+    """Mean label of the nearest seeds of the whole sequence, every seed counting among its own neighbours.
+
+    Args:
+        embedding: ``[T, K, D]`` of the seeds (or ``[B, T, K, D]``).
+        label: ``[T, K]`` floating point, for example 1 for foreground and 0 for the rest.
+        valid: ``[T, K]`` bool; invalid seeds are nobody's neighbours.
+        neighbors: how many; fewer where the sequence has fewer seeds.
+
+    Returns:
+        ``[T, K]``; 0 where invalid.
+
+    Example:
+        >>> e = torch.tensor([[[0.0], [1.0], [5.0], [6.0]]])
+        >>> label = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+        >>> smooth_seed_labels(e, label, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
+        tensor([[0.5000, 0.5000, 0.0000, 0.0000]])
+    """
+    sizes = check_tensor("embedding", embedding, "... T K D")
+    count = {"T": sizes["T"], "K": sizes["K"]}
+    check_tensor("label", label, "... T K", sizes=count, like=embedding)
+    check_tensor("valid", valid, "... T K", kind="bool", sizes=count, like=embedding)
+    check_positive("neighbors", neighbors)
+    total = sizes["T"] * sizes["K"]
+    points = merge_leading(embedding.detach().float().flatten(-3, -2), 2)
+    points = points - points.mean(1, keepdim=True)
+    values, there = merge_leading(label.flatten(-2), 1), merge_leading(valid.flatten(-2), 1)
+    offset = points.square().sum(-1).masked_fill(~there, torch.inf)  # [B, M]
+    means = []
+    for rows in blocks(total, 4 * total * points.shape[0]):
+        # |p|^2 of the row itself does not change the order of its neighbours
+        distance = torch.baddbmm(offset[:, None], points[:, rows], points.mT, alpha=-2)
+        nearest = distance.topk(min(neighbors, total), largest=False, sorted=False)
+        near = nearest.values < torch.inf  # [B, rows, neighbors]
+        found = values[:, None].expand(-1, nearest.indices.shape[1], -1).gather(-1, nearest.indices)
+        means.append((found * near).sum(-1) / near.sum(-1).clamp(min=1))
+    return torch.cat(means, 1).masked_fill(~there, 0).reshape(label.shape)
+
+
+def mask_seed_sets(
+    embedding: Tensor, label: Tensor, mask: Tensor, num_regions: int, *, coverage: float = 0.5
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Seed sets from a given mask, semi-supervised mode (A.1).
+
+    A region that the mask covers by more than ``coverage`` is foreground, with the mean embedding over region and
+    mask; one that the mask does not touch is background, with its mean embedding. Where no region is covered enough,
+    the one covered most is foreground.
+
+    Args:
+        embedding: ``[T, D, H, W]`` (any leading dimensions).
+        label: ``[T, H, W]`` int64.
+        mask: ``[T, H, W]`` bool.
+        num_regions: K.
+        coverage: alpha.
+
+    Returns:
+        Embeddings ``[T, K, D]``, foreground ``[T, K]`` bool, background ``[T, K]`` bool.
+    """
+    sizes = check_tensor("embedding", embedding, "... D H W")
+    grid = {"H": sizes["H"], "W": sizes["W"]}
+    check_tensor("label", label, "... H W", kind="int64", sizes=grid, like=embedding)
+    check_tensor("mask", mask, "... H W", kind="bool", sizes=grid, like=embedding)
+    lead, d = embedding.shape[:-3], sizes["D"]
+    flat = merge_leading(embedding.flatten(-2), 2)
+    regions, inside = merge_leading(label.flatten(-2), 1), merge_leading(mask.flatten(-2), 1)
+    total, area = region_sum(flat, regions, num_regions)
+    covered, overlap = region_sum(flat, regions.masked_fill(~inside, -1), num_regions)
+    share = overlap / area.clamp(min=1)  # [N, K]
+    most = (share == share.amax(-1, keepdim=True)) & (share > 0)
+    foreground = share > coverage
+    foreground = torch.where(foreground.any(-1, keepdim=True), foreground, most)
+    background = (overlap == 0) & (area > 0)
+    mean_inside, mean = covered / overlap.clamp(min=1)[..., None], total / area.clamp(min=1)[..., None]
+    seeds = torch.where(foreground[..., None], mean_inside, mean)
+    return (
+        seeds.reshape(*lead, num_regions, d),
+        foreground.reshape(*lead, num_regions),
+        background.reshape(*lead, num_regions),
+    )
+
+

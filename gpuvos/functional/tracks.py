@@ -1,0 +1,82 @@
+"""Seed tracks, Eq. 9, and their scores, Eq. 10."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gpuvos.errors import check_choice, check_tensor, fail
+from gpuvos.functional.similarity import squared_distance
+from gpuvos.types import Seeds
+
+
+def link_tracks(seeds: Seeds) -> Tensor:
+    """Follows every seed of frame 0 through the sequence, Eq. 9: on to the most similar seed of the next frame.
+
+    The step from each frame to the next is a map of seed numbers, and maps compose, so all frames are linked in
+    ``log2 T`` gathers. Ties go to the lowest seed number.
+
+    Args:
+        seeds: Seeds of a sequence, index ``[T, K]`` (or ``[B, T, K]``).
+
+    Returns:
+        ``[T, K]`` int64: the seed, in frame t, of the track that started at seed k of frame 0; -1 for a track that
+        starts at an invalid seed and from the first frame on that has no seed.
+
+    Example:
+        >>> e = torch.tensor([[[0.0], [9.0]], [[8.0], [1.0]]])
+        >>> valid = torch.ones(2, 2, dtype=torch.bool)
+        >>> link_tracks(Seeds(torch.tensor([[0, 1], [0, 1]]), valid, e, torch.ones(2, 2)))
+        tensor([[0, 1],
+                [1, 0]])
+    """
+    if not isinstance(seeds, tuple) or len(seeds) != len(Seeds._fields):
+        raise fail("seeds", type(seeds).__name__, "Seeds", "see gpuvos.functional.select_seeds")
+    sizes = check_tensor("seeds.embedding", seeds.embedding, "... T K D")
+    valid, embedding = seeds.valid, seeds.embedding.detach()
+    count = {"T": sizes["T"], "K": sizes["K"]}
+    check_tensor("seeds.valid", valid, "... T K", kind="bool", sizes=count, like=embedding)
+    identity = torch.arange(sizes["K"], device=valid.device).expand(valid.shape)
+    distance = squared_distance(embedding[..., :-1, :, :], embedding[..., 1:, :, :])  # [..., T-1, K, K]
+    following = distance.masked_fill(~valid[..., 1:, None, :], torch.inf).argmin(-1)
+    tracks = torch.cat((identity[..., :1, :], following), -2)  # [..., T, K]
+    reach = 1
+    while reach < sizes["T"]:
+        composed = tracks[..., reach:, :].gather(-1, tracks[..., :-reach, :])
+        tracks = torch.cat((tracks[..., :reach, :], composed), -2)
+        reach *= 2
+    ended = (~valid.any(-1)).cumsum(-1) > 0  # [..., T]
+    return tracks.masked_fill(ended[..., None] | ~valid[..., :1, :], -1)
+
+
+def track_scores(tracks: Tensor, objectness: Tensor, saliency: Tensor, *, rank_by: str = "both") -> Tensor:
+    """Score of every track, Eq. 10: the mean of ``O(s) M(s)`` over its members.
+
+    Args:
+        tracks: ``[T, K]`` int64 from ``link_tracks`` (any leading dimensions).
+        objectness: ``[T, K]`` of the seeds.
+        saliency: ``[T, K]`` of the seeds.
+        rank_by: ``both``, or ``motion`` or ``objectness`` alone.
+
+    Returns:
+        ``[K]``; -inf for a track with no member.
+
+    Example:
+        >>> track_scores(torch.tensor([[0], [1]]), torch.tensor([[1.0, 0.0], [0.0, 0.5]]), torch.ones(2, 2))
+        tensor([0.7500])
+    """
+    check_choice("rank_by", rank_by, ("both", "motion", "objectness"))
+    sizes = check_tensor("tracks", tracks, "... T K", kind="int64")
+    check_tensor("objectness", objectness, "... T K", sizes={"T": sizes["T"]}, like=tracks)
+    check_tensor("saliency", saliency, "... T K", sizes={"T": sizes["T"]}, like=tracks)
+    value = {"both": objectness * saliency, "motion": saliency, "objectness": objectness}[rank_by]
+    member = tracks >= 0
+    score = value.double().gather(-1, tracks.clamp(min=0)).masked_fill(~member, 0).sum(-2)
+    count = member.sum(-2)
+    return (score / count.clamp(min=1)).to(value.dtype).masked_fill(count == 0, -torch.inf)
+
+
+def best_track(tracks: Tensor, score: Tensor) -> Tensor:
+    """Members of the track of highest score: ``[T, K]``, ``[K]`` -> ``[T]`` int64; ties to the lowest number."""
+    best = score.argmax(-1)[..., None, None].expand(*tracks.shape[:-1], 1)
+    return tracks.gather(-1, best).squeeze(-1)

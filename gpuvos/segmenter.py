@@ -1,0 +1,282 @@
+"""The method as one function of features, and as a module from frames to masks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from gpuvos import functional as F
+from gpuvos.config import Config
+from gpuvos.errors import check_tensor, check_values, fail
+from gpuvos.functional.batch import merge_leading
+from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
+
+
+class FrontEnd(Protocol):
+    """Anything that turns frames ``[T, 3, h, w]`` (float in [0, 1]) into the Features of the clip."""
+
+    def __call__(self, frames: Tensor) -> Features:
+        """Returns embedding ``[T, D, H, W]``, objectness ``[T, H, W]``, flow ``[T, 2, H, W]`` on one grid."""
+        ...
+
+
+class _Motion(NamedTuple):
+    region_flow: Tensor  # [B, T, K, 2]
+    saliency: Tensor  # [B, T, K]
+    start: Tensor  # [B, T, K] bool, initial background
+
+
+class _Choice(NamedTuple):
+    tracks: Tensor  # [B, T, K]
+    score: Tensor  # [B, K]
+    seed: Tensor  # [B, T]
+    initial: Tensor  # [B, T, H, W] bool
+    foreground: Tensor  # [B, T, K] bool
+    background: Tensor  # [B, T, K] bool
+
+
+def segment(
+    embedding: Tensor,
+    objectness: Tensor,
+    flow: Tensor,
+    *,
+    config: Config | None = None,
+    lengths: Tensor | None = None,
+    size: tuple[int, int] | None = None,
+    first_mask: Tensor | None = None,
+    validate: bool = True,
+) -> Segmentation:
+    """Segments the moving object of a video from features of its frames, all frames at once.
+
+    Args:
+        embedding: ``[T, D, H, W]`` instance embedding, or ``[B, T, D, H, W]`` for several videos.
+        objectness: ``[T, H, W]`` in [0, 1].
+        flow: ``[T, 2, H, W]`` optical flow from frame t to t + 1; its unit does not matter.
+        config: parameters of the method; ``Config()`` where absent.
+        lengths: ``[B]`` int64, frames of each video in a ragged batch; later frames get empty masks.
+        size: height and width of mask and probability; the grid's own where absent.
+        first_mask: ``[h, w]`` bool (``[B, h, w]``), the object in frame 0: semi-supervised mode (A.1).
+        validate: look for NaN and values out of range. It reads back from the device; False keeps the call free of
+            synchronisation, for CUDA graphs and latency.
+
+    Returns:
+        Segmentation; see there for shapes.
+
+    Raises:
+        InputError: a shape, dtype, device or value does not fit.
+
+    Example:
+        >>> e = torch.zeros(2, 1, 8, 12)
+        >>> e[..., 2:6, 3:8] = 3.0
+        >>> flow = torch.zeros(2, 2, 8, 12)
+        >>> flow[:, 0, 2:6, 3:8] = 1.0
+        >>> config = Config(rule="paper", window=3, num_seeds=20)
+        >>> segment(e, (e[:, 0] > 0).float(), flow, config=config).mask.sum((1, 2))
+        tensor([20, 20])
+    """
+    config = config or Config()
+    _check_features(embedding, objectness, flow, lengths, validate)
+    several = embedding.ndim == 5
+    if not several:
+        embedding, objectness, flow = embedding[None], objectness[None], flow[None]
+        first_mask = None if first_mask is None else first_mask[None]
+    present = _present_frames(embedding, lengths)  # [B, T]
+    seeds, weights, forest = _regions(embedding, objectness, present, config)
+    motion = _motion(flow, objectness, seeds, forest, config)
+    choice = _choose(seeds, weights, forest, motion, config)
+    if first_mask is None:
+        probability = _adapt(embedding, seeds, choice, config)
+    else:
+        choice, probability = _from_mask(embedding, forest, first_mask, choice, config)
+    probability = (probability * present[..., None, None]).clamp(0, 1)
+    if size is not None:
+        flat = interpolate(merge_leading(probability, 2)[:, None], size=size, mode="bilinear", align_corners=False)
+        probability = flat.reshape(*probability.shape[:2], *size)
+    result = Segmentation(
+        probability > 0.5, probability, (2 * probability - 1).abs(), seeds, forest, choice.tracks, choice.score,
+        choice.seed, choice.initial, choice.foreground, choice.background, motion.region_flow, motion.saliency,
+    )  # fmt: skip
+    return result if several else _first_video(result)
+
+
+def _check_features(
+    embedding: Tensor, objectness: Tensor, flow: Tensor, lengths: Tensor | None, validate: bool
+) -> None:
+    lead = "T" if isinstance(embedding, Tensor) and embedding.ndim == 4 else "B T"
+    sizes = check_tensor("embedding", embedding, f"{lead} D H W")
+    check_tensor("objectness", objectness, f"{lead} H W", sizes=sizes, like=embedding)
+    check_tensor("flow", flow, f"{lead} 2 H W", sizes=sizes, like=embedding)
+    for name in ("T", "D", "H", "W"):
+        if sizes[name] == 0:
+            raise fail("embedding", f"shape {tuple(embedding.shape)}", f"at least one element along {name}")
+    if lengths is not None:
+        if lead == "T":
+            raise fail("lengths", "a tensor", "None for a single video", "give the features a leading dimension B")
+        check_tensor("lengths", lengths, "B", kind="int64", sizes={"B": sizes["B"]}, like=embedding)
+    if validate:
+        check_values("embedding", embedding)
+        check_values("objectness", objectness, low=0, high=1)
+        check_values("flow", flow)
+
+
+def _present_frames(embedding: Tensor, lengths: Tensor | None) -> Tensor:
+    b, t = embedding.shape[:2]
+    if lengths is None:
+        return torch.ones((b, t), dtype=torch.bool, device=embedding.device)
+    return torch.arange(t, device=embedding.device) < lengths[:, None]
+
+
+def _regions(
+    embedding: Tensor, objectness: Tensor, present: Tensor, config: Config
+) -> tuple[Seeds, EdgeWeights, Forest]:
+    """Edge map, candidates, seeds and geodesic regions of every frame, Eq. 4-6."""
+    maximum = config.edge_reduce == "max"  # its order is that of the squared distance, which does not saturate
+    edges = F.edge_map(
+        embedding, reduce=config.edge_reduce, temperature=config.temperature, squared_distance=maximum
+    )
+    candidates = F.candidate_mask(edges, window=config.window) & present[..., None, None]
+    seeds = F.select_seeds(embedding, objectness, candidates, num_seeds=config.num_seeds)
+    weights = F.edge_weights(embedding)
+    grow = F.minimax_forest if config.distance == "minimax" else F.shortest_forest
+    return seeds, weights, grow(weights, seeds.index, seeds.valid)
+
+
+def _motion(flow: Tensor, objectness: Tensor, seeds: Seeds, forest: Forest, config: Config) -> _Motion:
+    """Region flow and motion saliency of the seeds, Eq. 7-8 or the residual of the camera's motion."""
+    k = config.num_seeds
+    region_flow = F.region_mean(flow, forest.label, k).to(seeds.objectness.dtype)
+    start = F.initial_background(seeds.objectness, seeds.valid, num_background=config.num_background)
+    if config.rule == "paper":
+        saliency = F.motion_saliency(
+            region_flow, seeds.objectness, seeds.valid, num_background=config.num_background
+        )
+    else:
+        residual = F.residual_flow(flow, weight=1 - 0.9 * objectness)
+        length = F.region_mean(residual, forest.label, k).norm(dim=-1)
+        saliency = F.normalize_saliency(length, seeds.valid)
+    return _Motion(region_flow, saliency.to(seeds.objectness.dtype), start)
+
+
+def _choose(seeds: Seeds, weights: EdgeWeights, forest: Forest, motion: _Motion, config: Config) -> _Choice:
+    """Tracks, the foreground track and the seed sets, Eq. 9-12."""
+    tracks = F.link_tracks(seeds)
+    score = F.track_scores(tracks, seeds.objectness, motion.saliency, rank_by=config.rank_by)
+    seed = F.best_track(tracks, score)
+    if config.distance == "minimax":
+        initial = F.initial_foreground(forest, seed, motion.start)
+    else:
+        initial = F.initial_foreground_shortest(
+            weights, seeds.index, seed, motion.start, num_background=config.num_background
+        )
+    foreground, background = F.seed_sets(
+        initial, forest.label, seeds.objectness, motion.saliency, seeds.valid, seed, motion.start,
+        coverage=config.coverage, background_objectness=config.background_objectness,
+        background_saliency=config.background_saliency,
+    )  # fmt: skip
+    if config.rule == "robust":
+        foreground, background = _robust_sets(seeds, motion.saliency, foreground, background, config)
+    return _Choice(tracks, score, seed, initial, foreground, background)
+
+
+def _robust_sets(
+    seeds: Seeds, saliency: Tensor, foreground: Tensor, background: Tensor, config: Config
+) -> tuple[Tensor, Tensor]:
+    """Adds confident seeds to the foreground, then lets seeds that look alike vote over the whole sequence."""
+    confident = (seeds.objectness > config.confident_objectness) & (saliency > config.confident_saliency)
+    foreground = foreground | (confident & seeds.valid)
+    if config.smoothing_neighbors == 0:
+        return foreground, background & ~foreground
+    vote = F.smooth_seed_labels(
+        seeds.embedding, foreground.to(saliency.dtype), seeds.valid, neighbors=config.smoothing_neighbors
+    )
+    chosen = vote > config.smoothing_threshold
+    return chosen & seeds.valid, ~chosen & seeds.valid
+
+
+def _adapt(embedding: Tensor, seeds: Seeds, choice: _Choice, config: Config) -> Tensor:
+    """Eq. 13-15 with seed sets renewed every ``adapt_every`` frames."""
+    frames = torch.arange(embedding.shape[1], device=embedding.device)
+    source = frames * 0 if config.adapt_every is None else frames - frames % config.adapt_every
+    return F.foreground_probability(
+        embedding, seeds.embedding[:, source], choice.foreground[:, source], choice.background[:, source],
+        temperature=config.temperature,
+    )  # fmt: skip
+
+
+def _from_mask(
+    embedding: Tensor, forest: Forest, first_mask: Tensor, choice: _Choice, config: Config
+) -> tuple[_Choice, Tensor]:
+    """Semi-supervised: the seed sets of every frame are those of frame 0 under its given mask (A.1)."""
+    b, t = embedding.shape[:2]
+    check_tensor("first_mask", first_mask, "B h w", kind="bool", sizes={"B": b}, like=embedding)
+    share = interpolate(first_mask[:, None].float(), size=embedding.shape[-2:], mode="area")[:, 0]
+    mask = share >= share.amax((-2, -1), keepdim=True).clamp(max=0.5).clamp(min=torch.finfo(share.dtype).tiny)
+    seeds, foreground, background = F.mask_seed_sets(
+        embedding[:, 0], forest.label[:, 0], mask, config.num_seeds, coverage=config.mask_coverage
+    )
+    foreground, background = (value[:, None].expand(-1, t, -1) for value in (foreground, background))
+    probability = F.foreground_probability(
+        embedding, seeds[:, None].expand(-1, t, -1, -1), foreground, background, temperature=config.temperature
+    )
+    return choice._replace(foreground=foreground, background=background), probability
+
+
+def _first_video(result: Segmentation) -> Segmentation:
+    parts = [type(value)(*(part[0] for part in value)) if isinstance(value, tuple) else value[0] for value in result]
+    return Segmentation(*parts)
+
+
+class VideoSegmenter(nn.Module):
+    """From frames to masks: a front end, then the method.
+
+    Args:
+        front_end: anything that returns Features for a clip; ``AppearanceFeatures()`` where absent.
+        config: parameters of the method.
+
+    Example:
+        >>> frames = torch.zeros(3, 3, 32, 48, dtype=torch.uint8)
+        >>> VideoSegmenter()(frames).mask.shape
+        torch.Size([3, 32, 48])
+    """
+
+    def __init__(self, front_end: FrontEnd | None = None, config: Config | None = None) -> None:
+        super().__init__()
+        if front_end is None:
+            from gpuvos.features.appearance import AppearanceFeatures
+
+            front_end = AppearanceFeatures()
+        self.front_end = front_end
+        self.config = config or Config()
+
+    @torch.no_grad()
+    def forward(self, frames: Tensor, *, first_mask: Tensor | None = None, validate: bool = True) -> Segmentation:
+        """Segments one video.
+
+        Args:
+            frames: ``[T, 3, H, W]`` uint8, or floating point in [0, 1].
+            first_mask: ``[H, W]`` bool, the object in frame 0: semi-supervised mode.
+            validate: as in ``segment``.
+
+        Returns:
+            Segmentation with masks ``[T, H, W]``.
+
+        Raises:
+            InputError: frames of a wrong shape, dtype or range, or none at all.
+        """
+        features = self.features(frames, validate=validate)
+        size = (frames.shape[-2], frames.shape[-1])
+        return segment(*features, config=self.config, size=size, first_mask=first_mask, validate=validate)
+
+    def features(self, frames: Tensor, *, validate: bool = True) -> Features:
+        """Checks frames ``[T, 3, H, W]`` and runs the front end on them, as float in [0, 1]."""
+        sizes = check_tensor("frames", frames, "T 3 H W", kind="frames")
+        if min(sizes.values()) == 0:
+            raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
+        if validate:
+            check_values("frames", frames, low=0, high=1)
+        scaled = frames.float() / 255 if frames.dtype == torch.uint8 else frames
+        features: Features = self.front_end(scaled)
+        return features

@@ -1,0 +1,41 @@
+"""Registration of ``gpuvos::region_sum``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpuvos.kernels.region_sum import reference
+
+
+@torch.library.custom_op("gpuvos::region_sum", mutates_args=())
+def region_sum(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
+    """Sums and counts by label: ``[N, C, P]``, ``[N, P]`` int64 -> ``[N, K, C]``, ``[N, K]`` int64."""
+    return reference.region_sum(values, label, num_regions)
+
+
+@region_sum.register_fake
+def _fake(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
+    n, c, _ = values.shape
+    dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
+    return values.new_empty((n, num_regions, c), dtype=dtype), label.new_empty((n, num_regions))
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: tuple[Tensor, Tensor]) -> None:
+    values, label, ctx.num_regions = inputs
+    ctx.dtype = values.dtype
+    ctx.save_for_backward(label)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx: Any, grad_total: Tensor, _grad_count: Tensor) -> tuple[Tensor, None, None]:
+    (label,) = ctx.saved_tensors
+    inside = (label >= 0) & (label < ctx.num_regions)
+    slot = label.masked_fill(~inside, 0)[:, None].expand(-1, grad_total.shape[2], -1)  # [N, C, P]
+    grad = grad_total.transpose(1, 2).gather(2, slot) * inside[:, None]
+    return grad.to(ctx.dtype), None, None
+
+
+region_sum.register_autograd(_backward, setup_context=_save)

@@ -1,0 +1,27 @@
+"""Sums and counts over labelled regions, in plain torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def region_sum(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
+    """Sums ``values`` over the pixels of every label; labels outside of ``[0, num_regions)`` are left out.
+
+    Args:
+        values: ``[N, C, P]``; half types are accumulated in float32.
+        label: ``[N, P]`` int64.
+        num_regions: K.
+
+    Returns:
+        The sums ``[N, K, C]`` and the number of pixels ``[N, K]`` int64.
+    """
+    n, c, _ = values.shape
+    dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
+    outside = (label < 0) | (label >= num_regions)
+    slot = label.masked_fill(outside, num_regions)  # [N, P]
+    total = values.new_zeros((n, c, num_regions + 1), dtype=dtype)
+    total.scatter_add_(2, slot[:, None].expand(-1, c, -1), values.to(dtype))
+    count = label.new_zeros((n, num_regions + 1)).scatter_add_(1, slot, torch.ones_like(slot))
+    return total[:, :, :-1].transpose(1, 2).contiguous(), count[:, :-1].contiguous()

@@ -1,0 +1,5 @@
+"""Op ``gpuvos::shortest_forest``."""
+
+from gpuvos.kernels.shortest_forest.op import shortest_forest
+
+__all__ = ["shortest_forest"]
