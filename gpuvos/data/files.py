@@ -1,0 +1,187 @@
+"""Output that is either whole or absent: temporary names beside the target, renamed at the end.
+
+A rename inside one folder is atomic, so a killed process leaves at most something called
+``.NAME.partial-RANDOM`` beside the target, and the target itself is either the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from gpuvos.errors import InputError, fail
+
+PathLike = str | os.PathLike[str]
+
+
+def as_path(argument: str, value: object) -> Path:
+    """Returns ``value`` as a Path; raises InputError where it is neither text nor a path, or empty."""
+    if not isinstance(value, str | os.PathLike):
+        raise fail(argument, type(value).__name__, "a path (str or pathlib.Path)")
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise fail(argument, repr(text), "a path (str or pathlib.Path)")
+    return Path(text)
+
+
+@contextmanager
+def atomic_file(path: PathLike) -> Iterator[Path]:
+    """Gives a temporary file to write to, which becomes ``path`` when the block ends without an exception.
+
+    The temporary file lies in the folder of the target and has its suffix. Missing parents are made. On any
+    exception, an interrupt included, the temporary file is deleted, so are the folders created for it, and an
+    older file at ``path`` stays as it was. A symbolic link is followed: the file it points to is replaced.
+
+    Args:
+        path: the file to write.
+
+    Yields:
+        The path of the temporary file; it exists and is empty.
+
+    Raises:
+        InputError: if ``path`` is a folder or a device, or if its folder cannot be made or written to.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with atomic_file(folder / "notes.txt") as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> [entry.name for entry in folder.iterdir()]
+        ['notes.txt']
+    """
+    target = _resolve(path)
+    if _exists(target) and not target.is_file():
+        raise fail("path", f"'{target}', which is not a regular file", "the name of a file to write")
+    temporary = _beside(target, "partial", target.suffix)
+    created = _make_parents(target)
+    try:
+        try:
+            # Made here rather than by the writer: an unwritable folder is known before any work is done.
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except OSError as error:
+            raise _unwritable(target, error) from error
+        yield temporary
+        temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        _remove_empty(created)
+        raise
+
+
+@contextmanager
+def atomic_folder(path: PathLike, *, overwrite: bool = False) -> Iterator[Path]:
+    """Gives a work folder to fill, which becomes ``path`` when the block ends without an exception.
+
+    On any exception, an interrupt included, the work folder is deleted and nothing else has changed. With
+    ``overwrite`` an older folder is set aside only once the new one is complete, and is deleted after the new
+    one is in its place; should that last step fail it is put back. At every moment at least one of the two is
+    whole on the disk.
+
+    Args:
+        path: the folder to write. Missing parents are created. It may exist if it is empty.
+        overwrite: replace a folder that is not empty. Everything that was in it is deleted.
+
+    Yields:
+        The path of the work folder; it exists and is empty.
+
+    Raises:
+        InputError: if ``path`` is a file, or a folder that is not empty without ``overwrite``, or if its
+            parent cannot be written to. All of this is checked before the block runs.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "masks"
+        >>> with atomic_folder(target) as work:
+        ...     _ = (work / "00000.txt").write_text("0")
+        >>> [entry.name for entry in target.iterdir()]
+        ['00000.txt']
+    """
+    target = _resolve(path)
+    _check_folder(target, overwrite)
+    work = _beside(target, "partial")
+    created = _make_parents(target)
+    try:
+        try:
+            work.mkdir()
+        except OSError as error:
+            raise _unwritable(target, error) from error
+        yield work
+        # The block may have taken hours: somebody else may have filled the target meanwhile.
+        _check_folder(target, overwrite)
+        _swap(work, target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        _remove_empty(created)
+        raise
+
+
+def _swap(work: Path, target: Path) -> None:
+    """Puts ``work`` in the place of ``target``, and takes the old folder away only after that."""
+    if not target.exists():
+        work.rename(target)
+        return
+    old = _beside(target, "replaced")
+    target.rename(old)
+    try:
+        work.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _resolve(path: PathLike) -> Path:
+    return Path(os.path.realpath(as_path("path", path)))
+
+
+def _exists(target: Path) -> bool:
+    try:
+        return target.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise _unwritable(target, error) from error
+
+
+def _check_folder(target: Path, overwrite: bool) -> None:
+    if not _exists(target):
+        return
+    if not target.is_dir():
+        raise fail("path", f"'{target}', which is a file", "a folder to write", "choose another name")
+    try:
+        filled = any(target.iterdir())
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    if filled and not overwrite:
+        remedy = "choose another name or pass overwrite=True, which deletes what is in it"
+        raise fail("path", f"'{target}', which is not empty", "a new or empty folder", remedy)
+
+
+def _beside(target: Path, role: str, suffix: str = "") -> Path:
+    # The name is cut so that a long one stays below the 255 bytes that file systems allow.
+    return target.with_name(f".{target.name[:40]}.{role}-{secrets.token_hex(4)}{suffix}")
+
+
+def _make_parents(target: Path) -> list[Path]:
+    """Creates the missing parents of ``target`` and returns them, the deepest first."""
+    missing = [parent for parent in target.parents if not _exists(parent)]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _remove_empty(missing)
+        raise _unwritable(target, error) from error
+    return missing
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def _unwritable(target: Path, error: OSError) -> InputError:
+    reason = error.strerror or type(error).__name__
+    return fail("path", f"'{target}', which cannot be written ({reason})", "a place that can be written to")

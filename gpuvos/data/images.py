@@ -1,0 +1,145 @@
+"""Image files as frames: single images and folders of them."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpuvos.data.files import PathLike, as_path
+from gpuvos.errors import fail
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that puts ``frame2`` before ``frame10``: runs of digits compare as numbers.
+
+    Example:
+        >>> sorted(["f10", "f9", "f1"], key=natural_key)
+        ['f1', 'f9', 'f10']
+    """
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return tuple(
+        (0, int(part), part) if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts
+    )
+
+
+def list_images(path: PathLike) -> list[Path]:
+    """The image files of a folder in natural order (hidden ones left out), or the one image ``path`` names.
+
+    Raises:
+        InputError: if the folder holds no image, or two of one stem, whose masks would overwrite each other.
+    """
+    source = as_path("path", path)
+    if not source.is_dir():
+        return [source]
+    try:
+        entries = [entry for entry in source.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
+        raise fail("path", f"'{source}' ({error.strerror})", "a folder that can be read") from error
+    files = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+    if not files:
+        raise fail(
+            "path", f"folder '{source}' without images", f"images ({', '.join(IMAGE_SUFFIXES)}) in the folder"
+        )
+    files.sort(key=lambda file: (natural_key(file.name), file.name))
+    seen: dict[str, Path] = {}
+    for file in files:
+        other = seen.setdefault(file.stem, file)
+        if other is not file:
+            remedy = "keep images and masks in different folders"
+            raise fail(
+                "path", f"'{other.name}' and '{file.name}' in '{source}'", "one image of a name", remedy
+            )
+    return files
+
+
+@contextmanager
+def load_image(file: Path) -> Iterator[Image]:
+    """Opens and decodes an image; whatever Pillow finds wrong with it becomes an InputError naming it."""
+    from PIL import Image
+
+    if not file.is_file():
+        raise fail("path", f"'{file}', which does not exist", "an image file")
+    try:
+        image = Image.open(file)
+        image.load()
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        raise fail("path", f"'{file}' ({error})", "an image that can be read") from error
+    with image:
+        yield image
+
+
+def composite_over_black(image: Image) -> np.ndarray[Any, Any]:
+    """The image as uint8 RGB [H, W, 3]: transparency over black, 16-bit values reduced to their high byte."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        # Pillow's own conversion clips 16-bit values at 255 instead of scaling them.
+        values = np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8
+        return np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        return flatten_alpha(np.asarray(image.convert("RGBA")))
+    return np.array(image.convert("RGB"))
+
+
+def flatten_alpha(rgba: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Composites uint8 RGBA [H, W, 4] over black: uint8 [H, W, 3], rounded."""
+    colour, alpha = rgba[..., :3], rgba[..., 3:]
+    if (alpha == 255).all():
+        return np.ascontiguousarray(colour)
+    composite: np.ndarray[Any, Any] = ((colour.astype(np.uint16) * alpha + 127) // 255).astype(np.uint8)
+    return composite
+
+
+def fit(height: int, width: int, max_side: int | None) -> tuple[int, int]:
+    """Size whose longer side is at most ``max_side``, of the same proportions (rounded, at least 1).
+
+    Example:
+        >>> fit(480, 854, 427)
+        (240, 427)
+    """
+    longest = max(height, width)
+    if max_side is None or longest <= max_side:
+        return height, width
+    return max(1, round(height * max_side / longest)), max(1, round(width * max_side / longest))
+
+
+def read_image(file: Path, max_side: int | None = None) -> tuple[Tensor, tuple[int, int]]:
+    """Reads an image upright (its EXIF orientation applied).
+
+    Returns:
+        uint8 [3, H, W], downsized with antialiasing to ``max_side``, and the upright size (H, W) before that.
+
+    Raises:
+        InputError: if the file is missing, no image, damaged, or an animation.
+    """
+    from PIL import Image, ImageOps
+
+    with load_image(file) as image:
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            remedy = "convert it to mp4 or gif, or save its frames into a folder"
+            raise fail(
+                "path",
+                f"'{file}', an animation of {getattr(image, 'n_frames', 1)} frames",
+                "an image",
+                remedy,
+            )
+        upright = ImageOps.exif_transpose(image)
+        pixels = composite_over_black(upright)
+    size = pixels.shape[0], pixels.shape[1]
+    height, width = fit(*size, max_side)
+    if (height, width) != size:
+        pixels = np.array(
+            Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        )
+    return torch.from_numpy(pixels).permute(2, 0, 1), size
