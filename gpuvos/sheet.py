@@ -146,7 +146,7 @@ def _candidates(embedding: Tensor, config: Config) -> tuple[Tensor, Tensor]:
 
 
 def _marks(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """A grid's mask [n, h, w] at ``size``, its cells at least three pixels wide so that single ones are seen."""
+    """A grid's mask [n, h, w] at ``size``, its cells no less than three pixels wide, to be seen."""
     marks = _repeat(mask, size)
     if size[1] < 3 * mask.shape[-1]:
         marks = nnf.max_pool2d(marks[:, None].float(), 3, 1, 1)[:, 0] > 0

@@ -50,7 +50,7 @@ def embedding_colors(embedding: Tensor, *, size: tuple[int, int] | None = None) 
         torch.Size([2, 3, 8, 10])
     """
     dims = check_tensor("embedding", embedding, "T D h w")
-    points = embedding.movedim(1, -1).reshape(-1, dims["D"]).float().nan_to_num(0.0, 0.0, 0.0)  # [N, D]
+    points = embedding.movedim(1, -1).flatten(0, 2).float().nan_to_num(0.0, 0.0, 0.0)  # [N, D]
     points = nnf.pad(points - points.mean(0), (0, max(0, 3 - dims["D"])))  # at least three channels
     _, basis = torch.linalg.eigh(points.T @ points / max(len(points), 1))  # ascending
     basis = basis.flip(1)[:, :3]  # [D, 3]
