@@ -101,7 +101,7 @@ def _columns(
     """The pictures [n, 3, *size] uint8 of every column by their titles, in the order of the method."""
     embedding, objectness, flow = (value.index_select(0, chosen) for value in features)
     frame = _stretch(viz.to_frames(frames.index_select(0, chosen)).float() / 255, size)
-    dim = 0.45 * frame
+    dim = 0.08 + 0.42 * frame  # points stand out from it
     edges, candidates = _candidates(embedding, config)
     label = result.forest.label.index_select(0, chosen)
     region_flow = result.region_flow.index_select(0, chosen)

@@ -368,7 +368,7 @@ def _label_colors(label: Tensor) -> Tensor:
     """uint8 [..., 3] of labels [...]. Neighbouring numbers are far apart in hue; -1 is black."""
     number = label.double()
     hue = (number * 0.6180339887498949) % 1
-    saturation = 0.45 + 0.2 * (number % 3)
+    saturation = 0.4 + 0.16 * (number % 3)
     value = torch.where(label < 0, 0.0, 1.0 - 0.15 * (number % 4) / 3 - 0.1 * (number % 2))
     return _to_uint8(_hsv(hue, saturation, value).movedim(1, -1))
 

@@ -252,6 +252,29 @@ def test_saliency_map_by_hand() -> None:
     assert not viz.saliency_map(torch.full((1, 2, 2), -1), torch.zeros(1, 0)).any()
 
 
+def test_pictures_stay_on_the_device_of_their_input() -> None:
+    # Tensors without values fail on any mixture with the CPU and on any look at a value.
+    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    frames, mask = empty(2, 3, 20, 30, dtype=torch.uint8), empty(2, 20, 30, dtype=torch.bool)
+    label, index = empty(2, 5, 6, dtype=torch.int64), empty(2, 4, dtype=torch.int64)
+    pictures = [
+        viz.heatmap(empty(2, 20, 30)),
+        viz.heatmap(empty(2, 20, 30), low=0.0, high=1.0),
+        viz.flow_colors(empty(2, 2, 20, 30)),
+        viz.flow_colors(empty(2, 2, 20, 30), largest=1.0),
+        viz.region_colors(empty(2, 20, 30, dtype=torch.int64), borders=True),
+        viz.draw_points(frames, index, (5, 6), valid=empty(2, 4, dtype=torch.bool), group=index),
+        viz.draw_points(frames, index, (5, 6)),
+        viz.overlay(frames, mask),
+        viz.embedding_colors(empty(2, 9, 5, 6), size=(20, 30)),
+    ]
+    assert all(picture.device.type == "meta" for picture in pictures)
+    assert all(picture.shape == frames.shape and picture.dtype == torch.uint8 for picture in pictures)
+    assert viz.saliency_map(label, empty(2, 7)).device.type == "meta"
+
+
 def test_png_round_trip(tmp_path: Path) -> None:
     image = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
     viz.save_png(tmp_path / "a.png", image)

@@ -222,6 +222,13 @@ def test_stillness() -> None:
     assert torch.equal(clip.frames[0], clip.frames[-1])
 
 
+@pytest.mark.parametrize("scene", SCENES)
+def test_everything_is_on_the_device_asked_for(scene: str) -> None:
+    # Tensors without values fail on any mixture with the CPU.
+    clip = render_clip(scene, num_frames=2, height=16, width=20, device="meta")
+    assert all(part.device.type == "meta" for part in clip)
+
+
 def test_distance_to_a_circle_is_exact() -> None:
     circle = _Blob(10.0, torch.zeros(4), torch.zeros(4))
     points = torch.tensor([0j, 3 + 4j, 10j, 12 + 0j], dtype=torch.complex64)
