@@ -228,7 +228,7 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         streams = [
             video for video in container.streams.video if not video.disposition & Disposition.attached_pic
         ]
-        if not streams:
+        if not streams or container.format.name == "tty":  # which draws the letters of any text file
             raise fail("path", f"'{path}' without a video stream", "a file with video")
         if getattr(streams[0], "codec_context", None) is None:
             raise fail("path", f"'{path}' in a codec that this PyAV lacks", "a video that FFmpeg can decode")
