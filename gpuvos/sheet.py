@@ -42,8 +42,8 @@ def contact_sheet(
 
     The columns: frame; embedding (principal components); objectness, Eq. 3; edge map, Eq. 4; candidates,
     Eq. 5; seeds, Eq. 6, in the colours of their regions; regions; flow; region flow on the same scale;
-    saliency, Eq. 7-8; seed sets (foreground magenta, its track's seed larger, background blue, neither
-    grey); probability, Eq. 15; result in magenta, with the outline of the truth in green where there is one.
+    saliency, Eq. 7-8; seed sets (foreground magenta, background blue, neither grey, the seed of the best
+    track ringed in white); probability, Eq. 15; result in magenta, the outline of the truth in green.
 
     Args:
         frames: [T, 3, H, W] uint8 or float in [0, 1].
@@ -166,13 +166,12 @@ def _seed_sets(image: Tensor, result: Segmentation, chosen: Tensor) -> Tensor:
     parts = (seeds.index, seeds.valid, result.foreground, result.background, result.foreground_seed)
     index, valid, foreground, background, best = (value.index_select(0, chosen) for value in parts)
     grid, radius = _grid(result), _radius(image)
-    image = viz.draw_points(
-        image, index, grid, valid=valid & ~foreground & ~background, color=NEITHER, radius=max(1, radius - 1)
-    )
-    image = viz.draw_points(image, index, grid, valid=valid & background, color=BACKGROUND, radius=radius)
-    image = viz.draw_points(image, index, grid, valid=valid & foreground, color=FOREGROUND, radius=radius)
     tracked = nnf.pad(index, (1, 0), value=-1).gather(1, best[:, None] + 1)
-    return viz.draw_points(image, tracked, grid, color=FOREGROUND, radius=radius + 3)
+    image = viz.draw_points(image, tracked, grid, radius=radius + 3)
+    neither = valid & ~foreground & ~background
+    image = viz.draw_points(image, index, grid, valid=neither, color=NEITHER, radius=max(1, radius - 1))
+    image = viz.draw_points(image, index, grid, valid=valid & background, color=BACKGROUND, radius=radius)
+    return viz.draw_points(image, index, grid, valid=valid & foreground, color=FOREGROUND, radius=radius)
 
 
 def _grid(result: Segmentation) -> tuple[int, int]:

@@ -127,11 +127,9 @@ def test_seed_sets_have_their_colors(panels: dict[str, Tensor]) -> None:
     picture = panels["seed sets"][0]
     assert tuple(picture[:, 23, 23].tolist()) == sheet.FOREGROUND
     assert tuple(picture[:, 55, 103].tolist()) == sheet.BACKGROUND
-    area = [
-        (picture == torch.tensor(color).view(3, 1, 1)).all(0).sum()
-        for color in (sheet.FOREGROUND, sheet.BACKGROUND)
-    ]
-    assert area[0] > 2 * area[1] > 0  # the seed of the foreground track is larger
+    # The seed of the best track, the first one, has a white ring: radius 1, rim to 2, ring to 4.
+    assert picture[:, 23, 27].tolist() == picture[:, 19, 23].tolist() == [255, 255, 255]
+    assert (picture == 255).all(0)[:, 64:].sum() == 0
     colors = viz.region_colors(torch.tensor([[[0, 1]]]))[0, :, 0]
     assert torch.equal(panels["seeds"][0, :, 23, 23], colors[:, 0])
     assert torch.equal(panels["seeds"][0, :, 55, 103], colors[:, 1])

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gpuvos.errors import check_choice, check_positive, fail
 
+_PIXELS_AT_ONCE = 1 << 20
 SCENES = ("single", "occlusion", "twins", "late", "static", "two")
 
 
@@ -48,20 +49,22 @@ class _Blob(NamedTuple):
     amplitude: Tensor  # [4] of the orders 2, 3, 4, 5
     phase: Tensor  # [4]
 
-    def radius(self, angle: Tensor) -> tuple[Tensor, Tensor]:
-        """Radius and its derivative at every angle."""
-        radius, slope = torch.ones_like(angle), torch.zeros_like(angle)
-        for order, amplitude, phase in zip(
-            (2, 3, 4, 5), self.amplitude.tolist(), self.phase.tolist(), strict=True
-        ):
-            radius = radius + amplitude * torch.cos(order * angle + phase)
-            slope = slope - amplitude * order * torch.sin(order * angle + phase)
+    def radius(self, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """Radius, and its derivative by the angle, in every direction (complex, of length 1)."""
+        # cos and sin of order * angle are the parts of the direction's powers, far cheaper than trigonometry.
+        radius, slope = torch.ones_like(direction.real), torch.zeros_like(direction.real)
+        power = direction
+        for order, wave in enumerate(torch.polar(self.amplitude, self.phase).tolist(), start=2):
+            power = power * direction
+            radius = radius + wave.real * power.real - wave.imag * power.imag
+            slope = slope - order * (wave.real * power.imag + wave.imag * power.real)
         return self.size * radius, self.size * slope
 
     def distance(self, point: Tensor) -> Tensor:
         """Signed distance to the outline, exact in sign and to first order in size: negative inside."""
-        radius, slope = self.radius(torch.angle(point))
-        return (point.abs() - radius) / torch.sqrt(1 + (slope / radius) ** 2)
+        length = point.abs()
+        radius, slope = self.radius(torch.where(length > 0, point / length, 1))
+        return (length - radius) / torch.sqrt(1 + (slope / radius) ** 2)
 
 
 class _Strip(NamedTuple):
@@ -166,27 +169,39 @@ def render_clip(
         (columns - (width - 1) / 2).expand(height, width),
         (rows[:, None] - (height - 1) / 2).expand(height, width),
     )  # [H, W]
-    image, top = _composite(layers, grid, num_frames)
-    if noise:
-        grain = torch.randn((num_frames, 1, height, width), generator=generator)
-        image = image + grain.to(device) * (noise / 255)
-    frames = (image * 255).round().clamp(0, 255).to(torch.uint8)
+    grain = torch.randn((num_frames, 1, height, width), generator=generator) * noise if noise else None
+    # The frame that each frame is joined to: the next one; for the last frame, the one before.
+    other = torch.cat([torch.arange(1, num_frames), torch.tensor([max(0, num_frames - 2)])])
+    parts = []
+    # A few frames at a time: the many intermediate results of a long clip would not fit into any cache.
+    step = max(1, _PIXELS_AT_ONCE // (height * width))
+    for at in (torch.arange(start, min(start + step, num_frames)) for start in range(0, num_frames, step)):
+        image, top = _composite(_at(layers, at), grid)
+        if grain is not None:
+            image = image + grain[at].to(device)
+        frames = image.round().clamp(0, 255).to(torch.uint8)
+        parts.append((frames, top, *_motion(_at(layers, at), _at(layers, other[at]), grid, top)))
+    frames, top, flow, visible = (torch.cat(part) for part in zip(*parts, strict=True))
+    flow[-1] = -flow[-1]
     instances = torch.tensor([layer.instance for layer in layers], device=device)[top]
     mask = torch.tensor([layer.moves for layer in layers], device=device)[top]
-    flow, visible = _motion(layers, grid, top)
     return RenderedClip(frames, mask, instances, flow, visible)
 
 
-def _composite(layers: list[_Layer], grid: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
-    """Paints the layers back to front: image [T, 3, H, W] in [0, 1], number of the top layer [T, H, W]."""
-    image = torch.zeros(num_frames, 3, *grid.shape, device=grid.device)
-    top = torch.zeros(num_frames, *grid.shape, dtype=torch.int64, device=grid.device)
+def _at(layers: list[_Layer], frames: Tensor) -> list[_Layer]:
+    """The layers at some of the frames [n]."""
+    return [layer._replace(pose=_Pose(*(part[frames] for part in layer.pose))) for layer in layers]
+
+
+def _composite(layers: list[_Layer], grid: Tensor) -> tuple[Tensor, Tensor]:
+    """Paints the layers back to front: grey levels [T, 3, H, W], number of the top layer [T, H, W]."""
+    image = _sample(layers[0].texture.to(grid.device), _inverse(layers[0].pose, grid))
+    top = torch.zeros(len(layers[0].pose.turn), *grid.shape, dtype=torch.int64, device=grid.device)
     for number, layer in enumerate(layers):
+        if layer.outline is None:
+            continue
         point = _inverse(layer.pose, grid)  # [T, H, W]
         colour = _sample(layer.texture.to(grid.device), point)
-        if layer.outline is None:
-            image = colour
-            continue
         distance = layer.outline.distance(point)
         scale = _pixels(layer.pose.turn.abs(), grid)
         if isinstance(layer.outline, _Blob):
@@ -198,22 +213,19 @@ def _composite(layers: list[_Layer], grid: Tensor, num_frames: int) -> tuple[Ten
         alpha = (0.5 - distance * scale).clamp(0, 1)[:, None]
         image = torch.lerp(image, colour, alpha)
         top = torch.where(distance <= 0, number, top)
-    return image, top
+    return image * 255, top
 
 
-def _motion(layers: list[_Layer], grid: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
-    """Flow [T, 2, H, W] and visibility [T, H, W] of the points of the topmost layers."""
-    num_frames = top.shape[0]
-    if num_frames == 1:
-        return torch.zeros(1, 2, *grid.shape, device=grid.device), torch.ones_like(top, dtype=torch.bool)
-    # Frame that each frame is joined to: the next one; for the last frame, the one before.
-    other = torch.cat([torch.arange(1, num_frames), torch.tensor([num_frames - 2])])
+def _motion(here: list[_Layer], there: list[_Layer], grid: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+    """Change of place [T, 2, H, W] of the points seen, and whether they are seen there [T, H, W]."""
     # A point at z goes to turn' * (z - shift) / turn + shift'. The change is arranged to be exactly zero
     # for a pose that stays; the small differences are taken in double precision.
-    turn, shift = (torch.stack([layer.pose[part] for layer in layers]) for part in (0, 1))  # [L, T]
-    gain = (turn[:, other] - turn) / turn
-    offset = shift[:, other] - shift - gain * shift
-    frame = torch.arange(num_frames, device=grid.device)[:, None, None]
+    turn, shift, new_turn, new_shift = (
+        torch.stack([layer.pose[part] for layer in layers]) for layers in (here, there) for part in (0, 1)
+    )  # [L, T]
+    gain = (new_turn - turn) / turn
+    offset = new_shift - shift - gain * shift
+    frame = torch.arange(len(top), device=grid.device)[:, None, None]
     gain, offset = (
         value.to(grid.device, torch.complex64)[top, frame] for value in (gain, offset)
     )  # [T, H, W]
@@ -221,13 +233,11 @@ def _motion(layers: list[_Layer], grid: Tensor, top: Tensor) -> tuple[Tensor, Te
     target = grid + change
     limit_x, limit_y = (grid.shape[1] - 1) / 2, (grid.shape[0] - 1) / 2
     visible = (target.real.abs() <= limit_x) & (target.imag.abs() <= limit_y)
-    for number, layer in enumerate(layers):
+    for number, layer in enumerate(there):
         if layer.outline is not None:
-            there = _inverse(_Pose(layer.pose.turn[other], layer.pose.shift[other]), target)
-            visible &= ~((layer.outline.distance(there) <= 0) & (number > top))
-    flow = torch.stack([change.real, change.imag], dim=1)
-    flow[-1] = -flow[-1]
-    return flow, visible
+            covered = layer.outline.distance(_inverse(layer.pose, target)) <= 0
+            visible &= ~(covered & (number > top))
+    return torch.stack([change.real, change.imag], dim=1), visible
 
 
 def _inverse(pose: _Pose, point: Tensor) -> Tensor:
@@ -338,8 +348,8 @@ def _entering_path(view: _View, outline: _Blob) -> _Pose:
     reach = 0.2 * view.width
     travelled = (_time(view) - _time(view)[0] - view.num_frames // 3).clamp(min=0) * view.speed
     turn = _turn(view, travelled / reach)
-    angle = torch.linspace(0, math.tau, 721, dtype=torch.float64)
-    rim = torch.polar(outline.radius(angle)[0], angle) * turn[:, None]  # [T, 721]
+    circle = torch.polar(torch.ones(721).double(), torch.linspace(0, math.tau, 721, dtype=torch.float64))
+    rim = outline.radius(circle)[0] * circle * turn[:, None]  # [T, 721]
     start = view.width / 2 + 1 + float((rim.real * -side).max())
     # Straight in at full speed, then to and fro about the centre: the pieces join without a jump in speed.
     across = -start + travelled.clamp(max=start) + reach * torch.sin((travelled - start).clamp(min=0) / reach)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from gpuvos.data import rendered
 from gpuvos.data.rendered import SCENES, RenderedClip, _Blob, render_clip
 from gpuvos.errors import InputError
 
@@ -185,6 +186,17 @@ def test_seeds() -> None:
     assert not torch.equal(first.flow, other.flow)
 
 
+@pytest.mark.parametrize("frames_at_once", [1, 2, 4])
+def test_a_clip_is_the_same_in_pieces(frames_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = render_clip("occlusion", num_frames=5, height=31, width=45)
+    monkeypatch.setattr(rendered, "_PIXELS_AT_ONCE", frames_at_once * 31 * 45)
+    pieces = render_clip("occlusion", num_frames=5, height=31, width=45)
+    assert (whole.frames.int() - pieces.frames.int()).abs().max() <= 1
+    assert (whole.flow - pieces.flow).abs().max() < 1e-5
+    for name in ("mask", "instances", "visible"):
+        assert (getattr(whole, name) != getattr(pieces, name)).float().mean() < 1e-3
+
+
 def test_global_random_state_is_left_alone() -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
@@ -235,12 +247,14 @@ def test_distance_to_a_circle_is_exact() -> None:
     assert torch.allclose(circle.distance(points), torch.tensor([-10.0, -5.0, 0.0, 2.0]))
 
 
-def test_outline_slope_is_its_derivative() -> None:
-    blob = _Blob(7.0, torch.tensor([0.2, 0.1, 0.05, 0.03]), torch.tensor([0.3, 1.0, 2.0, 4.0]))
+def test_outline_radius_is_the_sum_of_its_waves() -> None:
+    amplitude, phase = torch.tensor([0.2, 0.1, 0.05, 0.03]), torch.tensor([0.3, 1.0, 2.0, 4.0])
     angle = torch.linspace(-3, 3, 50, dtype=torch.float64)
-    step = 1e-5
-    difference = (blob.radius(angle + step)[0] - blob.radius(angle - step)[0]) / (2 * step)
-    assert torch.allclose(blob.radius(angle)[1], difference, atol=1e-5)
+    radius, slope = _Blob(7.0, amplitude, phase).radius(torch.polar(torch.ones_like(angle), angle))
+    order = torch.arange(2, 6)[:, None]
+    waves = order * angle + phase[:, None]
+    assert torch.allclose(radius, 7 * (1 + (amplitude[:, None] * waves.cos()).sum(0)), atol=1e-5)
+    assert torch.allclose(slope, -7 * (amplitude[:, None] * order * waves.sin()).sum(0), atol=1e-5)
 
 
 @pytest.mark.parametrize(
