@@ -17,8 +17,8 @@ class Config:
     """
 
     rule: str = "robust"
-    """How seeds are labelled: "paper" to the letter of the paper; "robust" replaces Eq. 7-8 by the residual of a
-    camera model, adds confident seeds to the foreground and smooths the labels over the sequence (ours)."""
+    """How seeds are labelled: "paper" to the letter of the paper; "robust" (ours) scores every seed by objectness
+    and by the motion that a camera model leaves over, smoothed over the sequence; see ``functional.vote_labels``."""
 
     num_seeds: int = 100
     """K, seeds of a frame (the first author's code; the paper does not say)."""
@@ -57,31 +57,31 @@ class Config:
     """alpha, semi-supervised: share of a region that the first mask must exceed to make it foreground (A.1; the
     paper's number is lost)."""
 
-    confident_objectness: float = 0.5
-    """Robust rule: seeds with objectness above it and saliency above the next are foreground too."""
-
-    confident_saliency: float = 0.05
-    """Robust rule: see ``confident_objectness``."""
+    min_motion: float = 0.1
+    """Robust rule: a frame in which no region moves by more (pixels of the image, after the camera) has no saliency."""
 
     smoothing_neighbors: int = 30
-    """Robust rule: each seed takes the mean label of this many nearest seeds over the whole sequence; 0: off."""
+    """Robust rule: scores and labels are means over this many nearest seeds of the whole sequence (tuned)."""
 
-    smoothing_threshold: float = 0.5
-    """Robust rule: a smoothed label above it is foreground, at or below it background."""
+    confident_share: float = 0.45
+    """Robust rule: seeds whose score exceeds this share of the largest are confidently foreground (tuned)."""
+
+    vote_threshold: float = 0.4
+    """Robust rule: a seed is foreground if more than this share of its neighbours is confidently so (tuned)."""
 
     def __post_init__(self) -> None:
         check_choice("config.rule", self.rule, ("paper", "robust"))
         check_choice("config.edge_reduce", self.edge_reduce, ("max", "mean"))
         check_choice("config.distance", self.distance, ("minimax", "shortest"))
         check_choice("config.rank_by", self.rank_by, ("both", "motion", "objectness"))
-        for name in ("num_seeds", "window", "num_background", "temperature"):
+        for name in ("num_seeds", "window", "num_background", "temperature", "smoothing_neighbors"):
             check_positive(f"config.{name}", getattr(self, name))
-        check_positive("config.smoothing_neighbors", self.smoothing_neighbors, zero=True)
+        check_positive("config.min_motion", self.min_motion, zero=True)
         if self.adapt_every is not None:
             check_positive("config.adapt_every", self.adapt_every)
         if self.window % 2 == 0:
             raise fail("config.window", str(self.window), "an odd number")
         for name in ("coverage", "background_objectness", "background_saliency", "mask_coverage",
-                     "confident_objectness", "confident_saliency", "smoothing_threshold"):  # fmt: skip
+                     "confident_share", "vote_threshold"):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise fail(f"config.{name}", repr(getattr(self, name)), "a number in [0, 1]")

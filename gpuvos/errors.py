@@ -95,7 +95,9 @@ def values_readable(value: Tensor) -> bool:
     return not (value.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
-def check_values(argument: str, value: Tensor, *, low: float | None = None, high: float | None = None) -> None:
+def check_values(
+    argument: str, value: Tensor, *, low: float | None = None, high: float | None = None
+) -> None:
     """Raises InputError if ``value`` holds a NaN, an infinity, or anything outside of ``[low, high]``.
 
     One reduction and one host sync; it does nothing where values cannot be read (see ``values_readable``).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ class FrontEnd(Protocol):
 class _Motion(NamedTuple):
     region_flow: Tensor  # [B, T, K, 2]
     saliency: Tensor  # [B, T, K]
+    evidence: Tensor  # [B, T, K] what the robust rule smooths and votes on
     start: Tensor  # [B, T, K] bool, initial background
 
 
@@ -54,7 +55,7 @@ def segment(
     Args:
         embedding: ``[T, D, H, W]`` instance embedding, or ``[B, T, D, H, W]`` for several videos.
         objectness: ``[T, H, W]`` in [0, 1].
-        flow: ``[T, 2, H, W]`` optical flow from frame t to t + 1; its unit does not matter.
+        flow: ``[T, 2, H, W]`` optical flow from frame t to t + 1. Only ``config.min_motion`` depends on its unit.
         config: parameters of the method; ``Config()`` where absent.
         lengths: ``[B]`` int64, frames of each video in a ragged batch; later frames get empty masks.
         size: height and width of mask and probability; the grid's own where absent.
@@ -93,7 +94,9 @@ def segment(
         choice, probability = _from_mask(embedding, forest, first_mask, choice, config)
     probability = (probability * present[..., None, None]).clamp(0, 1)
     if size is not None:
-        flat = interpolate(merge_leading(probability, 2)[:, None], size=size, mode="bilinear", align_corners=False)
+        flat = interpolate(
+            merge_leading(probability, 2)[:, None], size=size, mode="bilinear", align_corners=False
+        )
         probability = flat.reshape(*probability.shape[:2], *size)
     result = Segmentation(
         probability > 0.5, probability, (2 * probability - 1).abs(), seeds, forest, choice.tracks, choice.score,
@@ -114,7 +117,9 @@ def _check_features(
             raise fail("embedding", f"shape {tuple(embedding.shape)}", f"at least one element along {name}")
     if lengths is not None:
         if lead == "T":
-            raise fail("lengths", "a tensor", "None for a single video", "give the features a leading dimension B")
+            raise fail(
+                "lengths", "a tensor", "None for a single video", "give the features a leading dimension B"
+            )
         check_tensor("lengths", lengths, "B", kind="int64", sizes={"B": sizes["B"]}, like=embedding)
     if validate:
         check_values("embedding", embedding)
@@ -133,7 +138,9 @@ def _regions(
     embedding: Tensor, objectness: Tensor, present: Tensor, config: Config
 ) -> tuple[Seeds, EdgeWeights, Forest]:
     """Edge map, candidates, seeds and geodesic regions of every frame, Eq. 4-6."""
-    maximum = config.edge_reduce == "max"  # its order is that of the squared distance, which does not saturate
+    maximum = (
+        config.edge_reduce == "max"
+    )  # its order is that of the squared distance, which does not saturate
     edges = F.edge_map(
         embedding, reduce=config.edge_reduce, temperature=config.temperature, squared_distance=maximum
     )
@@ -146,18 +153,21 @@ def _regions(
 
 def _motion(flow: Tensor, objectness: Tensor, seeds: Seeds, forest: Forest, config: Config) -> _Motion:
     """Region flow and motion saliency of the seeds, Eq. 7-8 or the residual of the camera's motion."""
-    k = config.num_seeds
-    region_flow = F.region_mean(flow, forest.label, k).to(seeds.objectness.dtype)
+    region_flow = F.region_mean(flow, forest.label, config.num_seeds).to(seeds.objectness.dtype)
     start = F.initial_background(seeds.objectness, seeds.valid, num_background=config.num_background)
     if config.rule == "paper":
         saliency = F.motion_saliency(
             region_flow, seeds.objectness, seeds.valid, num_background=config.num_background
         )
-    else:
-        residual = F.residual_flow(flow, weight=1 - 0.9 * objectness)
-        length = F.region_mean(residual, forest.label, k).norm(dim=-1)
-        saliency = F.normalize_saliency(length, seeds.valid)
-    return _Motion(region_flow, saliency.to(seeds.objectness.dtype), start)
+        return _Motion(region_flow, saliency, saliency, start)
+    residual = F.residual_flow(
+        flow, weight=1 - 0.9 * objectness
+    )  # the object should not bend the camera model
+    means = F.region_mean(torch.cat((residual, objectness[:, :, None]), 2), forest.label, config.num_seeds)
+    length = means[..., :2].norm(dim=-1)
+    length = length * (length.amax(-1, keepdim=True) >= config.min_motion)
+    saliency = F.normalize_saliency(length, seeds.valid)
+    return _Motion(region_flow, saliency, saliency * means[..., 2].clamp(min=0).sqrt(), start)
 
 
 def _choose(seeds: Seeds, weights: EdgeWeights, forest: Forest, motion: _Motion, config: Config) -> _Choice:
@@ -171,29 +181,18 @@ def _choose(seeds: Seeds, weights: EdgeWeights, forest: Forest, motion: _Motion,
         initial = F.initial_foreground_shortest(
             weights, seeds.index, seed, motion.start, num_background=config.num_background
         )
+    if config.rule == "robust":
+        chosen = F.vote_labels(
+            seeds.embedding, motion.evidence, seeds.valid, neighbors=config.smoothing_neighbors,
+            confident_share=config.confident_share, vote_threshold=config.vote_threshold,
+        )  # fmt: skip
+        return _Choice(tracks, score, seed, initial, chosen, seeds.valid & ~chosen)
     foreground, background = F.seed_sets(
         initial, forest.label, seeds.objectness, motion.saliency, seeds.valid, seed, motion.start,
         coverage=config.coverage, background_objectness=config.background_objectness,
         background_saliency=config.background_saliency,
     )  # fmt: skip
-    if config.rule == "robust":
-        foreground, background = _robust_sets(seeds, motion.saliency, foreground, background, config)
     return _Choice(tracks, score, seed, initial, foreground, background)
-
-
-def _robust_sets(
-    seeds: Seeds, saliency: Tensor, foreground: Tensor, background: Tensor, config: Config
-) -> tuple[Tensor, Tensor]:
-    """Adds confident seeds to the foreground, then lets seeds that look alike vote over the whole sequence."""
-    confident = (seeds.objectness > config.confident_objectness) & (saliency > config.confident_saliency)
-    foreground = foreground | (confident & seeds.valid)
-    if config.smoothing_neighbors == 0:
-        return foreground, background & ~foreground
-    vote = F.smooth_seed_labels(
-        seeds.embedding, foreground.to(saliency.dtype), seeds.valid, neighbors=config.smoothing_neighbors
-    )
-    chosen = vote > config.smoothing_threshold
-    return chosen & seeds.valid, ~chosen & seeds.valid
 
 
 def _adapt(embedding: Tensor, seeds: Seeds, choice: _Choice, config: Config) -> Tensor:
@@ -219,14 +218,20 @@ def _from_mask(
     )
     foreground, background = (value[:, None].expand(-1, t, -1) for value in (foreground, background))
     probability = F.foreground_probability(
-        embedding, seeds[:, None].expand(-1, t, -1, -1), foreground, background, temperature=config.temperature
+        embedding,
+        seeds[:, None].expand(-1, t, -1, -1),
+        foreground,
+        background,
+        temperature=config.temperature,
     )
     return choice._replace(foreground=foreground, background=background), probability
 
 
 def _first_video(result: Segmentation) -> Segmentation:
-    parts = [type(value)(*(part[0] for part in value)) if isinstance(value, tuple) else value[0] for value in result]
-    return Segmentation(*parts)
+    rest: dict[str, Any] = {name: value[0] for name, value in result._asdict().items() if isinstance(value, Tensor)}
+    rest["seeds"] = Seeds._make(value[0] for value in result.seeds)
+    rest["forest"] = Forest._make(value[0] for value in result.forest)
+    return Segmentation(**rest)
 
 
 class VideoSegmenter(nn.Module):
@@ -252,7 +257,9 @@ class VideoSegmenter(nn.Module):
         self.config = config or Config()
 
     @torch.no_grad()
-    def forward(self, frames: Tensor, *, first_mask: Tensor | None = None, validate: bool = True) -> Segmentation:
+    def forward(
+        self, frames: Tensor, *, first_mask: Tensor | None = None, validate: bool = True
+    ) -> Segmentation:
         """Segments one video.
 
         Args:

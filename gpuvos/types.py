@@ -38,7 +38,7 @@ class EdgeWeights(NamedTuple):
 class Seeds(NamedTuple):
     """Diverse representative points of every frame, Eq. 6, in the order in which they were chosen."""
 
-    index: Tensor  # [T, K] int64 raster index y * W + x; -1 where invalid
+    index: Tensor  # type: ignore[assignment]  # [T, K] int64 raster index y * W + x; -1 where invalid
     valid: Tensor  # [T, K] bool; False where a frame has fewer candidates than K
     embedding: Tensor  # [T, K, D]; 0 where invalid
     objectness: Tensor  # [T, K]; 0 where invalid
@@ -47,7 +47,9 @@ class Seeds(NamedTuple):
 class Forest(NamedTuple):
     """Geodesic regions of the seeds in the embedding graph."""
 
-    label: Tensor  # [T, H, W] int64 number of the seed whose region a pixel is in; -1 where a frame has no seed
+    label: (
+        Tensor  # [T, H, W] int64 number of the seed whose region a pixel is in; -1 where a frame has no seed
+    )
     distance: Tensor  # [T, H, W] geodesic distance to that seed; inf where there is none
     seed_distance: Tensor  # [T, K, K] geodesic distance between seeds; inf where one is invalid
 

@@ -1,0 +1,1 @@
+"""What feeds the method: embedding, objectness and optical flow of a clip."""

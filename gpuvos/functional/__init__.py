@@ -12,6 +12,7 @@ from gpuvos.functional.selection import (
     mask_seed_sets,
     seed_sets,
     smooth_seed_labels,
+    vote_labels,
 )
 from gpuvos.functional.similarity import similarity, squared_distance
 from gpuvos.functional.tracks import best_track, link_tracks, track_scores
@@ -41,4 +42,5 @@ __all__ = [
     "smooth_seed_labels",
     "squared_distance",
     "track_scores",
+    "vote_labels",
 ]

@@ -65,12 +65,16 @@ def edge_map(
     right, down = _squared_edges(embedding)
     if not squared_distance and reduce == "mean":
         right, down = torch.tanh(right / (2 * temperature)), torch.tanh(down / (2 * temperature))
-    sides = torch.stack((pad(right, (0, 1)), pad(right, (1, 0)), pad(down, (0, 0, 0, 1)), pad(down, (0, 0, 1, 0))))
+    sides = torch.stack(
+        (pad(right, (0, 1)), pad(right, (1, 0)), pad(down, (0, 0, 0, 1)), pad(down, (0, 0, 1, 0)))
+    )
     if reduce == "mean":
         h, w = sides.shape[-2:]
         across = torch.arange(w, device=sides.device)
         along = torch.arange(h, device=sides.device)
-        count = ((across > 0).int() + (across < w - 1).int()) + ((along > 0).int() + (along < h - 1).int())[:, None]
+        count = ((across > 0).int() + (across < w - 1).int()) + ((along > 0).int() + (along < h - 1).int())[
+            :, None
+        ]
         return sides.sum(0) / count.clamp(min=1)
     largest = sides.amax(0)
     return largest if squared_distance else torch.tanh(largest / (2 * temperature))

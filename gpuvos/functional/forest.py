@@ -14,7 +14,12 @@ from gpuvos.types import EdgeWeights, Forest
 
 def _check_graph(weights: EdgeWeights, index: Tensor, valid: Tensor) -> None:
     if not isinstance(weights, tuple) or len(weights) != 2:
-        raise fail("weights", type(weights).__name__, "EdgeWeights(right, down)", "see gpuvos.functional.edge_weights")
+        raise fail(
+            "weights",
+            type(weights).__name__,
+            "EdgeWeights(right, down)",
+            "see gpuvos.functional.edge_weights",
+        )
     sizes = check_tensor("weights.right", weights[0], "... H V")
     grid = {"U": sizes["H"] - 1, "W": sizes["V"] + 1}
     check_tensor("weights.down", weights[1], "... U W", sizes=grid, like=weights[0])
@@ -52,7 +57,11 @@ def minimax_forest(weights: EdgeWeights, index: Tensor, valid: Tensor) -> Forest
     lead = weights[0].shape[:-2]
     label, distance, between = minimax_op.minimax_forest(*_frames(weights, index, valid))
     grid = label.shape[1:]
-    return Forest(label.reshape(*lead, *grid), distance.reshape(*lead, *grid), between.reshape(*lead, *between.shape[1:]))
+    return Forest(
+        label.reshape(*lead, *grid),
+        distance.reshape(*lead, *grid),
+        between.reshape(*lead, *between.shape[1:]),
+    )
 
 
 def shortest_forest(weights: EdgeWeights, index: Tensor, valid: Tensor) -> Forest:
@@ -78,7 +87,11 @@ def shortest_forest(weights: EdgeWeights, index: Tensor, valid: Tensor) -> Fores
     label, distance, _ = shortest_op.shortest_forest(right, down, seeds, there)
     between = _chain_lengths(right, down, label, distance, there)
     grid = label.shape[1:]
-    return Forest(label.reshape(*lead, *grid), distance.reshape(*lead, *grid), between.reshape(*lead, *between.shape[1:]))
+    return Forest(
+        label.reshape(*lead, *grid),
+        distance.reshape(*lead, *grid),
+        between.reshape(*lead, *between.shape[1:]),
+    )
 
 
 def _chain_lengths(right: Tensor, down: Tensor, label: Tensor, distance: Tensor, valid: Tensor) -> Tensor:
@@ -121,5 +134,5 @@ def largest_edges(weights: EdgeWeights, source: Tensor, valid: Tensor) -> Tensor
     lead, count = weights[0].shape[:-2], source.shape[-1]
     right, down, index, there = _frames(weights, source, valid)
     right, down = right.repeat_interleave(count, 0), down.repeat_interleave(count, 0)
-    largest = shortest_op.shortest_forest(right, down, index.reshape(-1, 1), there.reshape(-1, 1))[2]
+    largest: Tensor = shortest_op.shortest_forest(right, down, index.reshape(-1, 1), there.reshape(-1, 1))[2]
     return largest.reshape(*lead, count, *largest.shape[1:])

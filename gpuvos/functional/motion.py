@@ -102,14 +102,28 @@ def residual_flow(flow: Tensor, *, weight: Tensor | None = None, iterations: int
     if weight is not None:
         check_tensor("weight", weight, "... H W", sizes={"H": h, "W": w}, like=flow)
     check_positive("iterations", iterations)
-    values = merge_leading(flow.flatten(-2), 2).to(torch.promote_types(flow.dtype, torch.float32))  # [N, 2, P]
+    values = merge_leading(flow.flatten(-2), 2).to(
+        torch.promote_types(flow.dtype, torch.float32)
+    )  # [N, 2, P]
     basis = _quadratic_basis(h, w, values)  # [P, 6]
     step = max(1, round((h * w / 4096) ** 0.5))
-    rows = torch.arange(step // 2, h, step, device=flow.device) if h > step else torch.arange(h, device=flow.device)
-    cols = torch.arange(step // 2, w, step, device=flow.device) if w > step else torch.arange(w, device=flow.device)
+    rows = (
+        torch.arange(step // 2, h, step, device=flow.device)
+        if h > step
+        else torch.arange(h, device=flow.device)
+    )
+    cols = (
+        torch.arange(step // 2, w, step, device=flow.device)
+        if w > step
+        else torch.arange(w, device=flow.device)
+    )
     sample = (rows[:, None] * w + cols).flatten()
     design, target = basis[sample], values[..., sample].mT  # [S, 6], [N, S, 2]
-    prior = torch.ones_like(target[..., 0]) if weight is None else merge_leading(weight.flatten(-2), 1)[:, sample].to(values.dtype)
+    prior = (
+        torch.ones_like(target[..., 0])
+        if weight is None
+        else merge_leading(weight.flatten(-2), 1)[:, sample].to(values.dtype)
+    )
     trust, model = prior, values.new_zeros((values.shape[0], 6, 2))
     ridge = 1e-6 * torch.eye(6, dtype=values.dtype, device=flow.device)
     for _ in range(iterations):

@@ -29,7 +29,8 @@ def foreground_probability(
     Args:
         embedding: ``[T, D, H, W]`` (any leading dimensions).
         seed_embedding: ``[T, K, D]``.
-        foreground, background: ``[T, K]`` bool.
+        foreground: ``[T, K]`` bool, seeds of the object.
+        background: ``[T, K]`` bool, seeds of the rest.
         temperature: what squared distances are divided by.
 
     Returns:
@@ -42,7 +43,9 @@ def foreground_probability(
         tensor([[[0.6502, 0.5000, 0.3498]]])
     """
     sizes = check_tensor("embedding", embedding, "... D H W")
-    k = check_tensor("seed_embedding", seed_embedding, "... K D", sizes={"D": sizes["D"]}, like=embedding)["K"]
+    k = check_tensor("seed_embedding", seed_embedding, "... K D", sizes={"D": sizes["D"]}, like=embedding)[
+        "K"
+    ]
     check_tensor("foreground", foreground, "... K", kind="bool", sizes={"K": k}, like=embedding)
     check_tensor("background", background, "... K", kind="bool", sizes={"K": k}, like=embedding)
     lead, grid = embedding.shape[:-3], embedding.shape[-2:]

@@ -31,4 +31,5 @@ def region_mean(values: Tensor, label: Tensor, num_regions: int) -> Tensor:
     check_positive("num_regions", num_regions)
     flat, regions = merge_leading(values.flatten(-2), 2), merge_leading(label.flatten(-2), 1)
     total, count = region_sum(flat, regions, num_regions)
-    return (total / count.clamp(min=1)[..., None]).reshape(*values.shape[:-3], num_regions, sizes["C"])
+    mean: Tensor = total / count.clamp(min=1)[..., None]
+    return mean.reshape(*values.shape[:-3], num_regions, sizes["C"])

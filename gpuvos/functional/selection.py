@@ -39,7 +39,9 @@ def initial_foreground(forest: Forest, foreground_seed: Tensor, background: Tens
     check_tensor("background", background, "... K", kind="bool", sizes={"K": k}, like=forest.label)
     seed = foreground_seed.clamp(min=0)[..., None]
     others = background.scatter(-1, seed, False)
-    near = forest.seed_distance.gather(-1, seed[..., None, :].expand(*background.shape, 1)).squeeze(-1)  # [..., K]
+    near = forest.seed_distance.gather(-1, seed[..., None, :].expand(*background.shape, 1)).squeeze(
+        -1
+    )  # [..., K]
     far = forest.seed_distance.masked_fill(~others[..., None, :], torch.inf).amin(-1)  # [..., K]
     threshold = torch.where((near < far) & (foreground_seed >= 0)[..., None], far, -1.0)
     slot = forest.label.clamp(min=0).flatten(-2)
@@ -48,7 +50,12 @@ def initial_foreground(forest: Forest, foreground_seed: Tensor, background: Tens
 
 
 def initial_foreground_shortest(
-    weights: EdgeWeights, index: Tensor, foreground_seed: Tensor, background: Tensor, *, num_background: int = 30
+    weights: EdgeWeights,
+    index: Tensor,
+    foreground_seed: Tensor,
+    background: Tensor,
+    *,
+    num_background: int = 30,
 ) -> Tensor:
     """Eq. 11 with the distance read literally: the largest edge along the additive shortest path.
 
@@ -66,7 +73,9 @@ def initial_foreground_shortest(
     check_tensor("index", index, "... K", kind="int64", sizes={"K": k}, like=background)
     seed = foreground_seed.clamp(min=0)[..., None]
     others = background.scatter(-1, seed, False)
-    first = (~others).int().sort(dim=-1, stable=True).indices[..., : min(num_background, k)]  # True ones first
+    first = (
+        (~others).int().sort(dim=-1, stable=True).indices[..., : min(num_background, k)]
+    )  # True ones first
     chosen = torch.cat((seed, first), -1)
     there = torch.cat(((foreground_seed >= 0)[..., None], others.gather(-1, first)), -1)
     largest = largest_edges(weights, index.gather(-1, chosen).clamp(min=0), there)  # [..., 1 + N_BG, H, W]
@@ -95,7 +104,8 @@ def seed_sets(
     Args:
         initial: ``[T, H, W]`` bool from ``initial_foreground`` (any leading dimensions).
         label: ``[T, H, W]`` int64 regions.
-        objectness, saliency: ``[T, K]`` of the seeds.
+        objectness: ``[T, K]`` of the seeds.
+        saliency: ``[T, K]`` of the seeds.
         valid: ``[T, K]`` bool.
         foreground_seed: ``[T]`` int64, -1 for none.
         start: ``[T, K]`` bool, the initial background.
@@ -158,6 +168,46 @@ def smooth_seed_labels(embedding: Tensor, label: Tensor, valid: Tensor, *, neigh
     return torch.cat(means, 1).masked_fill(~there, 0).reshape(label.shape)
 
 
+def vote_labels(
+    embedding: Tensor,
+    score: Tensor,
+    valid: Tensor,
+    *,
+    neighbors: int = 30,
+    confident_share: float = 0.45,
+    vote_threshold: float = 0.4,
+) -> Tensor:
+    """Foreground seeds of the robust rule: seeds that look alike, anywhere in the sequence, decide together.
+
+    The scores are smoothed over the nearest seeds. A seed is confident if its smoothed score exceeds
+    ``confident_share`` of the largest of its frame (or of half the largest of the video, if that is more, so that a
+    frame without the object has none). It is foreground if more than ``vote_threshold`` of its neighbours are.
+
+    Args:
+        embedding: ``[T, K, D]`` of the seeds (or ``[B, T, K, D]``).
+        score: ``[T, K]`` non-negative evidence for foreground.
+        valid: ``[T, K]`` bool.
+        neighbors: as in ``smooth_seed_labels``.
+        confident_share: share of the largest score.
+        vote_threshold: share of the neighbours.
+
+    Returns:
+        ``[T, K]`` bool; False everywhere where every score is 0.
+
+    Example:
+        >>> e = torch.tensor([[[0.0], [1.0], [5.0], [6.0]]])
+        >>> score = torch.tensor([[0.9, 0.5, 0.1, 0.0]])
+        >>> vote_labels(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
+        tensor([[ True,  True, False, False]])
+    """
+    smoothed = smooth_seed_labels(embedding, score.masked_fill(~valid, 0), valid, neighbors=neighbors)
+    frame = smoothed.amax(-1, keepdim=True)
+    video = frame.amax(-2, keepdim=True)
+    confident = (smoothed > confident_share * torch.maximum(frame, 0.5 * video)) & valid
+    share = smooth_seed_labels(embedding, confident.to(score.dtype), valid, neighbors=neighbors)
+    return (share > vote_threshold) & valid
+
+
 def mask_seed_sets(
     embedding: Tensor, label: Tensor, mask: Tensor, num_regions: int, *, coverage: float = 0.5
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -198,5 +248,3 @@ def mask_seed_sets(
         foreground.reshape(*lead, num_regions),
         background.reshape(*lead, num_regions),
     )
-
-

@@ -24,7 +24,7 @@ def _fake(embedding: Tensor) -> tuple[Tensor, Tensor]:
     return right, embedding.new_empty((n, h - 1, w), dtype=dtype)
 
 
-def _save(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+def _save(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:  # noqa: ARG001
     ctx.save_for_backward(inputs[0])
 
 

@@ -9,8 +9,10 @@ from gpuvos.kernels.minimax_forest import reference
 
 
 @torch.library.custom_op("gpuvos::minimax_forest", mutates_args=())
-def minimax_forest(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``[N, H, W-1]``, ``[N, H-1, W]``, 2 x ``[N, K]`` -> label, distance ``[N, H, W]``, seed_distance ``[N, K, K]``."""
+def minimax_forest(
+    right: Tensor, down: Tensor, index: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``[N, H, W-1]``, ``[N, H-1, W]``, 2 x ``[N, K]`` -> label, distance ``[N, H, W]``, between ``[N, K, K]``."""
     return reference.minimax_forest(right, down, index, valid)
 
 

@@ -16,7 +16,9 @@ from gpuvos.kernels.blocks import blocks
 _NO_EDGE = torch.iinfo(torch.int64).max
 
 
-def minimax_forest(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def minimax_forest(
+    right: Tensor, down: Tensor, index: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Regions, distances to the own seed and distances between seeds, all minimax (largest edge on the path).
 
     Args:
@@ -53,7 +55,8 @@ def _order_keys(weight: Tensor) -> Tensor:
     """Keys ``rank of the weight << 32`` of a flat table: bits of a non-negative float sort like the float."""
     if weight.dtype == torch.float32:
         return weight.view(torch.int32).to(torch.int64) << 32
-    return torch.unique(weight, return_inverse=True)[1] << 32
+    rank: Tensor = torch.unique(weight, return_inverse=True)[1]
+    return rank << 32
 
 
 def _first_round(weight: Tensor) -> tuple[Tensor, Tensor]:

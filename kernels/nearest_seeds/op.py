@@ -15,7 +15,7 @@ from gpuvos.kernels.region_sum import region_sum
 def nearest_seeds(
     embedding: Tensor, seed_embedding: Tensor, foreground: Tensor, background: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Nearest seed of two sets: ``[N, D, P]``, ``[N, K, D]``, 2 x ``[N, K]`` bool -> 2 distances, 2 numbers ``[N, P]``."""
+    """``[N, D, P]``, ``[N, K, D]``, 2 x ``[N, K]`` bool -> 2 squared distances, 2 seed numbers ``[N, P]``."""
     return reference.nearest_seeds(embedding, seed_embedding, foreground, background)
 
 
@@ -28,7 +28,10 @@ def _fake(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n, _, p = embedding.shape
     dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
-    distance, number = embedding.new_empty((n, p), dtype=dtype), embedding.new_empty((n, p), dtype=torch.int64)
+    distance, number = (
+        embedding.new_empty((n, p), dtype=dtype),
+        embedding.new_empty((n, p), dtype=torch.int64),
+    )
     return distance, torch.empty_like(distance), number, torch.empty_like(number)
 
 

@@ -19,7 +19,8 @@ def nearest_seeds(
     Args:
         embedding: ``[N, D, P]``; half types are computed in float32.
         seed_embedding: ``[N, K, D]``.
-        foreground, background: ``[N, K]`` bool.
+        foreground: ``[N, K]`` bool, the first set.
+        background: ``[N, K]`` bool, the second set.
 
     Returns:
         ``[N, P]`` squared distance to the foreground and to the background (inf for an empty set), then the number
@@ -35,7 +36,9 @@ def nearest_seeds(
         seeds = seed_embedding[block].to(dtype)  # [n, K, D]
         centre = seeds.mean(1, keepdim=True)  # small numbers keep the product exact enough
         shifted = seeds - centre
-        score = torch.baddbmm(shifted.square().sum(2)[..., None], shifted, e - centre.mT, alpha=-2)  # [n, K, P]
+        score = torch.baddbmm(
+            shifted.square().sum(2)[..., None], shifted, e - centre.mT, alpha=-2
+        )  # [n, K, P]
         for side, members in enumerate((foreground[block], background[block])):
             best = score.masked_fill(~members[..., None], torch.inf).argmin(1)  # [n, P]
             there = members.any(1, keepdim=True)

@@ -9,7 +9,9 @@ from gpuvos.kernels.shortest_forest import reference
 
 
 @torch.library.custom_op("gpuvos::shortest_forest", mutates_args=())
-def shortest_forest(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def shortest_forest(
+    right: Tensor, down: Tensor, index: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """``[N, H, W-1]``, ``[N, H-1, W]``, 2 x ``[N, K]`` -> label, distance, largest edge, all ``[N, H, W]``."""
     return reference.shortest_forest(right, down, index, valid)
 

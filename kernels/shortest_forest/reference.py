@@ -8,7 +8,9 @@ from torch import Tensor
 from gpuvos.kernels.blocks import blocks
 
 
-def shortest_forest(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def shortest_forest(
+    right: Tensor, down: Tensor, index: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Regions by additive shortest paths, their length, and the largest edge on them.
 
     Ties go to the lowest seed number, then to the path with the smaller largest edge, so every region is connected.
@@ -45,7 +47,10 @@ def _relax(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[T
         label,
         torch.where(label < k, 0.0, torch.inf).to(right.dtype),
     )
-    left_part, right_part = (slice(None), slice(None), slice(None, -1)), (slice(None), slice(None), slice(1, None))
+    left_part, right_part = (
+        (slice(None), slice(None), slice(None, -1)),
+        (slice(None), slice(None), slice(1, None)),
+    )
     upper_part, lower_part = (slice(None), slice(None, -1)), (slice(None), slice(1, None))
     moves = ((left_part, right_part, right), (right_part, left_part, right),
              (upper_part, lower_part, down), (lower_part, upper_part, down))  # fmt: skip

@@ -1,0 +1,153 @@
+"""A front end without weights: colour, texture, position and motion as embedding, a prior as objectness."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
+
+from gpuvos.errors import check_positive, check_tensor
+from gpuvos.features.flow import DenseFlow
+from gpuvos.functional.motion import residual_flow
+from gpuvos.types import Features
+
+
+class AppearanceFeatures(nn.Module):
+    """Features from pixels alone: smoke tests, a floor to beat, and a first look at any video.
+
+    Embedding (channels in this order): CIE Lab colour (3), texture (6: contrast at two scales, oriented gradients at
+    four angles), position (2), flow left over after the motion of the camera (2). Objectness: contrast of the
+    colour against the borders of the frame, times a centre prior.
+
+    Args:
+        stride: pixels of the image per pixel of the grid.
+        color, texture, position, motion: weights of the blocks of the embedding.
+        flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``; ``DenseFlow()`` if absent.
+        chunk: frames processed at a time.
+
+    Example:
+        >>> AppearanceFeatures()(torch.rand(2, 3, 32, 48)).embedding.shape
+        torch.Size([2, 13, 8, 12])
+    """
+
+    def __init__(
+        self,
+        *,
+        stride: int = 4,
+        color: float = 1.0,
+        texture: float = 0.5,
+        position: float = 1.0,
+        motion: float = 1.0,
+        flow: nn.Module | None = None,
+        chunk: int = 16,
+    ) -> None:
+        super().__init__()
+        check_positive("stride", stride)
+        check_positive("chunk", chunk)
+        self.stride, self.chunk = stride, chunk
+        self.color, self.texture, self.position, self.motion = color, texture, position, motion
+        self.flow = DenseFlow() if flow is None else flow
+
+    def forward(self, frames: Tensor) -> Features:
+        """Computes the features of a clip.
+
+        Args:
+            frames: ``[T, 3, h, w]`` floating point in [0, 1].
+
+        Returns:
+            Features on the grid ``ceil(h / stride) x ceil(w / stride)``.
+        """
+        sizes = check_tensor("frames", frames, "T 3 h w")
+        grid = (-(-sizes["h"] // self.stride), -(-sizes["w"] // self.stride))
+        parts = [self._look(part, grid) for part in torch.split(frames, self.chunk)]
+        lab = torch.cat([part[0] for part in parts])  # [T, 3, H, W]
+        texture = torch.cat([part[1] for part in parts])  # [T, 6, H, W]
+        objectness = color_contrast(lab) * centre_prior(lab)
+        flow = self.flow(frames, size=grid)
+        blocks = (
+            self.color * lab / 20,
+            self.texture * texture,
+            self.position * _position(lab),
+            self.motion * squash(residual_flow(flow, weight=1 - 0.9 * objectness)),
+        )
+        return Features(torch.cat(blocks, 1), objectness, flow)
+
+    def _look(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        from kornia.color import rgb_to_lab
+
+        small = interpolate(frames, size=grid, mode="area")
+        lab = rgb_to_lab(small)
+        grey = frames.mean(1, keepdim=True)
+        across, along = _gradients(grey)
+        angles = torch.stack(
+            (across.abs(), along.abs(), (across + along).abs() * 0.7071, (across - along).abs() * 0.7071), 1
+        ).squeeze(2)
+        energy = _blur(interpolate(angles, size=grid, mode="area"), 5)
+        light = lab[:, :1] / 100
+        contrast = [
+            (_blur(light * light, size) - _blur(light, size).square()).clamp(min=0).sqrt() for size in (5, 11)
+        ]
+        return lab, torch.cat((8 * torch.cat(contrast, 1), 12 * energy), 1)
+
+
+def _gradients(grey: Tensor) -> tuple[Tensor, Tensor]:
+    kernel = grey.new_tensor([[[[-0.5, 0, 0.5]]]])
+    padded = pad(grey, (1, 1, 1, 1), mode="replicate")
+    return conv2d(padded[:, :, 1:-1], kernel), conv2d(padded[..., 1:-1], kernel.mT)
+
+
+def _blur(values: Tensor, size: int) -> Tensor:
+    return avg_pool2d(values, size, stride=1, padding=size // 2, count_include_pad=False)
+
+
+def _position(like: Tensor) -> Tensor:
+    """Coordinates of the grid, [-1, 1] along the longer side, ``[T, 2, H, W]``."""
+    t, _, h, w = like.shape
+    longer = max(h, w, 2) - 1
+    y = (torch.arange(h, dtype=like.dtype, device=like.device) * 2 - (h - 1)) / longer
+    x = (torch.arange(w, dtype=like.dtype, device=like.device) * 2 - (w - 1)) / longer
+    return torch.stack((x.expand(h, w), y[:, None].expand(h, w))).expand(t, 2, h, w)
+
+
+def centre_prior(like: Tensor, *, spread: float = 0.5) -> Tensor:
+    """Gaussian of the distance to the centre, in halves of the frame's sides: ``[T, H, W]``."""
+    h, w = like.shape[-2:]
+    y = torch.linspace(-1, 1, h, dtype=like.dtype, device=like.device)[:, None]
+    x = torch.linspace(-1, 1, w, dtype=like.dtype, device=like.device)
+    return torch.exp(-(x.square() + y.square()) / (2 * spread**2)).expand(like.shape[0], h, w)
+
+
+def squash(flow: Tensor) -> Tensor:
+    """Shortens motion vectors to less than 1, relative to the typical length in the frame."""
+    length: Tensor = flow.norm(dim=1, keepdim=True)
+    typical: Tensor = length.flatten(1).mean(1)[:, None, None, None].clamp(min=0.25)
+    return flow / (length + 2 * typical)
+
+
+def color_contrast(lab: Tensor) -> Tensor:
+    """How unlike the borders of the frame a colour is, in [0, 1].
+
+    The second smallest (an object may touch one), over the four borders, of the Mahalanobis distance to the colours along that border, divided by the
+    largest of the frame.
+
+    Args:
+        lab: ``[T, 3, H, W]``.
+
+    Returns:
+        ``[T, H, W]``; 0 for a frame of one colour.
+    """
+    _, _, h, w = lab.shape
+    depth = max(1, min(h, w) // 15)
+    borders = (lab[:, :, :depth], lab[:, :, -depth:], lab[..., :depth], lab[..., -depth:])
+    pixels = lab.flatten(2)
+    eye = torch.eye(3, dtype=lab.dtype, device=lab.device)
+    distances = []
+    for border in borders:
+        sample = border.flatten(2)
+        mean = sample.mean(2, keepdim=True)
+        spread = (sample - mean) @ (sample - mean).mT / sample.shape[2] + 25 * eye  # five units of noise
+        away = pixels - mean
+        distances.append((away * torch.linalg.solve_ex(spread, away)[0]).sum(1).clamp(min=0).sqrt())
+    contrast = torch.stack(distances).sort(0).values[1].reshape(lab.shape[0], h, w)
+    contrast = _blur(contrast[:, None], 5)[:, 0]
+    return contrast / contrast.amax((1, 2), keepdim=True).clamp(min=1)
