@@ -257,7 +257,7 @@ def _round_trip(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor, Tens
     """Forward-backward error [N,H,W], the backward flow met [N,2,H,W], its being inside [N,H,W]."""
     sizes = check_tensor("forward", forward, "N 2 H W")
     check_tensor("backward", backward, "N 2 H W", sizes=sizes, like=forward)
-    returned, inside = warp(backward.to(forward.dtype), forward)
+    returned, inside = warp(backward.to(forward.dtype), forward, margin=0.5)
     return torch.linalg.vector_norm(forward + returned, dim=1), returned, inside[:, 0]
 
 

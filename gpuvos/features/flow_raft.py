@@ -93,7 +93,7 @@ def _build(variant: str, weights: str | None) -> nn.Module:
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"weights: the download of RAFT's weights failed ({error}); off-line, copy the file from a "
-            "machine that has it into the folder checkpoints of torch.hub.get_dir(), or pass weights=None and load a "
-            "state dict, or use DenseFlow, which needs none"
+            "machine that has it into the folder checkpoints of torch.hub.get_dir(), or pass weights=None "
+            "and load a state dict, or use DenseFlow, which needs none"
         ) from error
     return network

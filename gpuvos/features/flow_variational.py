@@ -26,7 +26,7 @@ _MEDIAN_OF_NINE = (
     *((1, 2), (4, 5), (7, 8), (0, 1), (3, 4), (6, 7), (1, 2), (4, 5), (7, 8), (0, 3)),
     *((5, 8), (4, 7), (3, 6), (1, 4), (2, 5), (4, 7), (4, 2), (6, 4), (4, 2)),
 )
-_COARSEST = 12  # pixels: below it the shorter side is not halved any more
+_COARSEST = 6  # pixels: below it the shorter side is not halved any more
 _TIE = 1e-6  # holds a pixel with neither data nor neighbours (a 1 x 1 image) where it is
 
 
@@ -44,11 +44,11 @@ class FlowParameters:
 
     scale: float = 0.5
     """Finest level relative to the image, in (0, 1]. 0.5 takes a quarter of the time of 1."""
-    smoothness: float = 0.06
+    smoothness: float = 0.2
     """Weight of the smoothness term."""
     brightness: float = 0.15
     """Weight of brightness constancy; that of gradient constancy is 1."""
-    noise: float = 0.1
+    noise: float = 0.07
     """Image gradients (intensity a pixel, intensities in [0, 1]) well below it tie the flow little."""
     edge: float = 10.0
     """How strongly an image edge lets the flow break; 0 ignores edges."""
@@ -83,27 +83,31 @@ def gradient(values: Tensor) -> tuple[Tensor, Tensor]:
     return along_x, along_y
 
 
-def warp(image: Tensor, flow: Tensor, *, mode: str = "bilinear") -> tuple[Tensor, Tensor]:
+def warp(
+    image: Tensor, flow: Tensor, *, mode: str = "bilinear", margin: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Samples ``image`` [N,C,H,W] at p + flow(p), borders repeated.
 
     Returns:
-        The warped image [N,C,H,W] and a bool mask [N,1,H,W] of the pixels whose sample lies inside.
+        The warped image [N,C,H,W] and a bool mask [N,1,H,W] of the pixels whose sample lies at most ``margin``
+        pixels outside of the outermost pixels' centres.
     """
     height, width = image.shape[-2:]
     x = torch.arange(width, device=flow.device, dtype=flow.dtype) + flow[:, 0]
     y = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None] + flow[:, 1]
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    inside = (x >= -margin) & (x <= width - 1 + margin) & (y >= -margin) & (y <= height - 1 + margin)
     grid = torch.stack(
         (x.mul_(2 / max(width - 1, 1)).sub_(1), y.mul_(2 / max(height - 1, 1)).sub_(1)), dim=-1
     )
     return F.grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=True), inside[:, None]
 
 
-def median3(values: Tensor) -> Tensor:
-    """Median over 3 x 3 windows, borders repeated, by a sorting network (no sort, no gather)."""
+def median3(values: Tensor, *, dilation: int = 1) -> Tensor:
+    """Median of the 3 x 3 values ``dilation`` apart, borders repeated, by a sorting network (no sort, no gather)."""
     height, width = values.shape[-2:]
-    padded = F.pad(values, (1, 1, 1, 1), mode="replicate")
-    v = [padded[..., i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    padded = F.pad(values, (dilation,) * 4, mode="replicate")
+    starts = (0, dilation, 2 * dilation)
+    v = [padded[..., i : i + height, j : j + width] for i in starts for j in starts]
     for low, high in _MEDIAN_OF_NINE:
         v[low], v[high] = torch.minimum(v[low], v[high]), torch.maximum(v[low], v[high])
     return v[4]
@@ -149,6 +153,8 @@ def coarse_to_fine(first: list[Tensor], second: list[Tensor], parameters: FlowPa
         )
         for _ in range(parameters.warps):
             flow = median3(_refine(source, target, flow, edges, parameters))
+        # a wider one, once a level, keeps small wrong regions from growing on the way to finer levels
+        flow = median3(median3(flow, dilation=2))
     return flow
 
 

@@ -237,10 +237,13 @@ def test_forward_backward_by_hand():
         forward_backward_error(forward, backward[..., :2])
 
 
-def test_median_is_torch_median():
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_median_is_torch_median(dilation):
     values = torch.randn(2, 2, 7, 9, generator=torch.Generator().manual_seed(4))
-    windows = F.unfold(F.pad(values, (1, 1, 1, 1), mode="replicate"), 3).view(2, 2, 9, 7, 9)
-    assert torch.equal(flow_variational.median3(values), windows.median(2).values)
+    windows = F.unfold(F.pad(values, (dilation,) * 4, mode="replicate"), 3, dilation=dilation).view(
+        2, 2, 9, 7, 9
+    )
+    assert torch.equal(flow_variational.median3(values, dilation=dilation), windows.median(2).values)
 
 
 def test_gradient_is_exact_on_cubics():
