@@ -28,7 +28,7 @@ _HOME = {
     "Seeds": "gpuvos.types",
     "Segmentation": "gpuvos.types",
 }
-_MODULES = ("data", "features", "functional", "kernels", "metrics", "viz")
+_MODULES = ("data", "features", "functional", "kernels", "metrics", "sheet", "viz")
 
 __all__ = [
     "Config",

@@ -16,7 +16,7 @@ from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
 
 class FrontEnd(Protocol):
-    """Anything that turns frames ``[T, 3, h, w]`` (float in [0, 1]) into the Features of the clip."""
+    """Anything that turns frames ``[T, 3, h, w]`` (uint8, or float in [0, 1]) into the Features of the clip."""
 
     def __call__(self, frames: Tensor) -> Features:
         """Returns embedding ``[T, D, H, W]``, objectness ``[T, H, W]``, flow ``[T, 2, H, W]`` on one grid."""
@@ -278,12 +278,11 @@ class VideoSegmenter(nn.Module):
         return segment(*features, config=self.config, size=size, first_mask=first_mask, validate=validate)
 
     def features(self, frames: Tensor, *, validate: bool = True) -> Features:
-        """Checks frames ``[T, 3, H, W]`` and runs the front end on them, as float in [0, 1]."""
+        """Checks frames ``[T, 3, H, W]`` and runs the front end on them, as they come."""
         sizes = check_tensor("frames", frames, "T 3 H W", kind="frames")
         if min(sizes.values()) == 0:
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
         if validate:
             check_values("frames", frames, low=0, high=1)
-        scaled = frames.float() / 255 if frames.dtype == torch.uint8 else frames
-        features: Features = self.front_end(scaled)
+        features: Features = self.front_end(frames)
         return features

@@ -1,0 +1,1 @@
+"""Videos, images, masks, datasets and rendered clips."""

@@ -35,9 +35,9 @@ class AppearanceFeatures(nn.Module):
         *,
         stride: int = 4,
         color: float = 1.0,
-        texture: float = 0.5,
-        position: float = 1.0,
-        motion: float = 1.0,
+        texture: float = 0.75,
+        position: float = 3.0,
+        motion: float = 1.5,
         flow: nn.Module | None = None,
         chunk: int = 16,
     ) -> None:
@@ -52,12 +52,12 @@ class AppearanceFeatures(nn.Module):
         """Computes the features of a clip.
 
         Args:
-            frames: ``[T, 3, h, w]`` floating point in [0, 1].
+            frames: ``[T, 3, h, w]`` uint8, or floating point in [0, 1].
 
         Returns:
             Features on the grid ``ceil(h / stride) x ceil(w / stride)``.
         """
-        sizes = check_tensor("frames", frames, "T 3 h w")
+        sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
         grid = (-(-sizes["h"] // self.stride), -(-sizes["w"] // self.stride))
         parts = [self._look(part, grid) for part in torch.split(frames, self.chunk)]
         lab = torch.cat([part[0] for part in parts])  # [T, 3, H, W]
@@ -75,6 +75,7 @@ class AppearanceFeatures(nn.Module):
     def _look(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         from kornia.color import rgb_to_lab
 
+        frames = frames.float() / 255 if frames.dtype == torch.uint8 else frames
         small = interpolate(frames, size=grid, mode="area")
         lab = rgb_to_lab(small)
         grey = frames.mean(1, keepdim=True)
@@ -127,8 +128,8 @@ def squash(flow: Tensor) -> Tensor:
 def color_contrast(lab: Tensor) -> Tensor:
     """How unlike the borders of the frame a colour is, in [0, 1].
 
-    The second smallest (an object may touch one), over the four borders, of the Mahalanobis distance to the colours along that border, divided by the
-    largest of the frame.
+    Over the four borders, the second smallest (an object may touch one) Mahalanobis distance to the colours along
+    the border, divided by the largest of the frame.
 
     Args:
         lab: ``[T, 3, H, W]``.

@@ -1,0 +1,82 @@
+"""Arguments that several commands share, and what they build."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+import torch
+from torch import nn
+
+from gpuvos.config import Config
+from gpuvos.errors import fail
+from gpuvos.segmenter import VideoSegmenter
+
+RULES = ("robust", "paper")
+FLOWS = ("dense", "raft-small", "raft-large")
+
+
+def add_method_arguments(parser: ArgumentParser) -> None:
+    """Device, flow and the parameters of the method that a user changes most."""
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
+    parser.add_argument(
+        "--flow", default="dense", choices=FLOWS, help="optical flow (raft-* downloads weights)"
+    )
+    default = Config()
+    parser.add_argument("--num-seeds", type=int, default=default.num_seeds, help="seeds of a frame")
+    parser.add_argument(
+        "--window", type=int, default=default.window, help="side of the candidate window, odd"
+    )
+    parser.add_argument("--distance", default=default.distance, choices=("minimax", "shortest"))
+    parser.add_argument("--rank-by", default=default.rank_by, choices=("both", "motion", "objectness"))
+    parser.add_argument(
+        "--adapt-every",
+        type=int,
+        default=1,
+        metavar="K",
+        help="frames between renewals of the seed sets; 0: never",
+    )
+
+
+def build_config(arguments: Namespace, rule: str) -> Config:
+    """The Config that the arguments describe."""
+    return Config(
+        rule=rule,
+        num_seeds=arguments.num_seeds,
+        window=arguments.window,
+        distance=arguments.distance,
+        rank_by=arguments.rank_by,
+        adapt_every=arguments.adapt_every or None,
+    )
+
+
+def build_segmenter(arguments: Namespace, rule: str) -> VideoSegmenter:
+    """Front end and method on the chosen device."""
+    from gpuvos.features.appearance import AppearanceFeatures
+
+    front_end = AppearanceFeatures(flow=_flow(arguments.flow))
+    return VideoSegmenter(front_end, build_config(arguments, rule)).to(pick_device(arguments.device)).eval()
+
+
+def _flow(name: str) -> nn.Module:
+    if name == "dense":
+        from gpuvos.features.flow import DenseFlow
+
+        return DenseFlow()
+    from gpuvos.features.flow_raft import TorchvisionRaft
+
+    return TorchvisionRaft(variant=name.removeprefix("raft-"))
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise fail("--device", repr(name), "auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise fail(
+            "--device", repr(name), "a device of this machine", "there is no CUDA device here: use cpu"
+        )
+    return device
