@@ -217,8 +217,7 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     from av.stream import Disposition
 
     try:
-        # An absolute name is never taken for a protocol; a playlist must not reach out to a network.
-        container = av.open(str(path.absolute()), "r", container_options={"protocol_whitelist": "file"})
+        container = av.open(str(path.absolute()), "r")  # an absolute name is never taken for a protocol
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise fail(

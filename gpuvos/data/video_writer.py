@@ -189,7 +189,6 @@ class VideoWriter:
 
     def _encode(self, pixels: np.ndarray[Any, Any], tick: int) -> None:
         from av import VideoFrame
-        from av.video.reformatter import Interpolation
 
         assert self._container is not None
         if self._graph is None:
@@ -197,11 +196,7 @@ class VideoWriter:
             pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = VideoFrame.from_ndarray(pixels, format="rgb24")
         if self._graph is None:
-            # Without these flags the conversion rounds down: every channel comes back a grey level too dark.
-            precise = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
-            frame = frame.reformat(
-                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation=precise
-            )
+            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         frame.pts, frame.time_base = tick, self._time_base
         for ready in [frame] if self._graph is None else _filter(self._graph, frame):
             self._container.mux(self._stream.encode(ready))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -146,11 +147,11 @@ def test_gif(tmp_path: Path, height: int, width: int) -> None:
 def test_floating_point_frames_are_rounded(tmp_path: Path) -> None:
     frames = moving_square(2)
     for number, dtype in enumerate((torch.float32, torch.float64, torch.float16)):
-        write_video(tmp_path / f"{number}.mp4", frames.to(dtype) / 255)
-    write_video(tmp_path / "bytes.mp4", frames)
-    expected = read_video(tmp_path / "bytes.mp4").frames
+        write_video(tmp_path / f"{number}.gif", frames.to(dtype) / 255)
+    write_video(tmp_path / "bytes.gif", frames)
+    expected = read_video(tmp_path / "bytes.gif").frames
     for number in range(3):
-        assert torch.equal(read_video(tmp_path / f"{number}.mp4").frames, expected)
+        assert torch.equal(read_video(tmp_path / f"{number}.gif").frames, expected)
 
 
 def test_one_frame(tmp_path: Path) -> None:
@@ -162,16 +163,18 @@ def test_one_frame(tmp_path: Path) -> None:
         assert math.isfinite(clip.frame_rate)
 
 
-def test_streaming_writer_writes_the_same_video(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_streaming_writer_writes_the_same_video(tmp_path: Path, suffix: str) -> None:
     frames = moving_square(20)
-    write_video(tmp_path / "whole.mp4", frames)
-    with VideoWriter(tmp_path / "parts.mp4") as writer:
+    write_video(tmp_path / f"whole{suffix}", frames)
+    with VideoWriter(tmp_path / f"parts{suffix}") as writer:
         for start in range(0, 20, 7):
             writer.write(frames[start : start + 7])
             writer.write(frames[:0])
-            assert not (tmp_path / "parts.mp4").exists()
-    whole, parts = (read_video(tmp_path / name) for name in ("whole.mp4", "parts.mp4"))
-    assert torch.equal(whole.frames, parts.frames)
+            assert not (tmp_path / f"parts{suffix}").exists()
+    whole, parts = (read_video(tmp_path / f"{name}{suffix}") for name in ("whole", "parts"))
+    # x264 itself does not always encode the same frames to the same bits.
+    assert psnr(parts.frames, whole.frames) > (36 if suffix == ".mp4" else 200)
     assert torch.equal(whole.timestamps, parts.timestamps)
 
 
@@ -501,17 +504,34 @@ def test_truncated_video(tmp_path: Path, name: str, codec: str, share: float) ->
 def test_truncation_loses_only_what_is_missing(tmp_path: Path) -> None:
     """Every frame whose packet is whole comes back, as many threads as there may be."""
     file = tmp_path / "clip.mp4"
-    options = {"g": "12", "bf": "0"}
+    options = {"g": "12", "bf": "3"}
     encode(
         file, pictures(48), "libx264", "yuv420p", options=options, container_options={"movflags": "faststart"}
     )
     with av.open(str(file)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
-    cut = packets[30].pos
-    assert cut is not None
-    file.write_bytes(file.read_bytes()[:cut])
+    cut = packets[30]
+    assert cut.pos is not None
+    file.write_bytes(file.read_bytes()[: cut.pos + cut.size // 2])
+    with av.open(str(file)) as container:  # frames in parallel: those on their way at the break are lost
+        container.streams.video[0].thread_type = "AUTO"
+        container.streams.video[0].thread_count = 4
+        parallel = sum(len(packet.decode()) for packet in container.demux(video=0))
+    assert parallel < 30
     with pytest.warns(UserWarning, match="30 frames of about 48"):
         assert len(read_video(file).frames) == 30
+
+
+def test_avi_cut_between_frames(tmp_path: Path) -> None:
+    """Nothing is broken here: only the header says that there was more."""
+    file = tmp_path / "clip.avi"
+    encode(file, pictures(20), "mjpeg", "yuvj420p")
+    with av.open(str(file)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert packets[12].pos is not None
+    file.write_bytes(file.read_bytes()[: packets[12].pos])
+    with pytest.warns(UserWarning, match="12 frames of about 20"):
+        assert len(read_video(file).frames) == 12
 
 
 def test_truncated_transport_stream(tmp_path: Path) -> None:
@@ -583,10 +603,15 @@ def test_sound_without_video(tmp_path: Path) -> None:
 
 
 def test_playlist_does_not_reach_for_a_network(tmp_path: Path) -> None:
-    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"
-    (tmp_path / "list.m3u8").write_text(playlist)
-    with pytest.raises(InputError, match=r"list\.m3u8"):
-        read_video(tmp_path / "list.m3u8")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n"
+        (tmp_path / "list.m3u8").write_text(playlist)
+        with pytest.raises(InputError, match=r"list\.m3u8"):
+            read_video(tmp_path / "list.m3u8")
+        server.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 # Images
