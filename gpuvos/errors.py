@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ def check_tensor(
     *,
     kind: str = "float",
     sizes: Mapping[str, int] | None = None,
+    leading: Sequence[int] | None = None,
     like: Tensor | None = None,
 ) -> dict[str, int]:
     """Checks type, dtype, device and shape of a tensor without looking at its values (so without a sync).
@@ -47,6 +48,7 @@ def check_tensor(
         shape: letters or numbers separated by blanks, ``"T 3 H W"``; a leading ``...`` takes any dimensions.
         kind: ``float``, ``int64``, ``bool`` or ``frames``.
         sizes: letters that are already bound.
+        leading: the dimensions that ``...`` must take.
         like: a tensor whose device ``value`` must share.
 
     Returns:
@@ -73,12 +75,19 @@ def check_tensor(
     for name, size in zip(names, value.shape[value.ndim - len(names) :], strict=True):
         if (int(name) if name.isdigit() else bound.setdefault(name, size)) != size:
             raise fail(argument, f"shape {tuple(value.shape)}", wanted)
+    lead = tuple(value.shape[: value.ndim - len(names)])
+    if open_ended and leading is not None and lead != tuple(leading):
+        raise fail(argument, f"leading dimensions {lead}", f"{tuple(leading)}, those of the other arguments")
     return bound
 
 
 def check_positive(argument: str, value: float, *, zero: bool = False) -> None:
     """Raises InputError unless ``value`` is above zero (or zero, where ``zero`` allows it)."""
-    if not (value > 0 or (zero and value == 0)):
+    try:
+        fits = bool(value > 0 or (zero and value == 0))
+    except TypeError:  # not a number at all
+        fits = False
+    if not fits:
         raise fail(argument, repr(value), "zero or more" if zero else "a number above zero")
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
-from gpuvos.errors import check_choice, check_tensor, fail
+from gpuvos.errors import check_choice, check_positive, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.kernels.grid_edges import grid_edges
 from gpuvos.types import EdgeWeights
@@ -62,6 +62,7 @@ def edge_map(
         tensor([[[0., 1., 1.]]])
     """
     check_choice("reduce", reduce, ("max", "mean"))
+    check_positive("temperature", temperature)
     right, down = _squared_edges(embedding)
     if not squared_distance and reduce == "mean":
         right, down = torch.tanh(right / (2 * temperature)), torch.tanh(down / (2 * temperature))

@@ -22,9 +22,10 @@ def _check_graph(weights: EdgeWeights, index: Tensor, valid: Tensor) -> None:
         )
     sizes = check_tensor("weights.right", weights[0], "... H V")
     grid = {"U": sizes["H"] - 1, "W": sizes["V"] + 1}
-    check_tensor("weights.down", weights[1], "... U W", sizes=grid, like=weights[0])
-    k = check_tensor("index", index, "... K", kind="int64", like=weights[0])["K"]
-    check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, like=weights[0])
+    lead = weights[0].shape[:-2]
+    check_tensor("weights.down", weights[1], "... U W", sizes=grid, leading=lead, like=weights[0])
+    k = check_tensor("index", index, "... K", kind="int64", leading=lead, like=weights[0])["K"]
+    check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=lead, like=weights[0])
 
 
 def _frames(weights: EdgeWeights, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -29,7 +29,9 @@ def initial_background(objectness: Tensor, valid: Tensor, *, num_background: int
         tensor([[False,  True,  True]])
     """
     k = check_tensor("objectness", objectness, "... K")["K"]
-    check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, like=objectness)
+    check_tensor(
+        "valid", valid, "... K", kind="bool", sizes={"K": k}, leading=objectness.shape[:-1], like=objectness
+    )
     check_positive("num_background", num_background)
     ordered = objectness.masked_fill(~valid, torch.inf).sort(dim=-1, stable=True).indices
     rank = ordered.argsort(-1)
@@ -62,8 +64,9 @@ def motion_saliency(
         tensor([[0.0000, 1.0000, 0.0400]])
     """
     k = check_tensor("region_flow", region_flow, "... K 2")["K"]
-    check_tensor("objectness", objectness, "... K", sizes={"K": k}, like=region_flow)
-    check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, like=region_flow)
+    lead = region_flow.shape[:-2]
+    check_tensor("objectness", objectness, "... K", sizes={"K": k}, leading=lead, like=region_flow)
+    check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=lead, like=region_flow)
     background = initial_background(objectness, valid, num_background=num_background)
     distance = squared_distance(region_flow, region_flow)  # [..., K, K]
     nearest = distance.masked_fill(~background[..., None, :], torch.inf).amin(-1)
@@ -73,6 +76,8 @@ def motion_saliency(
 
 def normalize_saliency(length: Tensor, valid: Tensor) -> Tensor:
     """Divides by the largest value of the frame, Eq. 8; 0 where that is 0 and where invalid. ``[..., K]``."""
+    k = check_tensor("length", length, "... K")["K"]
+    check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=length.shape[:-1], like=length)
     length = length.masked_fill(~valid, 0)
     largest = length.amax(-1, keepdim=True)
     return torch.where(largest > 0, length / largest.clamp(min=torch.finfo(length.dtype).tiny), 0)
@@ -100,7 +105,7 @@ def residual_flow(flow: Tensor, *, weight: Tensor | None = None, iterations: int
     sizes = check_tensor("flow", flow, "... 2 H W")
     h, w = sizes["H"], sizes["W"]
     if weight is not None:
-        check_tensor("weight", weight, "... H W", sizes={"H": h, "W": w}, like=flow)
+        check_tensor("weight", weight, "... H W", sizes={"H": h, "W": w}, leading=flow.shape[:-3], like=flow)
     check_positive("iterations", iterations)
     values = merge_leading(flow.flatten(-2), 2).to(
         torch.promote_types(flow.dtype, torch.float32)

@@ -8,6 +8,7 @@ from torch.nn.functional import softplus
 
 from gpuvos.errors import check_tensor
 from gpuvos.functional.batch import merge_leading
+from gpuvos.functional.similarity import check_temperature
 from gpuvos.kernels.nearest_seeds import nearest_seeds
 
 
@@ -43,12 +44,14 @@ def foreground_probability(
         tensor([[[0.6502, 0.5000, 0.3498]]])
     """
     sizes = check_tensor("embedding", embedding, "... D H W")
-    k = check_tensor("seed_embedding", seed_embedding, "... K D", sizes={"D": sizes["D"]}, like=embedding)[
-        "K"
-    ]
-    check_tensor("foreground", foreground, "... K", kind="bool", sizes={"K": k}, like=embedding)
-    check_tensor("background", background, "... K", kind="bool", sizes={"K": k}, like=embedding)
-    lead, grid = embedding.shape[:-3], embedding.shape[-2:]
+    lead, grid, channels = embedding.shape[:-3], embedding.shape[-2:], {"D": sizes["D"]}
+    count = check_tensor(
+        "seed_embedding", seed_embedding, "... K D", sizes=channels, leading=lead, like=embedding
+    )
+    k = {"K": count["K"]}
+    check_tensor("foreground", foreground, "... K", kind="bool", sizes=k, leading=lead, like=embedding)
+    check_tensor("background", background, "... K", kind="bool", sizes=k, leading=lead, like=embedding)
+    check_temperature(temperature)
     near, far, nearest_fg, nearest_bg = nearest_seeds(
         merge_leading(embedding.flatten(-2), 2),
         merge_leading(seed_embedding, 2),

@@ -27,7 +27,7 @@ def region_mean(values: Tensor, label: Tensor, num_regions: int) -> Tensor:
     """
     sizes = check_tensor("values", values, "... C H W")
     grid = {"H": sizes["H"], "W": sizes["W"]}
-    check_tensor("label", label, "... H W", kind="int64", sizes=grid, like=values)
+    check_tensor("label", label, "... H W", kind="int64", sizes=grid, leading=values.shape[:-3], like=values)
     check_positive("num_regions", num_regions)
     flat, regions = merge_leading(values.flatten(-2), 2), merge_leading(label.flatten(-2), 1)
     total, count = region_sum(flat, regions, num_regions)

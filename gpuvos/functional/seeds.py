@@ -34,10 +34,10 @@ def select_seeds(embedding: Tensor, objectness: Tensor, candidates: Tensor, *, n
     """
     sizes = check_tensor("embedding", embedding, "... D H W")
     grid = {"H": sizes["H"], "W": sizes["W"]}
-    check_tensor("objectness", objectness, "... H W", sizes=grid, like=embedding)
-    check_tensor("candidates", candidates, "... H W", kind="bool", sizes=grid, like=embedding)
-    check_positive("num_seeds", num_seeds)
     lead = embedding.shape[:-3]
+    check_tensor("objectness", objectness, "... H W", sizes=grid, leading=lead, like=embedding)
+    check_tensor("candidates", candidates, "... H W", kind="bool", sizes=grid, leading=lead, like=embedding)
+    check_positive("num_seeds", num_seeds)
     index = farthest_points(
         merge_leading(embedding.detach().flatten(-2), 2),
         merge_leading(objectness.detach().flatten(-2), 1),
@@ -55,6 +55,8 @@ def select_seeds(embedding: Tensor, objectness: Tensor, candidates: Tensor, *, n
 
 def gather_pixels(values: Tensor, index: Tensor) -> Tensor:
     """Values ``[..., C, H, W]`` at raster indices ``[..., K]`` as ``[..., K, C]``; an index of -1 reads pixel 0."""
+    check_tensor("values", values, "... C H W")
+    check_tensor("index", index, "... K", kind="int64", leading=values.shape[:-3], like=values)
     flat = values.flatten(-2)  # [..., C, P]
     slot = index.clamp(min=0)[..., None, :].expand(*flat.shape[:-1], index.shape[-1])
     return torch.gather(flat, -1, slot).transpose(-1, -2)

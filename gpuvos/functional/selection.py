@@ -35,8 +35,12 @@ def initial_foreground(forest: Forest, foreground_seed: Tensor, background: Tens
         tensor([[[ True,  True, False]]])
     """
     k = check_tensor("forest.seed_distance", forest.seed_distance, "... K K")["K"]
-    check_tensor("foreground_seed", foreground_seed, "...", kind="int64", like=forest.label)
-    check_tensor("background", background, "... K", kind="bool", sizes={"K": k}, like=forest.label)
+    lead = forest.seed_distance.shape[:-2]
+    check_tensor("forest.label", forest.label, "... H W", kind="int64", leading=lead)
+    check_tensor("foreground_seed", foreground_seed, "...", kind="int64", leading=lead, like=forest.label)
+    check_tensor(
+        "background", background, "... K", kind="bool", sizes={"K": k}, leading=lead, like=forest.label
+    )
     seed = foreground_seed.clamp(min=0)[..., None]
     others = background.scatter(-1, seed, False)
     near = forest.seed_distance.gather(-1, seed[..., None, :].expand(*background.shape, 1)).squeeze(
@@ -70,7 +74,10 @@ def initial_foreground_shortest(
         ``[T, H, W]`` bool.
     """
     k = check_tensor("background", background, "... K", kind="bool")["K"]
-    check_tensor("index", index, "... K", kind="int64", sizes={"K": k}, like=background)
+    lead = background.shape[:-1]
+    check_tensor("index", index, "... K", kind="int64", sizes={"K": k}, leading=lead, like=background)
+    check_tensor("foreground_seed", foreground_seed, "...", kind="int64", leading=lead, like=background)
+    check_positive("num_background", num_background)
     seed = foreground_seed.clamp(min=0)[..., None]
     others = background.scatter(-1, seed, False)
     first = (
@@ -117,9 +124,12 @@ def seed_sets(
         foreground and background, ``[T, K]`` bool, disjoint.
     """
     k = check_tensor("valid", valid, "... K", kind="bool")["K"]
-    check_tensor("initial", initial, "... H W", kind="bool", like=valid)
-    check_tensor("objectness", objectness, "... K", sizes={"K": k}, like=valid)
-    check_tensor("saliency", saliency, "... K", sizes={"K": k}, like=valid)
+    lead, count = valid.shape[:-1], {"K": k}
+    check_tensor("initial", initial, "... H W", kind="bool", leading=lead, like=valid)
+    check_tensor("objectness", objectness, "... K", sizes=count, leading=lead, like=valid)
+    check_tensor("saliency", saliency, "... K", sizes=count, leading=lead, like=valid)
+    check_tensor("foreground_seed", foreground_seed, "...", kind="int64", leading=lead, like=valid)
+    check_tensor("start", start, "... K", kind="bool", sizes=count, leading=lead, like=valid)
     share = region_mean(initial[..., None, :, :].float(), label, k).squeeze(-1)  # [..., K]
     number = torch.arange(k, device=valid.device)
     foreground = ((share > coverage) | (number == foreground_seed[..., None])) & valid
@@ -131,6 +141,8 @@ def seed_sets(
 
 def smooth_seed_labels(embedding: Tensor, label: Tensor, valid: Tensor, *, neighbors: int = 30) -> Tensor:
     """Mean label of the nearest seeds of the whole sequence, every seed counting among its own neighbours.
+
+    Seeds as far as the last neighbour count as well, so the result does not depend on the order of equal distances.
 
     Args:
         embedding: ``[T, K, D]`` of the seeds (or ``[B, T, K, D]``).
@@ -148,24 +160,25 @@ def smooth_seed_labels(embedding: Tensor, label: Tensor, valid: Tensor, *, neigh
         tensor([[0.5000, 0.5000, 0.0000, 0.0000]])
     """
     sizes = check_tensor("embedding", embedding, "... T K D")
-    count = {"T": sizes["T"], "K": sizes["K"]}
-    check_tensor("label", label, "... T K", sizes=count, like=embedding)
-    check_tensor("valid", valid, "... T K", kind="bool", sizes=count, like=embedding)
+    lead, count = embedding.shape[:-3], {"T": sizes["T"], "K": sizes["K"]}
+    check_tensor("label", label, "... T K", sizes=count, leading=lead, like=embedding)
+    check_tensor("valid", valid, "... T K", kind="bool", sizes=count, leading=lead, like=embedding)
     check_positive("neighbors", neighbors)
     total = sizes["T"] * sizes["K"]
-    points = merge_leading(embedding.detach().float().flatten(-3, -2), 2)
-    points = points - points.mean(1, keepdim=True)
-    values, there = merge_leading(label.flatten(-2), 1), merge_leading(valid.flatten(-2), 1)
+    dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
+    points = merge_leading(embedding.detach().to(dtype).flatten(-3, -2), 2)
+    # small numbers keep the product exact enough; frame 0 alone, so that padded frames change no bit
+    points = points - points[:, : sizes["K"]].mean(1, keepdim=True)
+    values, there = merge_leading(label.flatten(-2), 1).double(), merge_leading(valid.flatten(-2), 1)
     offset = points.square().sum(-1).masked_fill(~there, torch.inf)  # [B, M]
     means = []
-    for rows in blocks(total, 4 * total * points.shape[0]):
+    for rows in blocks(total, 16 * total * points.shape[0]):
         # |p|^2 of the row itself does not change the order of its neighbours
         distance = torch.baddbmm(offset[:, None], points[:, rows], points.mT, alpha=-2)
-        nearest = distance.topk(min(neighbors, total), largest=False, sorted=False)
-        near = nearest.values < torch.inf  # [B, rows, neighbors]
-        found = values[:, None].expand(-1, nearest.indices.shape[1], -1).gather(-1, nearest.indices)
-        means.append((found * near).sum(-1) / near.sum(-1).clamp(min=1))
-    return torch.cat(means, 1).masked_fill(~there, 0).reshape(label.shape)
+        nearest = distance.topk(min(neighbors, total), largest=False, sorted=False).values
+        near = (distance <= nearest.amax(-1, keepdim=True)) & (distance < torch.inf)  # [B, rows, M]
+        means.append(torch.where(near, values[:, None], 0).sum(-1) / near.sum(-1).clamp(min=1))
+    return torch.cat(means, 1).masked_fill(~there, 0).reshape(label.shape).to(label.dtype)
 
 
 def vote_labels(
@@ -229,9 +242,10 @@ def mask_seed_sets(
     """
     sizes = check_tensor("embedding", embedding, "... D H W")
     grid = {"H": sizes["H"], "W": sizes["W"]}
-    check_tensor("label", label, "... H W", kind="int64", sizes=grid, like=embedding)
-    check_tensor("mask", mask, "... H W", kind="bool", sizes=grid, like=embedding)
     lead, d = embedding.shape[:-3], sizes["D"]
+    check_tensor("label", label, "... H W", kind="int64", sizes=grid, leading=lead, like=embedding)
+    check_tensor("mask", mask, "... H W", kind="bool", sizes=grid, leading=lead, like=embedding)
+    check_positive("num_regions", num_regions)
     flat = merge_leading(embedding.flatten(-2), 2)
     regions, inside = merge_leading(label.flatten(-2), 1), merge_leading(mask.flatten(-2), 1)
     total, area = region_sum(flat, regions, num_regions)

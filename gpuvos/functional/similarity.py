@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_tensor
+from gpuvos.errors import check_positive, check_tensor
 
 
 def squared_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -26,10 +26,16 @@ def squared_distance(first: Tensor, second: Tensor) -> Tensor:
         tensor([[25.,  0.]])
     """
     sizes = check_tensor("first", first, "... M D")
-    check_tensor("second", second, "... N D", sizes={"D": sizes["D"]}, like=first)
+    check_tensor("second", second, "... N D", sizes={"D": sizes["D"]}, leading=first.shape[:-2], like=first)
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
     exact = "donot_use_mm_for_euclid_dist"  # the product form loses the digits of small distances
     return torch.cdist(first.to(dtype), second.to(dtype), compute_mode=exact).square()
+
+
+def check_temperature(temperature: float | Tensor) -> None:
+    """Raises InputError unless a temperature given as a number is positive; a tensor is taken as it is."""
+    if not isinstance(temperature, Tensor):
+        check_positive("temperature", temperature)
 
 
 def similarity(first: Tensor, second: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
@@ -47,4 +53,5 @@ def similarity(first: Tensor, second: Tensor, *, temperature: float | Tensor = 1
         >>> similarity(torch.zeros(1, 2), torch.zeros(1, 2))
         tensor([[1.]])
     """
+    check_temperature(temperature)
     return 2 * torch.sigmoid(-squared_distance(first, second) / temperature)

@@ -35,7 +35,8 @@ def link_tracks(seeds: Seeds) -> Tensor:
     sizes = check_tensor("seeds.embedding", seeds.embedding, "... T K D")
     valid, embedding = seeds.valid, seeds.embedding.detach()
     count = {"T": sizes["T"], "K": sizes["K"]}
-    check_tensor("seeds.valid", valid, "... T K", kind="bool", sizes=count, like=embedding)
+    lead = embedding.shape[:-3]
+    check_tensor("seeds.valid", valid, "... T K", kind="bool", sizes=count, leading=lead, like=embedding)
     identity = torch.arange(sizes["K"], device=valid.device).expand(valid.shape)
     distance = squared_distance(embedding[..., :-1, :, :], embedding[..., 1:, :, :])  # [..., T-1, K, K]
     following = distance.masked_fill(~valid[..., 1:, None, :], torch.inf).argmin(-1)
@@ -67,8 +68,10 @@ def track_scores(tracks: Tensor, objectness: Tensor, saliency: Tensor, *, rank_b
     """
     check_choice("rank_by", rank_by, ("both", "motion", "objectness"))
     sizes = check_tensor("tracks", tracks, "... T K", kind="int64")
-    check_tensor("objectness", objectness, "... T K", sizes={"T": sizes["T"]}, like=tracks)
-    check_tensor("saliency", saliency, "... T K", sizes={"T": sizes["T"]}, like=tracks)
+    lead = tracks.shape[:-2]
+    frames = {"T": sizes["T"]}
+    seeds = check_tensor("objectness", objectness, "... T K", sizes=frames, leading=lead, like=tracks)
+    check_tensor("saliency", saliency, "... T K", sizes=seeds, leading=lead, like=tracks)
     value = {"both": objectness * saliency, "motion": saliency, "objectness": objectness}[rank_by]
     member = tracks >= 0
     score = value.double().gather(-1, tracks.clamp(min=0)).masked_fill(~member, 0).sum(-2)
@@ -78,5 +81,7 @@ def track_scores(tracks: Tensor, objectness: Tensor, saliency: Tensor, *, rank_b
 
 def best_track(tracks: Tensor, score: Tensor) -> Tensor:
     """Members of the track of highest score: ``[T, K]``, ``[K]`` -> ``[T]`` int64; ties to the lowest number."""
+    k = check_tensor("tracks", tracks, "... T K", kind="int64")["K"]
+    check_tensor("score", score, "... K", sizes={"K": k}, leading=tracks.shape[:-2], like=tracks)
     best = score.argmax(-1)[..., None, None].expand(*tracks.shape[:-1], 1)
     return tracks.gather(-1, best).squeeze(-1)
