@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from gpuvos.errors import InputError
 from gpuvos.features import flow_variational
@@ -143,6 +145,22 @@ def test_dtypes_and_colours_agree():
 def test_brightness_change_is_not_motion():
     flow = optical_flow(picture(80, 100) * 0.8, picture(80, 100, 2, 1) * 0.8 + 0.1)
     assert end_point_error(flow, 2, 1).mean() < 0.2
+
+
+@pytest.mark.data
+def test_real_pair_with_true_flow(development_data):
+    folder = development_data / "flow" / "middlebury" / "RubberWhale"
+    if not folder.is_dir():
+        pytest.skip("no Middlebury pair in the development data")
+    first, second = (
+        torch.from_numpy(np.array(Image.open(folder / name))).movedim(-1, 0)[None]
+        for name in ("frame10.png", "frame11.png")
+    )
+    with np.load(folder / "flow10_f16.npz") as stored:
+        truth = torch.from_numpy(stored["flow"].astype(np.float32)).movedim(-1, 0)
+        valid = torch.from_numpy(np.unpackbits(stored["valid"], axis=1, count=truth.shape[-1])).bool()
+    error = (optical_flow(first, second)[0] - truth).norm(dim=0)[valid].mean()
+    assert error < 0.2  # OpenCV's DIS, medium: 0.225
 
 
 def test_bad_frames():
