@@ -1,0 +1,251 @@
+"""Independent brute force in plain Python, and inputs, for the tests of the ops."""
+
+from __future__ import annotations
+
+import heapq
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gpuvos.kernels.blocks import blocks
+
+Edges = list[tuple[float, int, int]]
+
+
+def _edge_list(right: Tensor, down: Tensor) -> Edges:
+    """(weight, pixel, pixel) in edge order: pixels in raster order, the edge to the right before the one down."""
+    h, w = right.shape[0], down.shape[1]
+    across, along = right.tolist(), down.tolist()
+    edges: Edges = []
+    for p in range(h * w):
+        y, x = divmod(p, w)
+        if x + 1 < w:
+            edges.append((across[y][x], p, p + 1))
+        if y + 1 < h:
+            edges.append((along[y][x], p, p + w))
+    return edges
+
+
+def _adjacency(right: Tensor, down: Tensor) -> list[list[tuple[int, float]]]:
+    near: list[list[tuple[int, float]]] = [[] for _ in range(right.shape[0] * down.shape[1])]
+    for cost, p, q in _edge_list(right, down):
+        near[p].append((q, cost))
+        near[q].append((p, cost))
+    return near
+
+
+def _kruskal(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> Tensor:
+    edges = _edge_list(right, down)
+    pixels = right.shape[0] * down.shape[1]
+    parent, seed = list(range(pixels)), [-1] * pixels
+    for number, (p, there) in enumerate(zip(index.tolist(), valid.tolist(), strict=True)):
+        if there and seed[p] < 0:
+            seed[p] = number
+
+    def find(p: int) -> int:
+        while parent[p] != p:
+            parent[p] = parent[parent[p]]
+            p = parent[p]
+        return p
+
+    for e in sorted(range(len(edges)), key=lambda e: (edges[e][0], e)):
+        one, two = find(edges[e][1]), find(edges[e][2])
+        if one != two and (seed[one] < 0 or seed[two] < 0):
+            parent[two] = one
+            seed[one] = max(seed[one], seed[two])
+    return torch.tensor([seed[find(p)] for p in range(pixels)]).view(right.shape[0], down.shape[1])
+
+
+def _minimax_from(right: Tensor, down: Tensor, source: int) -> Tensor:
+    near = _adjacency(right, down)
+    best = [float("inf")] * len(near)
+    done = [False] * len(near)
+    heap = [(0.0, source)]
+    best[source] = 0.0
+    while heap:
+        height, p = heapq.heappop(heap)
+        if done[p]:
+            continue
+        done[p] = True
+        for q, cost in near[p]:
+            if max(height, cost) < best[q]:
+                best[q] = max(height, cost)
+                heapq.heappush(heap, (best[q], q))
+    return torch.tensor(best, dtype=torch.float64).view(right.shape[0], down.shape[1])
+
+
+def _dijkstra(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    near = _adjacency(right, down)
+    nothing = (float("inf"), -1, float("inf"))
+    state = [nothing] * len(near)
+    seeds = [(p, k) for k, (p, there) in enumerate(zip(index.tolist(), valid.tolist(), strict=True)) if there]
+    heap: list[tuple[float, int, float, int]] = [(0.0, number, 0.0, p) for p, number in seeds]
+    heapq.heapify(heap)
+    while heap:
+        length, number, height, p = heapq.heappop(heap)
+        if state[p] != nothing:
+            continue
+        state[p] = (length, number, height)
+        for q, cost in near[p]:
+            if state[q] == nothing and length + cost < float("inf"):
+                heapq.heappush(heap, (length + cost, number, max(height, cost), q))
+    grid = (right.shape[0], down.shape[1])
+    length, number, height = zip(*state, strict=True)
+    real = (torch.tensor(value, dtype=torch.float64).view(grid) for value in (length, height))
+    return torch.tensor(number).view(grid), *real
+
+
+def _assert_regions_connected(label: Tensor, index: Tensor, valid: Tensor) -> None:
+    """Every region is one piece that holds the pixel of its own seed."""
+    h, w = label.shape
+    flat = label.flatten().tolist()
+    for number in sorted(set(flat) - {-1}):
+        assert valid[number]
+        start = int(index[number])
+        assert flat[start] == number
+        piece, stack = {start}, [start]
+        while stack:
+            p = stack.pop()
+            y, x = divmod(p, w)
+            around = [(y, x - 1), (y, x + 1), (y - 1, x), (y + 1, x)]
+            for q in [v * w + u for v, u in around if 0 <= v < h and 0 <= u < w]:
+                if flat[q] == number and q not in piece:
+                    piece.add(q)
+                    stack.append(q)
+        assert len(piece) == flat.count(number)
+
+
+def _snake(h: int, w: int, light: Tensor, heavy: float) -> tuple[Tensor, Tensor, list[int]]:
+    """One corridor over the whole grid, row by row and back; also its pixels in order."""
+    order = [y * w + (x if y % 2 == 0 else w - 1 - x) for y in range(h) for x in range(w)]
+    right, down = torch.zeros(h, w - 1), torch.full((h - 1, w), heavy)
+    for cost, p, q in zip(light.tolist(), order, order[1:], strict=False):
+        y, x = divmod(min(p, q), w)
+        (right if abs(p - q) == 1 else down)[y, x] = cost
+    return right, down, order
+
+
+def _random_graph(
+    n: int, h: int, w: int, k: int, generator: torch.Generator, *, levels: int = 0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weights (integers below ``levels``, or real numbers) and ``k`` different seeds a frame, about 3 of 4 valid."""
+
+    def draw(*shape: int) -> Tensor:
+        if levels:
+            return torch.randint(levels, shape, generator=generator).float()
+        return torch.rand(shape, generator=generator)
+
+    index = torch.stack([torch.randperm(h * w, generator=generator)[:k] for _ in range(n)])
+    valid = torch.rand(n, k, generator=generator) < 0.75
+    valid[:, 0] = True
+    return draw(n, h, w - 1), draw(n, h - 1, w), index.masked_fill(~valid, -1), valid
+
+
+def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any, ...]]:
+    """A few argument tuples of an op: an ordinary one, one with nothing to find, one as thin as it gets."""
+    g = torch.Generator().manual_seed(3)
+    rand = lambda *shape: torch.rand(shape, generator=g).to(dtype)  # noqa: E731
+    if name == "grid_edges":
+        return [(rand(2, 5, 4, 3),), (rand(1, 2, 1, 6),), (rand(1, 1, 1, 1),)]
+    if name in ("minimax_forest", "shortest_forest"):
+        cases = [(2, 4, 5, 3), (1, 1, 6, 2), (1, 1, 1, 1)]
+        graphs = [_random_graph(*case, g) for case in cases]
+        given = [(a.to(dtype), b.to(dtype), index, valid) for a, b, index, valid in graphs]
+        right, down, index, valid = given[0]
+        return [*given, (right, down, index, torch.zeros_like(valid))]
+    if name == "farthest_points":
+        some = torch.rand(2, 12, generator=g) < 0.5
+        none = torch.zeros(2, 12, dtype=torch.bool)
+        return [(rand(2, 3, 12), rand(2, 12), mask, 4) for mask in (some, none)]
+    if name == "region_sum":
+        label = torch.randint(-1, 4, (2, 12), generator=g)
+        return [(rand(2, 3, 12), label, 3), (rand(1, 1, 1), label[:1, :1], 2)]
+    if name == "nearest_seeds":
+        sides = torch.tensor([[True, False, False, True], [False, True, False, True]])
+        none = torch.zeros(2, 4, dtype=torch.bool)
+        return [(rand(2, 3, 12), rand(2, 4, 3), sides, other) for other in (~sides, none)]
+    raise NotImplementedError(f"give the new op {name} some inputs here")
+
+
+@pytest.fixture(scope="session")
+def kruskal() -> Callable[..., Tensor]:
+    """Labels ``[H, W]`` of one frame by Kruskal's algorithm, which joins no two components that hold a seed."""
+    return _kruskal
+
+
+@pytest.fixture(scope="session")
+def minimax_from() -> Callable[..., Tensor]:
+    """Minimax distances ``[H, W]`` from one pixel of one frame."""
+    return _minimax_from
+
+
+@pytest.fixture(scope="session")
+def dijkstra() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    """Label, length and largest edge ``[H, W]`` of one frame, the least by (length, label, largest edge)."""
+    return _dijkstra
+
+
+@pytest.fixture(scope="session")
+def assert_regions_connected() -> Callable[..., None]:
+    return _assert_regions_connected
+
+
+@pytest.fixture(scope="session")
+def snake() -> Callable[..., tuple[Tensor, Tensor, list[int]]]:
+    return _snake
+
+
+@pytest.fixture(scope="session")
+def random_graph() -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
+    return _random_graph
+
+
+@pytest.fixture(scope="session")
+def op_inputs() -> Callable[..., list[tuple[Any, ...]]]:
+    return _op_inputs
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[int]]:
+    """Makes the reference of an op work on one frame at a time; the list returned collects the frames."""
+
+    def patch(name: str) -> list[int]:
+        frames: list[int] = []
+
+        def one_by_one(count: int, _bytes_each: int, **_: int) -> Iterator[slice]:
+            for block in blocks(count, 1, budget=1):
+                frames.append(block.start)
+                yield block
+
+        monkeypatch.setattr(importlib.import_module(f"gpuvos.kernels.{name}.reference"), "blocks", one_by_one)
+        return frames
+
+    return patch
+
+
+@pytest.fixture
+def poisoned_buffers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Fills every uninitialised tensor made from Python with NaN or a large integer; collects their shapes."""
+    shapes: list[tuple[int, ...]] = []
+
+    def poisoned(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def wrapper(*args: Any, **kwargs: Any) -> Tensor:
+            value = make(*args, **kwargs)
+            shapes.append(tuple(value.shape))
+            return value.fill_(torch.nan if value.dtype.is_floating_point else torch.iinfo(value.dtype).max)
+
+        return wrapper
+
+    for owner, attribute in (
+        (torch, "empty"),
+        (torch, "empty_like"),
+        (torch, "empty_strided"),
+        (torch.Tensor, "new_empty"),
+        (torch.Tensor, "new_empty_strided"),
+    ):
+        monkeypatch.setattr(owner, attribute, poisoned(getattr(owner, attribute)))
+    return shapes
