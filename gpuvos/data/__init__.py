@@ -1,1 +1,27 @@
 """Videos, images, masks, datasets and rendered clips."""
+
+from gpuvos.data.davis import Davis2016, DavisSequence
+from gpuvos.data.masks import davis_palette, read_mask, save_npz, write_mask, write_masks
+from gpuvos.data.rendered import SCENES, RenderedClip, render_clip
+from gpuvos.data.video import Clip, VideoInfo, iterate_video, probe_video, read_video
+from gpuvos.data.video_writer import VideoWriter, write_video
+
+__all__ = [
+    "SCENES",
+    "Clip",
+    "Davis2016",
+    "DavisSequence",
+    "RenderedClip",
+    "VideoInfo",
+    "VideoWriter",
+    "davis_palette",
+    "iterate_video",
+    "probe_video",
+    "read_mask",
+    "read_video",
+    "render_clip",
+    "save_npz",
+    "write_mask",
+    "write_masks",
+    "write_video",
+]

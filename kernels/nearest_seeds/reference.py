@@ -40,7 +40,7 @@ def nearest_seeds(
             shifted.square().sum(2)[..., None], shifted, e - centre.mT, alpha=-2
         )  # [n, K, P]
         for side, members in enumerate((foreground[block], background[block])):
-            best = score.masked_fill(~members[..., None], torch.inf).argmin(1)  # [n, P]
+            best = score.masked_fill(~members[..., None], torch.inf).min(1).indices  # [n, P], the first of equals
             there = members.any(1, keepdim=True)
             at = seeds.mT.gather(2, best[:, None].expand(-1, d, -1))  # [n, D, P]
             distance[side][block] = (e - at).square_().sum(1).masked_fill_(~there, torch.inf)
