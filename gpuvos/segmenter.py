@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from gpuvos import functional as F
 from gpuvos.config import Config
-from gpuvos.errors import check_tensor, check_values, fail
+from gpuvos.errors import check_tensor, check_values, fail, values_readable
 from gpuvos.functional.batch import merge_leading
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
@@ -57,7 +57,8 @@ def segment(
         objectness: ``[T, H, W]`` in [0, 1].
         flow: ``[T, 2, H, W]`` optical flow from frame t to t + 1. Only ``config.min_motion`` depends on its unit.
         config: parameters of the method; ``Config()`` where absent.
-        lengths: ``[B]`` int64, frames of each video in a ragged batch; later frames get empty masks.
+        lengths: ``[B]`` int64, frames of each video in a ragged batch; later frames get empty masks. Whatever finite
+            values fill them change nothing.
         size: height and width of mask and probability; the grid's own where absent.
         first_mask: ``[h, w]`` bool (``[B, h, w]``), the object in frame 0: semi-supervised mode (A.1).
         validate: look for NaN and values out of range. It reads back from the device; False keeps the call free of
@@ -78,9 +79,10 @@ def segment(
         >>> segment(e, (e[:, 0] > 0).float(), flow, config=config).mask.sum((1, 2))
         tensor([20, 20])
     """
-    config = config or Config()
+    config = _checked_config(config)
     _check_features(embedding, objectness, flow, lengths, validate)
     several = embedding.ndim == 5
+    _check_output(embedding, first_mask, size)
     if not several:
         embedding, objectness, flow = embedding[None], objectness[None], flow[None]
         first_mask = None if first_mask is None else first_mask[None]
@@ -92,12 +94,12 @@ def segment(
         probability = _adapt(embedding, seeds, choice, config)
     else:
         choice, probability = _from_mask(embedding, forest, first_mask, choice, config)
-    probability = (probability * present[..., None, None]).clamp(0, 1)
+    probability = probability.masked_fill(~present[..., None, None], 0)
     if size is not None:
         flat = interpolate(
             merge_leading(probability, 2)[:, None], size=size, mode="bilinear", align_corners=False
         )
-        probability = flat.reshape(*probability.shape[:2], *size)
+        probability = flat.reshape(*probability.shape[:2], *size).clamp(0, 1)
     result = Segmentation(
         probability > 0.5, probability, (2 * probability - 1).abs(), seeds, forest, choice.tracks, choice.score,
         choice.seed, choice.initial, choice.foreground, choice.background, motion.region_flow, motion.saliency,
@@ -108,12 +110,12 @@ def segment(
 def _check_features(
     embedding: Tensor, objectness: Tensor, flow: Tensor, lengths: Tensor | None, validate: bool
 ) -> None:
-    lead = "T" if isinstance(embedding, Tensor) and embedding.ndim == 4 else "B T"
+    lead = "B T" if isinstance(embedding, Tensor) and embedding.ndim == 5 else "T"
     sizes = check_tensor("embedding", embedding, f"{lead} D H W")
     check_tensor("objectness", objectness, f"{lead} H W", sizes=sizes, like=embedding)
     check_tensor("flow", flow, f"{lead} 2 H W", sizes=sizes, like=embedding)
-    for name in ("T", "D", "H", "W"):
-        if sizes[name] == 0:
+    for name, length in sizes.items():
+        if length == 0:
             raise fail("embedding", f"shape {tuple(embedding.shape)}", f"at least one element along {name}")
     if lengths is not None:
         if lead == "T":
@@ -121,10 +123,35 @@ def _check_features(
                 "lengths", "a tensor", "None for a single video", "give the features a leading dimension B"
             )
         check_tensor("lengths", lengths, "B", kind="int64", sizes={"B": sizes["B"]}, like=embedding)
+        if (
+            validate
+            and values_readable(lengths)
+            and not bool(((lengths >= 0) & (lengths <= sizes["T"])).all())
+        ):
+            raise fail(
+                "lengths", str(lengths.tolist()), f"values in [0, {sizes['T']}], the frames of the batch"
+            )
     if validate:
         check_values("embedding", embedding)
         check_values("objectness", objectness, low=0, high=1)
         check_values("flow", flow)
+
+
+def _checked_config(config: Config | None) -> Config:
+    if config is not None and not isinstance(config, Config):
+        raise fail("config", type(config).__name__, "a gpuvos.Config", 'for example Config(rule="paper")')
+    return config or Config()
+
+
+def _check_output(embedding: Tensor, first_mask: Tensor | None, size: tuple[int, int] | None) -> None:
+    if first_mask is not None:
+        several = embedding.ndim == 5
+        lead, videos = ("B h w", {"B": embedding.shape[0]}) if several else ("h w", {})
+        sizes = check_tensor("first_mask", first_mask, lead, kind="bool", sizes=videos, like=embedding)
+        if min(sizes["h"], sizes["w"]) == 0:
+            raise fail("first_mask", f"shape {tuple(first_mask.shape)}", "at least one pixel")
+    if size is not None and not (len(size) == 2 and min(size) > 0):
+        raise fail("size", repr(size), "(rows, columns), both above zero")
 
 
 def _present_frames(embedding: Tensor, lengths: Tensor | None) -> Tensor:
@@ -153,7 +180,7 @@ def _regions(
 
 def _motion(flow: Tensor, objectness: Tensor, seeds: Seeds, forest: Forest, config: Config) -> _Motion:
     """Region flow and motion saliency of the seeds, Eq. 7-8 or the residual of the camera's motion."""
-    region_flow = F.region_mean(flow, forest.label, config.num_seeds).to(seeds.objectness.dtype)
+    region_flow = F.region_mean(flow, forest.label, config.num_seeds)
     start = F.initial_background(seeds.objectness, seeds.valid, num_background=config.num_background)
     if config.rule == "paper":
         saliency = F.motion_saliency(
@@ -183,7 +210,7 @@ def _choose(seeds: Seeds, weights: EdgeWeights, forest: Forest, motion: _Motion,
         )
     if config.rule == "robust":
         chosen = F.vote_labels(
-            seeds.embedding, motion.evidence, seeds.valid, neighbors=config.smoothing_neighbors,
+            seeds.embedding, motion.evidence, seeds.valid, neighbors=config.smoothing_neighbors, largest_share=config.smoothing_share,
             confident_share=config.confident_share, vote_threshold=config.vote_threshold,
         )  # fmt: skip
         return _Choice(tracks, score, seed, initial, chosen, seeds.valid & ~chosen)
@@ -209,8 +236,7 @@ def _from_mask(
     embedding: Tensor, forest: Forest, first_mask: Tensor, choice: _Choice, config: Config
 ) -> tuple[_Choice, Tensor]:
     """Semi-supervised: the seed sets of every frame are those of frame 0 under its given mask (A.1)."""
-    b, t = embedding.shape[:2]
-    check_tensor("first_mask", first_mask, "B h w", kind="bool", sizes={"B": b}, like=embedding)
+    t = embedding.shape[1]
     share = interpolate(first_mask[:, None].float(), size=embedding.shape[-2:], mode="area")[:, 0]
     mask = share >= share.amax((-2, -1), keepdim=True).clamp(max=0.5).clamp(min=torch.finfo(share.dtype).tiny)
     seeds, foreground, background = F.mask_seed_sets(
@@ -228,7 +254,9 @@ def _from_mask(
 
 
 def _first_video(result: Segmentation) -> Segmentation:
-    rest: dict[str, Any] = {name: value[0] for name, value in result._asdict().items() if isinstance(value, Tensor)}
+    rest: dict[str, Any] = {
+        name: value[0] for name, value in result._asdict().items() if isinstance(value, Tensor)
+    }
     rest["seeds"] = Seeds._make(value[0] for value in result.seeds)
     rest["forest"] = Forest._make(value[0] for value in result.forest)
     return Segmentation(**rest)
@@ -254,7 +282,7 @@ class VideoSegmenter(nn.Module):
 
             front_end = AppearanceFeatures()
         self.front_end = front_end
-        self.config = config or Config()
+        self.config = _checked_config(config)
 
     @torch.no_grad()
     def forward(
@@ -284,5 +312,8 @@ class VideoSegmenter(nn.Module):
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
         if validate:
             check_values("frames", frames, low=0, high=1)
-        features: Features = self.front_end(frames)
-        return features
+        features = self.front_end(frames)
+        if not isinstance(features, tuple) or len(features) != 3:
+            raise fail("front_end", f"a result of type {type(features).__name__}",
+                       "Features(embedding, objectness, flow)")  # fmt: skip
+        return Features._make(features)
