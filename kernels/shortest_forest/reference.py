@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
 from gpuvos.kernels.blocks import blocks
+
+_ALL = slice(None)
+_LEFT, _RIGHT = (_ALL, _ALL, slice(None, -1)), (_ALL, _ALL, slice(1, None))
+_UPPER, _LOWER = (_ALL, slice(None, -1)), (_ALL, slice(1, None))
+_MOVES = ((_LEFT, _RIGHT), (_RIGHT, _LEFT), (_UPPER, _LOWER), (_LOWER, _UPPER))  # from, to
 
 
 def shortest_forest(
@@ -30,51 +37,43 @@ def shortest_forest(
     distance = right.new_empty((n, h, w), dtype=dtype)
     largest = torch.empty_like(distance)
     for block in blocks(n, 16 * h * w, budget=4 << 20):  # stays in the cache over the many sweeps
-        label[block], distance[block], largest[block] = _relax(
+        label[block], distance[block], largest[block] = _grow(
             right[block].to(dtype), down[block].to(dtype), index[block], valid[block]
         )
     return label, distance, largest
 
 
-def _relax(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _grow(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     n, h, w = right.shape[0], right.shape[1], down.shape[2]
     k = index.shape[1]
     number = torch.arange(k, device=index.device).expand(n, k)
     slot = torch.where(valid, index, h * w)
     label = index.new_full((n, h * w + 1), k).scatter_reduce(1, slot, number, "amin")[:, :-1].reshape(n, h, w)
-    state = (
-        torch.where(label < k, 0.0, torch.inf).to(right.dtype),
-        label,
-        torch.where(label < k, 0.0, torch.inf).to(right.dtype),
-    )
-    left_part, right_part = (
-        (slice(None), slice(None), slice(None, -1)),
-        (slice(None), slice(None), slice(1, None)),
-    )
-    upper_part, lower_part = (slice(None), slice(None, -1)), (slice(None), slice(1, None))
-    moves = ((left_part, right_part, right), (right_part, left_part, right),
-             (upper_part, lower_part, down), (lower_part, upper_part, down))  # fmt: skip
-    while True:
-        before = tuple(value.clone() for value in state)
-        for source, target, cost in moves:
-            _offer(state, source, target, cost)
-        if all(torch.equal(old, new) for old, new in zip(before, state, strict=True)):
-            break
-    distance, label, largest = state
+    own = label.clone()
+    distance = torch.where(own < k, 0.0, torch.inf).to(right.dtype)
+    costs = (right, right, down, down)
+    _relax(distance, costs, torch.add)
+    # Labels follow the edges of shortest paths once all distances are final. In one race with the distances a path
+    # could win a tie that rounding made, through a pixel that goes to another seed later.
+    tight = [
+        (distance[source] + cost == distance[target]) & (distance[target] < torch.inf)
+        for (source, target), cost in zip(_MOVES, costs, strict=True)
+    ]
+    _relax(label, [torch.where(on, 0, k) for on in tight], torch.maximum)
+    largest = torch.where((own == label) & (own < k), 0.0, torch.inf).to(right.dtype)
+    inside = [
+        torch.where(on & (label[source] == label[target]), cost, torch.inf)
+        for (source, target), on, cost in zip(_MOVES, tight, costs, strict=True)
+    ]
+    _relax(largest, inside, torch.maximum)
     return label.masked_fill(label == k, -1), distance, largest
 
 
-def _offer(
-    state: tuple[Tensor, Tensor, Tensor], source: tuple[slice, ...], target: tuple[slice, ...], cost: Tensor
-) -> None:
-    """Lets every pixel of ``target`` take the path through its neighbour in ``source`` if that one is less."""
-    distance, label, largest = state
-    length, number = distance[source] + cost, label[source]
-    height = torch.maximum(largest[source], cost)
-    old_length, old_number, old_height = distance[target], label[target], largest[target]
-    less = (number < old_number) | ((number == old_number) & (height < old_height))
-    less = (length < old_length) | ((length == old_length) & less)
-    less &= length < torch.inf
-    distance[target] = torch.where(less, length, old_length)
-    label[target] = torch.where(less, number, old_number)
-    largest[target] = torch.where(less, height, old_height)
+def _relax(value: Tensor, costs: Sequence[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Lowers every pixel of ``value`` in place to the least ``join(value of a neighbour, cost of the move)``."""
+    while True:
+        before = value.clone()
+        for (source, target), cost in zip(_MOVES, costs, strict=True):
+            value[target] = torch.fmin(value[target], join(value[source], cost))  # a NaN never spreads
+        if torch.equal(before, value):
+            break

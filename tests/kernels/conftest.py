@@ -80,7 +80,7 @@ def _minimax_from(right: Tensor, down: Tensor, source: int) -> Tensor:
 
 def _dijkstra(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     near = _adjacency(right, down)
-    nothing = (float("inf"), -1, float("inf"))
+    nothing: tuple[float, int, float] = (float("inf"), -1, float("inf"))
     state = [nothing] * len(near)
     seeds = [(p, k) for k, (p, there) in enumerate(zip(index.tolist(), valid.tolist(), strict=True)) if there]
     heap: list[tuple[float, int, float, int]] = [(0.0, number, 0.0, p) for p, number in seeds]
@@ -94,9 +94,10 @@ def _dijkstra(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tupl
             if state[q] == nothing and length + cost < float("inf"):
                 heapq.heappush(heap, (length + cost, number, max(height, cost), q))
     grid = (right.shape[0], down.shape[1])
-    length, number, height = zip(*state, strict=True)
-    real = (torch.tensor(value, dtype=torch.float64).view(grid) for value in (length, height))
-    return torch.tensor(number).view(grid), *real
+    lengths, numbers, heights = (
+        torch.tensor(value, dtype=torch.float64).view(grid) for value in zip(*state, strict=True)
+    )
+    return numbers.long(), lengths, heights
 
 
 def _assert_regions_connected(label: Tensor, index: Tensor, valid: Tensor) -> None:
@@ -148,7 +149,10 @@ def _random_graph(
 def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any, ...]]:
     """A few argument tuples of an op: an ordinary one, one with nothing to find, one as thin as it gets."""
     g = torch.Generator().manual_seed(3)
-    rand = lambda *shape: torch.rand(shape, generator=g).to(dtype)  # noqa: E731
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=g).to(dtype)
+
     if name == "grid_edges":
         return [(rand(2, 5, 4, 3),), (rand(1, 2, 1, 6),), (rand(1, 1, 1, 1),)]
     if name in ("minimax_forest", "shortest_forest"):

@@ -26,7 +26,6 @@ def check(
 
     def compare(graph: Graph) -> None:
         label, distance, between = minimax_forest(*graph)
-        h, w = label.shape[1:]
         for frame, (right, down, index, valid) in enumerate(zip(*graph, strict=True)):
             assert torch.equal(label[frame], kruskal(right, down, index, valid))
             assert_regions_connected(label[frame], index, valid)
