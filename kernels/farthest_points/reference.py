@@ -15,7 +15,7 @@ def farthest_points(embedding: Tensor, priority: Tensor, candidates: Tensor, num
 
     Args:
         embedding: ``[N, D, P]`` of any floating type.
-        priority: ``[N, P]``.
+        priority: ``[N, P]`` of any floating type.
         candidates: ``[N, P]`` bool.
         num_points: K.
 
@@ -43,7 +43,7 @@ def _sample(embedding: Tensor, priority: Tensor, candidates: Tensor, num_points:
     safe = index.clamp(min=0)
     points = embedding.gather(2, safe[:, None].expand(-1, d, -1)).transpose(1, 2).contiguous()  # [n, M, D]
     points = points if points.dtype == torch.float64 else points.float()
-    first = priority.gather(1, safe).to(points.dtype).masked_fill(~there, -torch.inf)  # [n, M]
+    first = priority.gather(1, safe).masked_fill(~there, -torch.inf)  # [n, M]
     gap = points.new_full((n, width), torch.inf).masked_fill_(~there, -1)  # -1: taken or not a candidate
     out = candidates.new_full((n, num_points), -1, dtype=torch.int64)
     rows = torch.arange(n, device=embedding.device)
