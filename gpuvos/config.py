@@ -57,11 +57,15 @@ class Config:
     """alpha, semi-supervised: share of a region that the first mask must exceed to make it foreground (A.1; the
     paper's number is lost)."""
 
-    min_motion: float = 0.1
+    min_motion: float = 0.25
     """Robust rule: a frame in which no region moves by more (pixels of the image, after the camera) has no saliency."""
 
     smoothing_neighbors: int = 30
     """Robust rule: scores and labels are means over this many nearest seeds of the whole sequence (tuned)."""
+
+    smoothing_share: float = 0.02
+    """Robust rule: but at most this share of the seeds of the sequence, and at least three, so that short clips and
+    small frames are smoothed less."""
 
     confident_share: float = 0.45
     """Robust rule: seeds whose score exceeds this share of the largest are confidently foreground (tuned)."""
@@ -74,7 +78,8 @@ class Config:
         check_choice("config.edge_reduce", self.edge_reduce, ("max", "mean"))
         check_choice("config.distance", self.distance, ("minimax", "shortest"))
         check_choice("config.rank_by", self.rank_by, ("both", "motion", "objectness"))
-        for name in ("num_seeds", "window", "num_background", "temperature", "smoothing_neighbors"):
+        for name in ("num_seeds", "window", "num_background", "temperature", "smoothing_neighbors",
+                     "smoothing_share"):  # fmt: skip
             check_positive(f"config.{name}", getattr(self, name))
         check_positive("config.min_motion", self.min_motion, zero=True)
         if self.adapt_every is not None:

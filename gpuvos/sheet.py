@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gpuvos import viz
 from gpuvos.config import Config
-from gpuvos.errors import check_tensor, fail
+from gpuvos.errors import check_positive, check_tensor, fail
 from gpuvos.types import Features, Segmentation
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def contact_sheet(
     times: Sequence[int] | None = None,
     truth: Tensor | None = None,
     panel_width: int = 320,
+    per_row: int = 13,
     config: Config | None = None,
 ) -> Tensor:
     """Shows what every step of the method made of a clip: one row a chosen frame, one column a step.
@@ -52,6 +53,7 @@ def contact_sheet(
         times: frames to show, 0 to T - 1; the first, the middle and the last where None.
         truth: [T, H, W] bool.
         panel_width: of one picture, in pixels, 16 or more; all have the shape of the frames.
+        per_row: columns side by side; the others follow below.
         config: what the result was made with, for the edge map and the candidates.
 
     Returns:
@@ -69,7 +71,14 @@ def contact_sheet(
     chosen = torch.tensor(rows, device=frames.device)
     picked = None if truth is None else truth.index_select(0, chosen)
     columns = _columns(frames, features, result, chosen, picked, size, config or Config())
-    return _page(columns, [f"t = {time}" for time in rows], size)
+    check_positive("per_row", per_row)
+    names, titles = [f"t = {time}" for time in rows], list(columns)
+    pages = [
+        _page({title: columns[title] for title in titles[first : first + per_row]}, names, size)
+        for first in range(0, len(titles), per_row)
+    ]
+    width = pages[0].shape[2]
+    return torch.cat([nnf.pad(page, (0, width - page.shape[2]), value=_PAPER) for page in pages], 1)
 
 
 def _check(

@@ -43,7 +43,8 @@ def run(arguments: Namespace) -> int:
         write_video(work / "overlay.mp4", overlay(rendered.frames, mask), frame_rate=24)
         write_masks(work / "masks", mask, names)
         sheet = contact_sheet(
-            rendered.frames.to(device), features, result, truth=rendered.mask.to(device), config=segmenter.config
+            rendered.frames.to(device), features, result, truth=rendered.mask.to(device), config=segmenter.config,
+            per_row=7,
         )  # fmt: skip
         save_png(work / "sheet.png", sheet)
     similarity = region_similarity(mask, rendered.mask).mean().item()

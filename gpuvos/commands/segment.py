@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gpuvos.commands.common import RULES, add_method_arguments, build_segmenter, pick_device
 from gpuvos.data.files import atomic_folder
-from gpuvos.data.masks import read_mask, save_npz, write_masks
+from gpuvos.data.masks import read_mask, save_npz, write_mask
 from gpuvos.data.video import Clip, iterate_video, probe_video
 from gpuvos.data.video_writer import VideoWriter
 from gpuvos.errors import fail
@@ -110,7 +110,8 @@ def _write_piece(
     *,
     sheet: bool,
 ) -> None:
-    write_masks(work / "masks", result.mask, clip.names)
+    for name, mask in zip(clip.names, result.mask, strict=True):
+        write_mask(work / "masks" / f"{name}.png", mask)
     save_npz(
         work / f"result-{clip.names[0]}.npz",
         mask=result.mask,

@@ -20,20 +20,21 @@ class AppearanceFeatures(nn.Module):
     colour against the borders of the frame, times a centre prior.
 
     Args:
-        stride: pixels of the image per pixel of the grid.
+        stride: pixels of the image per pixel of the grid. None: 4, and less for frames whose shorter side would
+            have fewer than 48 pixels on the grid, where small objects fall between the candidates.
         color, texture, position, motion: weights of the blocks of the embedding.
         flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``; ``DenseFlow()`` if absent.
         chunk: frames processed at a time.
 
     Example:
         >>> AppearanceFeatures()(torch.rand(2, 3, 32, 48)).embedding.shape
-        torch.Size([2, 13, 8, 12])
+        torch.Size([2, 13, 32, 48])
     """
 
     def __init__(
         self,
         *,
-        stride: int = 4,
+        stride: int | None = None,
         color: float = 1.0,
         texture: float = 0.75,
         position: float = 3.0,
@@ -42,7 +43,7 @@ class AppearanceFeatures(nn.Module):
         chunk: int = 16,
     ) -> None:
         super().__init__()
-        check_positive("stride", stride)
+        check_positive("stride", 4 if stride is None else stride)
         check_positive("chunk", chunk)
         self.stride, self.chunk = stride, chunk
         self.color, self.texture, self.position, self.motion = color, texture, position, motion
@@ -58,7 +59,8 @@ class AppearanceFeatures(nn.Module):
             Features on the grid ``ceil(h / stride) x ceil(w / stride)``.
         """
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
-        grid = (-(-sizes["h"] // self.stride), -(-sizes["w"] // self.stride))
+        stride = self.stride or min(4, max(1, min(sizes["h"], sizes["w"]) // 48))
+        grid = (-(-sizes["h"] // stride), -(-sizes["w"] // stride))
         parts = [self._look(part, grid) for part in torch.split(frames, self.chunk)]
         lab = torch.cat([part[0] for part in parts])  # [T, 3, H, W]
         texture = torch.cat([part[1] for part in parts])  # [T, 6, H, W]

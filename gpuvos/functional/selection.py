@@ -139,7 +139,9 @@ def seed_sets(
     return foreground, background | (empty & start & rest)
 
 
-def smooth_seed_labels(embedding: Tensor, label: Tensor, valid: Tensor, *, neighbors: int = 30) -> Tensor:
+def smooth_seed_labels(
+    embedding: Tensor, label: Tensor, valid: Tensor, *, neighbors: int = 30, largest_share: float = 1.0
+) -> Tensor:
     """Mean label of the nearest seeds of the whole sequence, every seed counting among its own neighbours.
 
     Seeds as far as the last neighbour count as well, so the result does not depend on the order of equal distances.
@@ -149,6 +151,8 @@ def smooth_seed_labels(embedding: Tensor, label: Tensor, valid: Tensor, *, neigh
         label: ``[T, K]`` floating point, for example 1 for foreground and 0 for the rest.
         valid: ``[T, K]`` bool; invalid seeds are nobody's neighbours.
         neighbors: how many; fewer where the sequence has fewer seeds.
+        largest_share: take at most this share of the sequence's seeds, but at least three: neighbours in a short
+            clip are far apart.
 
     Returns:
         ``[T, K]``; 0 where invalid.
@@ -164,6 +168,7 @@ def smooth_seed_labels(embedding: Tensor, label: Tensor, valid: Tensor, *, neigh
     check_tensor("label", label, "... T K", sizes=count, leading=lead, like=embedding)
     check_tensor("valid", valid, "... T K", kind="bool", sizes=count, leading=lead, like=embedding)
     check_positive("neighbors", neighbors)
+    check_positive("largest_share", largest_share)
     total = sizes["T"] * sizes["K"]
     dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
     points = merge_leading(embedding.detach().to(dtype).flatten(-3, -2), 2)
@@ -171,12 +176,14 @@ def smooth_seed_labels(embedding: Tensor, label: Tensor, valid: Tensor, *, neigh
     points = points - points[:, : sizes["K"]].mean(1, keepdim=True)
     values, there = merge_leading(label.flatten(-2), 1).double(), merge_leading(valid.flatten(-2), 1)
     offset = points.square().sum(-1).masked_fill(~there, torch.inf)  # [B, M]
+    most = (there.sum(1) * largest_share).long().clamp(min=3).clamp(max=min(neighbors, total))  # [B]
     means = []
     for rows in blocks(total, 16 * total * points.shape[0]):
         # |p|^2 of the row itself does not change the order of its neighbours
         distance = torch.baddbmm(offset[:, None], points[:, rows], points.mT, alpha=-2)
-        nearest = distance.topk(min(neighbors, total), largest=False, sorted=False).values
-        near = (distance <= nearest.amax(-1, keepdim=True)) & (distance < torch.inf)  # [B, rows, M]
+        nearest = distance.topk(min(neighbors, total), largest=False).values  # ascending
+        last = nearest.gather(-1, (most - 1)[:, None, None].expand(-1, nearest.shape[1], 1))
+        near = (distance <= last) & (distance < torch.inf)  # [B, rows, M]
         means.append(torch.where(near, values[:, None], 0).sum(-1) / near.sum(-1).clamp(min=1))
     return torch.cat(means, 1).masked_fill(~there, 0).reshape(label.shape).to(label.dtype)
 
@@ -187,6 +194,7 @@ def vote_labels(
     valid: Tensor,
     *,
     neighbors: int = 30,
+    largest_share: float = 1.0,
     confident_share: float = 0.45,
     vote_threshold: float = 0.4,
 ) -> Tensor:
@@ -201,6 +209,7 @@ def vote_labels(
         score: ``[T, K]`` non-negative evidence for foreground.
         valid: ``[T, K]`` bool.
         neighbors: as in ``smooth_seed_labels``.
+        largest_share: as in ``smooth_seed_labels``.
         confident_share: share of the largest score.
         vote_threshold: share of the neighbours.
 
@@ -213,11 +222,12 @@ def vote_labels(
         >>> vote_labels(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
         tensor([[ True,  True, False, False]])
     """
-    smoothed = smooth_seed_labels(embedding, score.masked_fill(~valid, 0), valid, neighbors=neighbors)
+    near = {"neighbors": neighbors, "largest_share": largest_share}
+    smoothed = smooth_seed_labels(embedding, score.masked_fill(~valid, 0), valid, **near)
     frame = smoothed.amax(-1, keepdim=True)
     video = frame.amax(-2, keepdim=True)
     confident = (smoothed > confident_share * torch.maximum(frame, 0.5 * video)) & valid
-    share = smooth_seed_labels(embedding, confident.to(score.dtype), valid, neighbors=neighbors)
+    share = smooth_seed_labels(embedding, confident.to(score.dtype), valid, **near)
     return (share > vote_threshold) & valid
 
 

@@ -1,0 +1,156 @@
+"""The commands, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gpuvos.cli import main
+from gpuvos.data import read_mask, read_video, render_clip, write_mask, write_video
+from gpuvos.metrics import region_similarity
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "moving.mp4"
+    write_video(path, render_clip("single", num_frames=6, height=96, width=160, seed=1).frames, frame_rate=12)
+    return path
+
+
+@pytest.fixture(scope="module")
+def davis(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree in the official layout with two rendered sequences."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("davis")
+    lines = []
+    for seed, name in enumerate(("one", "two")):
+        rendered = render_clip("single", num_frames=5, height=96, width=160, seed=seed)
+        for number in range(5):
+            image, mask = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
+            image.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rendered.frames[number].permute(1, 2, 0).numpy()).save(image / f"{number:05d}.jpg")
+            write_mask(mask / f"{number:05d}.png", rendered.mask[number])
+            stem = f"480p/{name}/{number:05d}"
+            lines.append(f"/JPEGImages/{stem}.jpg /Annotations/{stem}.png")
+    (root / "ImageSets" / "480p").mkdir(parents=True)
+    (root / "ImageSets" / "480p" / "train.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_segment_writes_everything(clip: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert main(["segment", str(clip), "-o", str(output)]) == 0
+    names = sorted(path.name for path in (output / "masks").iterdir())
+    assert names == [f"{number:05d}.png" for number in range(6)]
+    assert len(read_video(output / "overlay.mp4").frames) == 6
+    arrays = np.load(output / "result-00000.npz", allow_pickle=False)
+    assert arrays["mask"].shape == (6, 96, 160)
+    mask = torch.stack([read_mask(output / "masks" / name) for name in names]) > 0
+    assert torch.equal(mask, torch.from_numpy(arrays["mask"]))
+    truth = render_clip("single", num_frames=6, height=96, width=160, seed=1).mask
+    assert region_similarity(mask, truth).mean() > 0.5
+    assert (output / "sheet.png").stat().st_size > 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no work folder is left
+
+
+def test_segment_in_pieces_keeps_every_frame(clip: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert main(["segment", str(clip), "-o", str(output), "--clip-length", "4", "--start", "1"]) == 0
+    assert len(list((output / "masks").iterdir())) == 5
+    assert sorted(path.name for path in output.glob("*.npz")) == ["result-00001.npz", "result-00005.npz"]
+
+
+def test_segment_with_a_first_mask(clip: Path, tmp_path: Path) -> None:
+    truth = render_clip("single", num_frames=6, height=96, width=160, seed=1).mask
+    write_mask(tmp_path / "first.png", truth[0])
+    arguments = ["segment", str(clip), "-o", str(tmp_path / "out"), "--first-mask", str(tmp_path / "first.png")]
+    assert main(arguments) == 0
+    found = torch.from_numpy(np.load(tmp_path / "out" / "result-00000.npz")["mask"])
+    assert region_similarity(found[0], truth[0]) > 0.5
+    assert main([*arguments, "--overwrite", "--clip-length", "3"]) == 2  # a mask of frame 0 serves one piece
+
+
+def test_output_that_exists_is_kept(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "precious.txt").write_text("mine")
+    assert main(["segment", str(clip), "-o", str(output)]) == 2
+    assert (output / "precious.txt").read_text() == "mine"
+    assert str(output) in capsys.readouterr().err
+    assert main(["segment", str(clip), "-o", str(output), "--overwrite"]) == 0
+    assert not (output / "precious.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["segment", "missing.mp4"], "missing.mp4"),
+        (["segment", "noise.mp4"], "noise.mp4"),
+        (["segment", "clip", "--device", "cuda:99"], "--device"),
+        (["segment", "clip", "--device", "abacus"], "--device"),
+        (["segment", "clip", "--window", "4"], "window"),
+        (["segment", "clip", "--start", "99"], "start"),
+        (["segment", "clip", "-o", "noise.mp4/out"], "noise.mp4"),
+        (["evaluate", "--root", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    arguments: list[str],
+    word: str,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if "cuda:99" in arguments and torch.cuda.is_available():
+        pytest.skip("needs a machine without CUDA")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "noise.mp4").write_bytes(bytes(range(256)) * 8)
+    assert main([str(clip) if word_ == "clip" else word_ for word_ in arguments]) == 2
+    message = capsys.readouterr().err.strip().splitlines()
+    assert len(message) == 1
+    assert message[0].startswith("gpuvos: ")
+    assert word in message[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["noise.mp4"]
+
+
+def test_interrupt_leaves_nothing(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gpuvos.commands.segment.save_npz", interrupted)  # masks are written by then
+    assert main(["segment", str(clip), "-o", str(tmp_path / "out")]) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluate(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "report"
+    arguments = ["evaluate", "--root", str(davis), "--rule", "paper", "robust", "-o", str(output)]
+    assert main(arguments) == 0
+    table = capsys.readouterr().out
+    assert table.strip() == (output / "table.md").read_text().strip()
+    report = json.loads((output / "results.json").read_text())
+    assert [(row["sequence"], row["rule"]) for row in report["rows"]] == [
+        ("one", "paper"), ("one", "robust"), ("two", "paper"), ("two", "robust"),
+    ]  # fmt: skip
+    assert all(0 <= row["j"] <= 1 for row in report["rows"])
+    mean = sum(row["j"] for row in report["rows"] if row["rule"] == "robust") / 2
+    assert f"| **mean** | robust | 10 | {100 * mean:.1f} |" in table
+    assert len(list((output / "sheets").iterdir())) == 4
+    assert main(["evaluate", "--root", str(davis), "--sequences", "three"]) == 2
+
+
+def test_demo_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "demo"
+    assert main(["demo", "-o", str(output), "--frames", "4", "--height", "96", "--width", "160"]) == 0
+    assert {path.name for path in output.iterdir()} == {"clip.mp4", "overlay.mp4", "masks", "sheet.png"}
+    assert "J 0." in capsys.readouterr().out
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    assert f"torch {torch.__version__.split('+')[0]}" in printed
+    assert "gpuvos::minimax_forest: reference" in printed
