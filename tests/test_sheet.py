@@ -211,3 +211,15 @@ def test_bad_input_names_the_argument(changes: dict, argument: str) -> None:
     features, result = made_up()
     with pytest.raises(InputError, match=f"^{argument}:"):
         contact_sheet(**({"frames": some_frames(), "features": features, "result": result} | changes))
+
+
+def test_columns_wrap() -> None:
+    features, result = made_up()
+    wide = contact_sheet(some_frames(), features, result, panel_width=48)
+    wrapped = contact_sheet(some_frames(), features, result, panel_width=48, per_row=7)
+    left = wide.shape[2] - 13 * (48 + 6)
+    assert wrapped.shape == (3, 2 * wide.shape[1], left + 7 * (48 + 6))
+    assert torch.equal(wrapped[:, : wide.shape[1]], wide[:, :, : wrapped.shape[2]])
+    six = 6 * (48 + 6)
+    assert torch.equal(wrapped[:, wide.shape[1] :, left : left + six], wide[:, :, -six:])
+    assert (wrapped[:, wide.shape[1] :, left + six :] == 20).all()
