@@ -223,6 +223,8 @@ def vote_labels(
         tensor([[ True,  True, False, False]])
     """
     near = {"neighbors": neighbors, "largest_share": largest_share}
+    sizes = check_tensor("valid", valid, "... T K", kind="bool")
+    check_tensor("score", score, "... T K", sizes=sizes, leading=valid.shape[:-2], like=valid)
     smoothed = smooth_seed_labels(embedding, score.masked_fill(~valid, 0), valid, **near)
     frame = smoothed.amax(-1, keepdim=True)
     video = frame.amax(-2, keepdim=True)
