@@ -43,15 +43,16 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> N
 
 def _backward(ctx: Any, grad_fg: Tensor, grad_bg: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None]:
     embedding, seeds, nearest_fg, nearest_bg = ctx.saved_tensors
-    n, d, _ = embedding.shape
+    n, k, d = seeds.shape
     grad_embedding = embedding.new_zeros(embedding.shape, dtype=grad_fg.dtype)
-    grad_seeds = seeds.new_zeros((n, seeds.shape[1], d), dtype=grad_fg.dtype)
+    grad_seeds = seeds.new_zeros((n, k, d), dtype=grad_fg.dtype)
+    padded = torch.nn.functional.pad(seeds.to(grad_fg.dtype).mT, (0, 1))  # [N, D, K + 1], 0 for no seed
     for grad, nearest in ((grad_fg, nearest_fg), (grad_bg, nearest_bg)):
-        slot = nearest.clamp(min=0)[:, None].expand(-1, d, -1)
-        difference = embedding.to(grad.dtype) - seeds.to(grad.dtype).mT.gather(2, slot)  # [N, D, P]
+        slot = nearest.masked_fill(nearest < 0, k)[:, None].expand(-1, d, -1)
+        difference = embedding.to(grad.dtype) - padded.gather(2, slot)  # [N, D, P]
         flow = 2 * difference * grad.masked_fill(nearest < 0, 0)[:, None]
         grad_embedding += flow
-        grad_seeds -= region_sum(flow, nearest, seeds.shape[1])[0]
+        grad_seeds -= region_sum(flow, nearest, k)[0]
     return grad_embedding.to(embedding.dtype), grad_seeds.to(seeds.dtype), None, None
 
 

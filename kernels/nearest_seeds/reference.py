@@ -29,18 +29,23 @@ def nearest_seeds(
     n, d, p = embedding.shape
     k = seed_embedding.shape[1]
     dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
-    distance = [embedding.new_empty((n, p), dtype=dtype) for _ in range(2)]
-    nearest = [embedding.new_empty((n, p), dtype=torch.int64) for _ in range(2)]
-    for block in blocks(n, (2 * k + 3 * d) * p * dtype.itemsize):
+    distance = [embedding.new_full((n, p), torch.inf, dtype=dtype) for _ in range(2)]
+    nearest = [embedding.new_full((n, p), -1, dtype=torch.int64) for _ in range(2)]
+    for block in blocks(n if k else 0, (2 * k + 3 * d) * p * dtype.itemsize):
         e = embedding[block].to(dtype)  # [n, D, P]
         seeds = seed_embedding[block].to(dtype)  # [n, K, D]
-        centre = seeds.mean(1, keepdim=True)  # small numbers keep the product exact enough
-        shifted = seeds - centre
+        member = (foreground[block] | background[block])[
+            ..., None
+        ]  # [n, K, 1]; the rest must not move the centre
+        seeds = seeds.masked_fill(~member, 0)
+        centre = seeds.sum(1, keepdim=True) / member.sum(1, keepdim=True).clamp(min=1)
+        shifted = seeds - centre  # small numbers keep the product exact enough
         score = torch.baddbmm(
             shifted.square().sum(2)[..., None], shifted, e - centre.mT, alpha=-2
         )  # [n, K, P]
         for side, members in enumerate((foreground[block], background[block])):
-            best = score.masked_fill(~members[..., None], torch.inf).min(1).indices  # [n, P], the first of equals
+            allowed = score.masked_fill(~members[..., None], torch.inf)
+            best = allowed.min(1).indices  # [n, P], the first of equals
             there = members.any(1, keepdim=True)
             at = seeds.mT.gather(2, best[:, None].expand(-1, d, -1))  # [n, D, P]
             distance[side][block] = (e - at).square_().sum(1).masked_fill_(~there, torch.inf)
