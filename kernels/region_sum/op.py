@@ -32,9 +32,10 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: tuple[Tensor, Te
 
 def _backward(ctx: Any, grad_total: Tensor, _grad_count: Tensor) -> tuple[Tensor, None, None]:
     (label,) = ctx.saved_tensors
-    inside = (label >= 0) & (label < ctx.num_regions)
-    slot = label.masked_fill(~inside, 0)[:, None].expand(-1, grad_total.shape[2], -1)  # [N, C, P]
-    grad = grad_total.transpose(1, 2).gather(2, slot) * inside[:, None]
+    outside = (label < 0) | (label >= ctx.num_regions)
+    slot = label.masked_fill(outside, ctx.num_regions)[:, None]  # [N, 1, P]
+    padded = torch.nn.functional.pad(grad_total.transpose(1, 2), (0, 1))  # [N, C, K + 1], 0 for outside
+    grad = padded.gather(2, slot.expand(-1, padded.shape[1], -1))
     return grad.to(ctx.dtype), None, None
 
 

@@ -24,4 +24,7 @@ def region_sum(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor,
     total = values.new_zeros((n, c, num_regions + 1), dtype=dtype)
     total.scatter_add_(2, slot[:, None].expand(-1, c, -1), values.to(dtype))
     count = label.new_zeros((n, num_regions + 1)).scatter_add_(1, slot, torch.ones_like(slot))
-    return total[:, :, :-1].transpose(1, 2).contiguous(), count[:, :-1].contiguous()
+    total, count = total[:, :, :-1].transpose(1, 2), count[:, :-1]
+    # clone, not contiguous: that would keep the padding in the strides where a dimension is 1
+    dense = torch.contiguous_format
+    return total.clone(memory_format=dense), count.clone(memory_format=dense)
