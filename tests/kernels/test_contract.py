@@ -1,0 +1,157 @@
+"""What every op promises, whatever it computes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map_only
+
+import gpuvos.kernels
+
+Inputs = Callable[..., list[tuple[Any, ...]]]
+
+FOLDER = Path(next(iter(gpuvos.kernels.__path__)))
+OPS = sorted(path.parent.name for path in FOLDER.glob("*/__init__.py"))
+DIFFERENTIABLE = ("grid_edges", "nearest_seeds", "region_sum")
+
+
+def op_of(name: str) -> Any:
+    return getattr(importlib.import_module(f"gpuvos.kernels.{name}"), name)
+
+
+def reference_of(name: str) -> Any:
+    return getattr(importlib.import_module(f"gpuvos.kernels.{name}.reference"), name)
+
+
+def outputs(result: Any) -> tuple[Tensor, ...]:
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
+def same(one: Any, two: Any) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(outputs(one), outputs(two), strict=True))
+
+
+def test_the_walk_finds_the_ops() -> None:
+    known = {
+        "farthest_points",
+        "grid_edges",
+        "minimax_forest",
+        "nearest_seeds",
+        "region_sum",
+        "shortest_forest",
+    }
+    assert known <= set(OPS)
+    assert {path.name for path in FOLDER.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(
+        OPS
+    )
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_folder_of_an_op(name: str) -> None:
+    assert (FOLDER / name / "reference.py").is_file()
+    assert (FOLDER / name / "op.py").is_file()
+    registered = getattr(importlib.import_module(f"gpuvos.kernels.{name}.op"), name)
+    assert registered is op_of(name)
+    wanted = inspect.signature(reference_of(name)).parameters
+    given = inspect.signature(registered._init_fn).parameters
+    assert list(given) == list(wanted)
+    assert [value.annotation for value in given.values()] == [value.annotation for value in wanted.values()]
+    overload = getattr(torch.ops.gpuvos, name).default
+    assert [argument.name for argument in overload._schema.arguments] == list(wanted)
+    assert not overload._schema.is_mutable
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_op_equals_its_reference(name: str, op_inputs: Inputs) -> None:
+    for arguments in op_inputs(name):
+        wanted = reference_of(name)(*arguments)
+        assert same(op_of(name)(*arguments), wanted)
+        assert same(getattr(torch.ops.gpuvos, name)(*arguments), wanted)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_opcheck(name: str, op_inputs: Inputs) -> None:
+    for arguments in op_inputs(name):
+        torch.library.opcheck(op_of(name), arguments)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_opcheck_with_gradients(name: str, op_inputs: Inputs) -> None:
+    for arguments in op_inputs(name):
+        leaves = tree_map_only(Tensor, lambda v: v.requires_grad_(v.is_floating_point()), arguments)
+        torch.library.opcheck(op_of(name), leaves)
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_fake_results_look_like_real_ones(name: str, dtype: torch.dtype, op_inputs: Inputs) -> None:
+    for arguments in op_inputs(name, dtype):
+        real = outputs(op_of(name)(*arguments))
+        with FakeTensorMode() as mode:
+            shadow = tree_map_only(Tensor, mode.from_tensor, arguments)
+            fake = outputs(op_of(name)(*shadow))
+        assert len(fake) == len(real)
+        for one, two in zip(fake, real, strict=True):
+            assert (one.shape, one.dtype, one.device) == (two.shape, two.dtype, two.device)
+            assert one.is_contiguous()
+            assert two.is_contiguous()
+            assert one.stride() == two.stride()
+            assert not one.requires_grad
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_fake_results_of_strided_inputs_are_contiguous(name: str, op_inputs: Inputs) -> None:
+    arguments = op_inputs(name)[0]
+    turned = tree_map_only(Tensor, lambda v: v.transpose(0, -1).contiguous().transpose(0, -1), arguments)
+    with FakeTensorMode() as mode:
+        fake = outputs(op_of(name)(*tree_map_only(Tensor, mode.from_tensor, turned)))
+    for one, two in zip(fake, outputs(op_of(name)(*turned)), strict=True):
+        assert one.stride() == two.stride()
+        assert two.is_contiguous()
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_compiles_into_one_graph(name: str, op_inputs: Inputs) -> None:
+    torch.compiler.reset()  # or the other ops' graphs count towards the limit of recompilations
+    op = op_of(name)
+    compiled = torch.compile(lambda *arguments: op(*arguments), fullgraph=True, backend="eager")
+    for arguments in op_inputs(name):
+        assert same(compiled(*arguments), op(*arguments))
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_uninitialised_memory_never_shows(
+    name: str, op_inputs: Inputs, request: pytest.FixtureRequest
+) -> None:
+    cases = op_inputs(name)
+    wanted = [reference_of(name)(*arguments) for arguments in cases]
+    shapes = request.getfixturevalue("poisoned_buffers")  # from here on
+    assert torch.empty(3).isnan().all()
+    assert torch.zeros(2).new_empty(3, dtype=torch.int64).eq(torch.iinfo(torch.int64).max).all()
+    shapes.clear()
+    results = [reference_of(name)(*arguments) for arguments in cases]
+    assert all(same(result, want) for result, want in zip(results, wanted, strict=True))
+    assert shapes or not re.search(r"empty\w*\(", (FOLDER / name / "reference.py").read_text())
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_inputs_stay_as_they_are_and_share_no_memory(name: str, op_inputs: Inputs) -> None:
+    for arguments in op_inputs(name):
+        copies = tree_map_only(Tensor, torch.clone, arguments)
+        result = outputs(op_of(name)(*arguments))
+        given = [value for value in arguments if isinstance(value, Tensor)]
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(given, (v for v in copies if isinstance(v, Tensor)), strict=True)
+        )
+        places = [value.untyped_storage().data_ptr() for value in (*given, *result) if value.numel()]
+        assert len(set(places)) == len(places)
