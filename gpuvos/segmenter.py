@@ -210,9 +210,14 @@ def _choose(seeds: Seeds, weights: EdgeWeights, forest: Forest, motion: _Motion,
         )
     if config.rule == "robust":
         chosen = F.vote_labels(
-            seeds.embedding, motion.evidence, seeds.valid, neighbors=config.smoothing_neighbors, largest_share=config.smoothing_share,
-            confident_share=config.confident_share, vote_threshold=config.vote_threshold,
-        )  # fmt: skip
+            seeds.embedding,
+            motion.evidence,
+            seeds.valid,
+            neighbors=config.smoothing_neighbors,
+            largest_share=config.smoothing_share,
+            confident_share=config.confident_share,
+            vote_threshold=config.vote_threshold,
+        )
         return _Choice(tracks, score, seed, initial, chosen, seeds.valid & ~chosen)
     foreground, background = F.seed_sets(
         initial, forest.label, seeds.objectness, motion.saliency, seeds.valid, seed, motion.start,

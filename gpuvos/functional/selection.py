@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -222,14 +224,16 @@ def vote_labels(
         >>> vote_labels(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
         tensor([[ True,  True, False, False]])
     """
-    near = {"neighbors": neighbors, "largest_share": largest_share}
+    smooth = partial(
+        smooth_seed_labels, embedding, valid=valid, neighbors=neighbors, largest_share=largest_share
+    )
     sizes = check_tensor("valid", valid, "... T K", kind="bool")
     check_tensor("score", score, "... T K", sizes=sizes, leading=valid.shape[:-2], like=valid)
-    smoothed = smooth_seed_labels(embedding, score.masked_fill(~valid, 0), valid, **near)
+    smoothed = smooth(score.masked_fill(~valid, 0))
     frame = smoothed.amax(-1, keepdim=True)
     video = frame.amax(-2, keepdim=True)
     confident = (smoothed > confident_share * torch.maximum(frame, 0.5 * video)) & valid
-    share = smooth_seed_labels(embedding, confident.to(score.dtype), valid, **near)
+    share = smooth(confident.to(score.dtype))
     return (share > vote_threshold) & valid
 
 
