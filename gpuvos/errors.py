@@ -98,8 +98,8 @@ def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> N
 
 
 def values_readable(value: Tensor) -> bool:
-    """Whether a check may read values: not while tracing, on fake tensors or in a CUDA graph capture."""
-    if torch.compiler.is_compiling() or torch._guards.detect_fake_mode(value) is not None:
+    """Whether a check may read values: not while tracing, on fake or meta tensors or in a CUDA graph capture."""
+    if torch.compiler.is_compiling() or value.is_meta or torch._guards.detect_fake_mode(value) is not None:
         return False
     return not (value.is_cuda and torch.cuda.is_current_stream_capturing())
 

@@ -1,4 +1,4 @@
-"""The method as one function, and the module from frames to masks."""
+"""The method as one function of features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import gpuvos
-from gpuvos import Config, Features, InputError, Segmentation, VideoSegmenter, segment
+from gpuvos import Config, Features, InputError, Segmentation, segment
 from gpuvos import functional as F
 
 SMALL = {"num_seeds": 12, "num_background": 4, "window": 3, "smoothing_neighbors": 6}
@@ -120,7 +120,9 @@ def test_paper_rule_is_the_chain_of_its_steps() -> None:
 
 def test_robust_rule_is_the_chain_of_its_steps() -> None:
     (e, o, flow), _ = scene(noise=1.0)
-    c = Config(rule="robust", confident_share=0.5, vote_threshold=0.3, min_motion=0.2, **SMALL)
+    c = Config(
+        rule="robust", smoothing_share=1.0, confident_share=0.5, vote_threshold=0.3, min_motion=0.2, **SMALL
+    )
     result = segment(e, o, flow, config=c)
     residual = F.residual_flow(flow, weight=1 - 0.9 * o)
     means = F.region_mean(torch.cat((residual, o[:, None]), 1), result.forest.label, 12)
@@ -129,7 +131,7 @@ def test_robust_rule_is_the_chain_of_its_steps() -> None:
     saliency = F.normalize_saliency(length, result.seeds.valid)
     torch.testing.assert_close(result.saliency, saliency)
     chosen = F.vote_labels(
-        result.seeds.embedding, saliency * means[..., 2].sqrt(), result.seeds.valid, neighbors=6,
+        result.seeds.embedding, saliency * means[..., 2].sqrt(), result.seeds.valid, neighbors=6, largest_share=1.0,
         confident_share=0.5, vote_threshold=0.3,
     )  # fmt: skip
     assert torch.equal(result.foreground, chosen)
@@ -395,84 +397,3 @@ def test_other_bad_arguments_are_refused_by_name() -> None:
     for config in ("paper", {"rule": "paper"}):
         with pytest.raises(InputError, match=r"^config:"):
             segment(*features, config=config)
-
-
-def plain_front_end(frames: Tensor) -> Features:
-    """Colour as embedding, red as objectness, the motion of the red as flow."""
-    frames = frames.float() / 255 if frames.dtype == torch.uint8 else frames
-    small = nn.functional.interpolate(frames, scale_factor=0.5, mode="area")
-    red = (small[:, 0] > 0.5).float()
-    return Features(8 * small, red, torch.stack((2 * red, 0 * red), 1))
-
-
-def red_square() -> tuple[Tensor, Tensor]:
-    frames = torch.randint(
-        0, 60, (3, 3, 24, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
-    truth = torch.zeros(3, 24, 32, dtype=torch.bool)
-    for t in range(3):
-        truth[t, 6:16, 4 + 2 * t : 16 + 2 * t] = True
-    frames[:, 0][truth] = 230
-    return frames, truth
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_any_callable_is_a_front_end(rule: str) -> None:
-    frames, truth = red_square()
-    segmenter = VideoSegmenter(plain_front_end, Config(rule=rule, **SMALL))
-    result = segmenter(frames)
-    assert result.mask.shape == (3, 24, 32)
-    assert gpuvos.metrics.region_similarity(result.mask, truth).min() > 0.8
-    assert_same(segmenter(frames.float() / 255), result)
-    assert_same(segmenter(frames, validate=False), result)
-    named = segmenter(frames, first_mask=truth[0])
-    assert gpuvos.metrics.region_similarity(named.mask, truth).min() > 0.8
-    features = segmenter.features(frames)
-    assert features.embedding.shape == (3, 3, 12, 16)
-    # a plain tuple will do; a module is registered, moves and saves with the segmenter
-    assert_same(VideoSegmenter(lambda f: tuple(plain_front_end(f)), segmenter.config)(frames), result)
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(()))
-
-        def forward(self, frames: Tensor) -> Features:
-            features = plain_front_end(frames)
-            return features._replace(embedding=features.embedding * self.weight)
-
-    module = VideoSegmenter(Network(), segmenter.config)
-    assert list(module.state_dict()) == ["front_end.weight"]
-    result = module(frames)
-    assert not result.probability.requires_grad
-
-
-def test_default_front_end_takes_bytes_and_floats() -> None:
-    frames, _ = red_square()
-    segmenter = VideoSegmenter(config=Config(**SMALL))
-    result = segmenter(frames)
-    torch.testing.assert_close(
-        segmenter(frames.float() / 255).probability, result.probability, rtol=0, atol=1e-3
-    )
-    still = torch.full((3, 3, 24, 32), 128, dtype=torch.uint8)
-    assert not segmenter(still).mask.any()
-    assert segmenter(frames[:1]).mask.shape == (1, 24, 32)
-
-
-def test_bad_frames_are_refused_by_name() -> None:
-    segmenter = VideoSegmenter(plain_front_end)
-    good = torch.rand(2, 3, 8, 8)
-    for bad in (
-        good[:0], good[:, :2], good[0], good[None], good.long(), good.numpy(), good * 255, good - 1, good[..., :0],
-        spoilt(good, torch.nan), spoilt(good, torch.inf),
-    ):  # fmt: skip
-        with pytest.raises(InputError, match=r"^frames:"):
-            segmenter(bad)
-    with pytest.raises(InputError, match=r"^first_mask:"):
-        segmenter(good, first_mask=torch.ones(2, 8, 8, dtype=torch.bool))
-    with pytest.raises(InputError, match=r"^config:"):
-        VideoSegmenter(plain_front_end, "paper")
-    with pytest.raises(InputError, match=r"^front_end:"):
-        VideoSegmenter(lambda f: f)(good)
-    with pytest.raises(InputError, match=r"^objectness:"):
-        VideoSegmenter(lambda f: Features(f, f, f[:, :2]))(good)

@@ -177,6 +177,22 @@ def test_smoothing_by_hand() -> None:
     assert F.smooth_seed_labels(e, label, valid, neighbors=2).tolist() == [[0.75, 0], [0.75, 0.25]]
 
 
+def test_smoothing_takes_a_share_of_the_seeds_by_hand() -> None:
+    # ten seeds at 0 1 3 7 15 ...: from 0 the nearest four are 0 1 3 7 with labels 1 0 0 0
+    e = (2.0 ** torch.arange(10) - 1)[None, :, None]
+    label, valid = torch.eye(10)[:1], torch.ones(1, 10, dtype=torch.bool)
+
+    def first(**options: float) -> float:
+        return F.smooth_seed_labels(e, label, valid, **options)[0, 0].item()
+
+    assert first(neighbors=8, largest_share=0.5) == pytest.approx(1 / 5)  # 0.5 * 10
+    assert first(neighbors=4, largest_share=0.5) == pytest.approx(1 / 4)  # already fewer
+    assert first(neighbors=8, largest_share=0.1) == pytest.approx(1 / 3)  # at least three
+    assert first(neighbors=2, largest_share=0.1) == pytest.approx(1 / 2)
+    valid[0, 6:] = False
+    assert first(neighbors=8, largest_share=0.75) == pytest.approx(1 / 4)  # 0.75 * 6 = 4.5
+
+
 def test_seeds_at_one_distance_count_together() -> None:
     # both ones are as far from the 0: whatever their order, the mean is over all three
     e, valid = torch.tensor([[[0.0], [1.0], [-1.0]]]), torch.ones(1, 3, dtype=torch.bool)

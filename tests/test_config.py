@@ -1,0 +1,95 @@
+"""Parameters: what they may be and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import pytest
+
+from gpuvos import Config, InputError
+
+
+def test_defaults_of_the_paper() -> None:
+    # numbers that method.md gives; those of the robust rule are tuned and not fixed here
+    config = Config()
+    assert (config.num_seeds, config.window, config.num_background) == (100, 9, 30)
+    assert (config.edge_reduce, config.distance, config.rank_by) == ("max", "minimax", "both")
+    assert (config.coverage, config.background_objectness, config.background_saliency) == (0.5, 0.3, 0.01)
+    assert (config.adapt_every, config.mask_coverage, config.temperature) == (1, 0.5, 1.0)
+
+
+def test_is_a_frozen_value() -> None:
+    config = Config(rule="paper")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.rule = "robust"
+    assert config == Config(rule="paper")
+    assert hash(config) == hash(Config(rule="paper"))
+    assert config != Config(rule="paper", window=5)
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert dataclasses.replace(config, window=5).window == 5
+
+
+GOOD = {
+    "rule": ["paper", "robust"],
+    "num_seeds": [1, 500],
+    "window": [1, 5, 31],
+    "edge_reduce": ["max", "mean"],
+    "distance": ["minimax", "shortest"],
+    "num_background": [1, 200],
+    "rank_by": ["both", "motion", "objectness"],
+    "coverage": [0, 1],
+    "background_objectness": [0, 1.0],
+    "background_saliency": [0, 1.0],
+    "adapt_every": [1, 9, None],
+    "temperature": [0.01, 100],
+    "mask_coverage": [0, 1],
+    "min_motion": [0, 3.5],
+    "smoothing_neighbors": [1, 300],
+    "smoothing_share": [0.001, 1],
+    "confident_share": [0, 1],
+    "vote_threshold": [0, 1],
+}
+SHARE = [-0.1, 1.1, float("nan")]
+COUNT = [0, -1, float("nan"), "9"]
+BAD = {
+    "rule": ["Paper", None, 1],
+    "num_seeds": COUNT,
+    "window": [*COUNT, 4],
+    "edge_reduce": ["sum"],
+    "distance": ["euclidean"],
+    "num_background": COUNT,
+    "rank_by": ["saliency"],
+    "coverage": SHARE,
+    "background_objectness": SHARE,
+    "background_saliency": SHARE,
+    "adapt_every": COUNT,
+    "temperature": [0, -1, float("nan"), None],
+    "mask_coverage": SHARE,
+    "min_motion": [-1, float("nan")],
+    "smoothing_neighbors": COUNT,
+    "smoothing_share": [0, -0.1, float("nan")],
+    "confident_share": SHARE,
+    "vote_threshold": SHARE,
+}
+
+
+def test_every_field_is_listed() -> None:
+    names = {field.name for field in dataclasses.fields(Config)}
+    assert set(GOOD) == names  # a new parameter needs its good and bad values here
+    assert set(BAD) == set(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in GOOD.items() for value in values]
+)
+def test_good_values(name: str, value: object) -> None:
+    assert getattr(Config(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
+)
+def test_bad_values_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(InputError, match=rf"^config\.{name}:"):
+        Config(**{name: value})

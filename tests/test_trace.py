@@ -1,0 +1,198 @@
+"""Nothing of the method reads a value back or has a shape that depends on data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import gpuvos
+from gpuvos import Config, EdgeWeights, Seeds, Segmentation
+from gpuvos import functional as F
+
+OPTIONS = [
+    Config(rule=rule, distance=distance, num_seeds=10, num_background=3, window=3)
+    for rule in ("paper", "robust")
+    for distance in ("minimax", "shortest")
+]
+
+
+def name_of(config: Config) -> str:
+    return f"{config.rule}-{config.distance}"
+
+
+def features(*lead: int, h: int = 9, w: int = 11) -> tuple[Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return (
+        torch.randn(*lead, 4, h, w, generator=g),
+        torch.rand(*lead, h, w, generator=g),
+        torch.randn(*lead, 2, h, w, generator=g),
+    )
+
+
+def leaves(result: Segmentation) -> Iterator[Tensor]:
+    for value in result:
+        yield from (value,) if isinstance(value, Tensor) else value
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("config", OPTIONS, ids=name_of)
+def test_fake_tensors_give_the_shapes_and_types_of_real_ones(config: Config) -> None:
+    # a fake tensor has no values: a .item(), a nonzero or a data-dependent branch would raise
+    for lead, more in (
+        ((3,), {"size": (18, 22)}),
+        ((3,), {"first_mask": torch.ones(9, 11, dtype=torch.bool)}),
+        ((2, 3), {"lengths": torch.tensor([3, 2])}),
+    ):
+        real = features(*lead)
+        expected = gpuvos.segment(*real, config=config, **more)
+        with FakeTensorMode() as mode:
+            fake = [mode.from_tensor(value) for value in real]
+            options = {k: mode.from_tensor(v) if isinstance(v, Tensor) else v for k, v in more.items()}
+            result = gpuvos.segment(*fake, config=config, **options)
+        for one, two in zip(leaves(result), leaves(expected), strict=True):
+            assert (one.shape, one.dtype) == (two.shape, two.dtype)
+
+
+@pytest.mark.parametrize("config", OPTIONS, ids=name_of)
+def test_compiles_as_one_graph(config: Config) -> None:
+    real = features(3)
+    expected = gpuvos.segment(*real, config=config)
+    compiled = torch.compile(gpuvos.segment, fullgraph=True, backend="eager")
+    for one, two in zip(leaves(compiled(*real, config=config)), leaves(expected), strict=True):
+        assert torch.equal(one, two)
+
+
+class Method(nn.Module):
+    """A module around the function, as torch.export wants it."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        result = gpuvos.segment(embedding, objectness, flow, config=self.config, size=(18, 22))
+        return result.mask, result.probability
+
+
+@pytest.mark.parametrize("config", OPTIONS, ids=name_of)
+def test_exports(config: Config) -> None:
+    module = Method(config)
+    program = torch.export.export(module, features(3))
+    other = tuple(value.flip(-1) for value in features(3))  # values that the trace has not seen
+    mask, probability = program.module()(*other)
+    expected = module(*other)
+    assert torch.equal(mask, expected[0])
+    torch.testing.assert_close(probability, expected[1])
+
+
+def deterministic() -> AbstractContextManager[None]:
+    from contextlib import contextmanager
+
+    @contextmanager
+    def scope() -> Iterator[None]:
+        before = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+    return scope()
+
+
+def every_function(e: Tensor, o: Tensor, flow: Tensor) -> dict[str, object]:
+    """The result of every public function of ``gpuvos.functional``, by name."""
+    k = 6
+    out: dict[str, object] = {}
+
+    def call(function: Callable[..., object], *arguments: object, **options: object) -> object:
+        out[function.__name__] = function(*arguments, **options)
+        return out[function.__name__]
+
+    weights = call(F.edge_weights, e)
+    edges = call(F.edge_map, e)
+    candidates = call(F.candidate_mask, edges, window=3)
+    seeds = call(F.select_seeds, e, o, candidates, num_seeds=k)
+    assert isinstance(seeds, Seeds)
+    assert isinstance(weights, EdgeWeights)
+    call(F.gather_pixels, e, seeds.index)
+    call(F.squared_distance, seeds.embedding, seeds.embedding)
+    call(F.similarity, seeds.embedding, seeds.embedding)
+    forest = call(F.minimax_forest, weights, seeds.index, seeds.valid)
+    call(F.shortest_forest, weights, seeds.index, seeds.valid)
+    call(F.largest_edges, weights, seeds.index.clamp(min=0), seeds.valid)
+    means = call(F.region_mean, flow, forest.label, k)  # type: ignore[attr-defined]
+    start = call(F.initial_background, seeds.objectness, seeds.valid, num_background=2)
+    saliency = call(F.motion_saliency, means, seeds.objectness, seeds.valid, num_background=2)
+    call(F.normalize_saliency, saliency, seeds.valid)
+    call(F.residual_flow, flow, weight=o)
+    tracks = call(F.link_tracks, seeds)
+    score = call(F.track_scores, tracks, seeds.objectness, saliency)
+    best = call(F.best_track, tracks, score)
+    initial = call(F.initial_foreground, forest, best, start)
+    call(F.initial_foreground_shortest, weights, seeds.index, best, start, num_background=2)
+    label = forest.label  # type: ignore[attr-defined]
+    sets = call(F.seed_sets, initial, label, seeds.objectness, saliency, seeds.valid, best, start)
+    call(F.smooth_seed_labels, seeds.embedding, seeds.objectness, seeds.valid, neighbors=4)
+    call(F.vote_labels, seeds.embedding, saliency, seeds.valid, neighbors=4)
+    call(F.mask_seed_sets, e, label, initial, k)
+    call(F.foreground_probability, e, seeds.embedding, *sets)  # type: ignore[misc]
+    return out
+
+
+def flat(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    else:
+        for part in value:  # type: ignore[attr-defined]
+            yield from flat(part)
+
+
+@pytest.mark.parametrize("scope", [torch.inference_mode, torch.no_grad, deterministic])
+def test_every_function_in_every_mode(scope: Callable[[], AbstractContextManager[None]]) -> None:
+    real = features(3)
+    expected = every_function(*real)
+    assert set(F.__all__) <= set(expected)  # a new public function has to be called here
+    with scope():
+        result = every_function(*real)
+    for name, value in expected.items():
+        for one, two in zip(flat(result[name]), flat(value), strict=True):
+            assert torch.equal(one, two), name
+
+
+def test_every_function_gives_fake_shapes_and_types() -> None:
+    real = features(3)
+    expected = every_function(*real)
+    with FakeTensorMode() as mode:
+        result = every_function(*(mode.from_tensor(value) for value in real))
+    for name, value in expected.items():
+        for one, two in zip(flat(result[name]), flat(value), strict=True):
+            assert (one.shape, one.dtype) == (two.shape, two.dtype), name
+
+
+@pytest.mark.parametrize("config", OPTIONS, ids=name_of)
+def test_probability_of_the_whole_chain_has_a_gradient(config: Config) -> None:
+    e, o, flow = features(3)
+    e.requires_grad_()
+    result = gpuvos.segment(e, o, flow, config=config)
+    result.probability.sum().backward()
+    assert e.grad is not None
+    assert e.grad.isfinite().all()
+    assert (e.grad != 0).any()
+
+
+def test_whole_chain_runs_on_meta_tensors_without_values() -> None:
+    result = gpuvos.segment(*(v.to("meta") for v in features(3)), config=OPTIONS[0])
+    assert result.mask.shape == (3, 9, 11)
+    assert result.mask.device.type == "meta"
