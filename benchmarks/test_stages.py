@@ -54,7 +54,9 @@ STAGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "initial foreground": lambda s: F.initial_foreground(s["forest"], s["seed"], s["start"]),
     "vote, robust": lambda s: F.vote_labels(s["seeds"].embedding, s["saliency"], s["seeds"].valid),
     "probability": lambda s: F.foreground_probability(s["e"], s["seeds"].embedding, s["start"], ~s["start"]),
-    "whole method, paper": lambda s: gpuvos.segment(s["e"], s["o"], s["flow"], config=gpuvos.Config(rule="paper")),
+    "whole method, paper": lambda s: gpuvos.segment(
+        s["e"], s["o"], s["flow"], config=gpuvos.Config(rule="paper")
+    ),
     "whole method, robust": lambda s: gpuvos.segment(s["e"], s["o"], s["flow"]),
 }
 
