@@ -49,8 +49,8 @@ def _grow(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Te
     number = torch.arange(k, device=index.device).expand(n, k)
     slot = torch.where(valid, index, h * w)
     label = index.new_full((n, h * w + 1), k).scatter_reduce(1, slot, number, "amin")[:, :-1].reshape(n, h, w)
-    own = label.clone()
-    distance = torch.where(own < k, 0.0, torch.inf).to(right.dtype)
+    distance = torch.where(label < k, 0.0, torch.inf).to(right.dtype)
+    largest = distance.clone()
     costs = (right, right, down, down)
     _relax(distance, costs, torch.add)
     # Labels follow the edges of shortest paths once all distances are final. In one race with the distances a path
@@ -60,7 +60,6 @@ def _grow(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Te
         for (source, target), cost in zip(_MOVES, costs, strict=True)
     ]
     _relax(label, [torch.where(on, 0, k) for on in tight], torch.maximum)
-    largest = torch.where((own == label) & (own < k), 0.0, torch.inf).to(right.dtype)
     inside = [
         torch.where(on & (label[source] == label[target]), cost, torch.inf)
         for (source, target), on, cost in zip(_MOVES, tight, costs, strict=True)

@@ -242,12 +242,12 @@ def test_minus_zero_is_zero(
     check: Check, random_graph: Callable[..., Graph], generator: torch.Generator
 ) -> None:
     for dtype in (torch.float32, torch.float64):
-        right, down, index, valid = random_graph(2, 5, 6, 4, generator, levels=2)
+        right, down, index, valid = random_graph(6, 9, 11, 8, generator, levels=2)
         plain = (right.to(dtype), down.to(dtype), index, valid)
         flip = torch.rand(right.shape, generator=generator) < 0.5
         signed = (
             torch.where((right == 0) & flip, -0.0, right).to(dtype),
-            -0.0 * (down == 0) + down,
+            torch.where(down == 0, -0.0, down).to(dtype),
             index,
             valid,
         )

@@ -102,16 +102,21 @@ def test_a_seed_may_be_in_both_sets(generator: torch.Generator) -> None:
     assert torch.equal(nearest_fg, nearest_bg)
 
 
-@pytest.mark.parametrize("k", [2, 3, 7, 16, 33, 100])
-def test_equal_seeds_tie_to_the_lowest(k: int, generator: torch.Generator) -> None:
-    embedding, seeds, _, _ = draw(generator, 2, 24, 30, k)
-    seeds = seeds[:, :1].expand(-1, k, -1)  # all the same
-    members = torch.ones(2, k, dtype=torch.bool)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 17, 50])
+def test_of_equal_seeds_the_lowest_is_named(k: int, dtype: torch.dtype, generator: torch.Generator) -> None:
+    embedding, seeds, _, _ = draw(generator, 2, 24, 100, k)
+    seeds = torch.cat(
+        (seeds, seeds, seeds), 1
+    )  # every one thrice: the rounding of a matrix product differs by row
+    members = torch.ones(2, 3 * k, dtype=torch.bool)
     later = members.clone()
-    later[:, 0] = False
-    _, _, nearest_fg, nearest_bg = nearest_seeds(embedding.float(), seeds.float(), members, later)
-    assert (nearest_fg == 0).all()
-    assert (nearest_bg == 1).all()
+    later[:, :k] = False
+    case = (embedding.to(dtype), seeds.to(dtype), members, later)
+    near, far, nearest_fg, nearest_bg = nearest_seeds(*case)
+    assert (nearest_fg < k).all()
+    assert torch.equal(nearest_bg, nearest_fg + k)
+    assert torch.equal(near, far)
 
 
 def test_a_pixel_between_two_seeds_takes_the_lower() -> None:
