@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
-from gpuvos.errors import check_positive, check_tensor
+from gpuvos.errors import check_positive, check_tensor, fail
 from gpuvos.features.flow import DenseFlow
 from gpuvos.functional.motion import residual_flow
 from gpuvos.types import Features
@@ -53,12 +53,19 @@ class AppearanceFeatures(nn.Module):
         """Computes the features of a clip.
 
         Args:
-            frames: ``[T, 3, h, w]`` uint8, or floating point in [0, 1].
+            frames: ``[T, 3, h, w]`` uint8, or floating point in [0, 1]; half types are computed in float32.
 
         Returns:
             Features on the grid ``ceil(h / stride) x ceil(w / stride)``.
+
+        Raises:
+            InputError: a wrong shape or dtype, or no pixel at all.
         """
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
+        if min(sizes.values()) == 0:
+            raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
+        if frames.dtype in (torch.float16, torch.bfloat16):  # the solver of color_contrast has no half types
+            frames = frames.float()
         stride = self.stride or min(4, max(1, min(sizes["h"], sizes["w"]) // 48))
         grid = (-(-sizes["h"] // stride), -(-sizes["w"] // stride))
         parts = [self._look(part, grid) for part in torch.split(frames, self.chunk)]
@@ -115,8 +122,11 @@ def _position(like: Tensor) -> Tensor:
 def centre_prior(like: Tensor, *, spread: float = 0.5) -> Tensor:
     """Gaussian of the distance to the centre, in halves of the frame's sides: ``[T, H, W]``."""
     h, w = like.shape[-2:]
-    y = torch.linspace(-1, 1, h, dtype=like.dtype, device=like.device)[:, None]
-    x = torch.linspace(-1, 1, w, dtype=like.dtype, device=like.device)
+    y, x = (  # a side of one pixel is at its own centre
+        (torch.arange(side, dtype=like.dtype, device=like.device) * 2 - (side - 1)) / max(side - 1, 1)
+        for side in (h, w)
+    )
+    y = y[:, None]
     return torch.exp(-(x.square() + y.square()) / (2 * spread**2)).expand(like.shape[0], h, w)
 
 
