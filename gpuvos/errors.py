@@ -105,16 +105,23 @@ def values_readable(value: Tensor) -> bool:
 
 
 def check_values(
-    argument: str, value: Tensor, *, low: float | None = None, high: float | None = None
+    argument: str,
+    value: Tensor,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    infinite: bool = False,
 ) -> None:
-    """Raises InputError if ``value`` holds a NaN, an infinity, or anything outside of ``[low, high]``.
+    """Raises InputError if ``value`` holds a NaN, an infinity (unless allowed), or anything outside of ``[low, high]``.
 
     One reduction and one host sync; it does nothing where values cannot be read (see ``values_readable``).
     """
     if value.numel() == 0 or not value.dtype.is_floating_point or not values_readable(value):
         return
     smallest, largest = (bound.item() for bound in value.aminmax())
-    if not (abs(smallest) < float("inf") and abs(largest) < float("inf")):
+    if smallest != smallest or not (
+        infinite or (abs(smallest) < float("inf") and abs(largest) < float("inf"))
+    ):
         remedy = "replace them, for example with torch.nan_to_num"
         raise fail(argument, "NaN or infinite values", "finite values", remedy)
     if (low is not None and smallest < low) or (high is not None and largest > high):

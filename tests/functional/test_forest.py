@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpuvos import EdgeWeights, InputError
+from gpuvos import EdgeWeights, Forest, InputError
 from gpuvos import functional as F
 
 SHAPES = [(1, 1), (1, 9), (8, 1), (5, 6), (7, 4)]
@@ -199,3 +199,21 @@ def test_bad_input_names_the_argument(grow: Callable[..., tuple]) -> None:
         grow(weights, index, valid[:, :1])
     with pytest.raises(InputError, match=r"^valid:.*meta"):
         grow(weights, index, valid.to("meta"))
+
+
+@pytest.mark.parametrize("grow", [F.minimax_forest, F.shortest_forest])
+@pytest.mark.parametrize("bad", [-1.0, float("nan")])
+def test_weights_that_are_no_distances(grow: Callable[..., Forest], bad: float) -> None:
+    weights = EdgeWeights(torch.tensor([[[1.0, bad]]]), torch.zeros(1, 0, 3))
+    with pytest.raises(InputError, match=r"weights\.right"):
+        grow(weights, torch.tensor([[0]]), torch.ones(1, 1, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("grow", [F.minimax_forest, F.shortest_forest])
+def test_index_outside_of_the_grid(grow: Callable[..., Forest]) -> None:
+    weights = EdgeWeights(torch.ones(1, 1, 2), torch.zeros(1, 0, 3))
+    with pytest.raises(InputError, match="index"):
+        grow(weights, torch.tensor([[3]]), torch.ones(1, 1, dtype=torch.bool))
+    grow(
+        weights, torch.tensor([[3]]), torch.zeros(1, 1, dtype=torch.bool)
+    )  # an invalid seed may say anything
