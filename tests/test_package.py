@@ -25,7 +25,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(source),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return next(folder.glob("*.whl"))
 
@@ -35,7 +44,9 @@ def test_wheel_holds_exactly_the_tree(wheel: Path) -> None:
         ["git", "ls-files", "gpuvos", "kernels"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     wanted = {
-        "gpuvos/" + name if name.startswith("kernels/") else name for name in tracked if (ROOT / name).is_file()
+        "gpuvos/" + name if name.startswith("kernels/") else name
+        for name in tracked
+        if (ROOT / name).is_file()
     }
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == wanted
@@ -49,17 +60,23 @@ def test_no_top_level_name_but_ours(wheel: Path) -> None:
 
 
 def test_bare_kernels_is_not_importable(tmp_path: Path) -> None:
-    outcome = subprocess.run([sys.executable, "-c", "import kernels"], cwd=tmp_path, capture_output=True, check=False)
+    outcome = subprocess.run(
+        [sys.executable, "-c", "import kernels"], cwd=tmp_path, capture_output=True, check=False
+    )
     assert outcome.returncode != 0
 
 
 def test_every_package_is_listed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = {str(path.parent.relative_to(ROOT)).replace("/", ".") for path in (ROOT / "gpuvos").rglob("__init__.py")}
-    found |= {"gpuvos." + str(p.parent.relative_to(ROOT)).replace("/", ".") for p in (ROOT / "kernels").rglob("__init__.py")}
+    found = set()
+    for folder, prefix in (("gpuvos", ""), ("kernels", "gpuvos.")):
+        for path in (ROOT / folder).rglob("__init__.py"):
+            found.add(prefix + ".".join(path.parent.relative_to(ROOT).parts))
     assert set(listed) == found
 
 
 def test_files_stay_small() -> None:
-    sizes = {path: len(path.read_text().splitlines()) for path in ROOT.glob("**/*.py") if ".venv" not in path.parts}
+    sizes = {
+        path: len(path.read_text().splitlines()) for path in ROOT.glob("**/*.py") if ".venv" not in path.parts
+    }
     assert {str(path): size for path, size in sizes.items() if size > 400} == {}
