@@ -33,7 +33,9 @@ def davis(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(5):
             image, mask = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
             image.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rendered.frames[number].permute(1, 2, 0).numpy()).save(image / f"{number:05d}.jpg")
+            Image.fromarray(rendered.frames[number].permute(1, 2, 0).numpy()).save(
+                image / f"{number:05d}.jpg"
+            )
             write_mask(mask / f"{number:05d}.png", rendered.mask[number])
             stem = f"480p/{name}/{number:05d}"
             lines.append(f"/JPEGImages/{stem}.jpg /Annotations/{stem}.png")
@@ -68,7 +70,14 @@ def test_segment_in_pieces_keeps_every_frame(clip: Path, tmp_path: Path) -> None
 def test_segment_with_a_first_mask(clip: Path, tmp_path: Path) -> None:
     truth = render_clip("single", num_frames=6, height=96, width=160, seed=1).mask
     write_mask(tmp_path / "first.png", truth[0])
-    arguments = ["segment", str(clip), "-o", str(tmp_path / "out"), "--first-mask", str(tmp_path / "first.png")]
+    arguments = [
+        "segment",
+        str(clip),
+        "-o",
+        str(tmp_path / "out"),
+        "--first-mask",
+        str(tmp_path / "first.png"),
+    ]
     assert main(arguments) == 0
     found = torch.from_numpy(np.load(tmp_path / "out" / "result-00000.npz")["mask"])
     assert region_similarity(found[0], truth[0]) > 0.5
