@@ -132,6 +132,28 @@ def test_an_object_keeps_its_motion(weighted: bool, generator: torch.Generator) 
         assert residual[:, ~inside].norm(dim=0).max() < 0.05 * 5
 
 
+def test_residual_against_a_loop(generator: torch.Generator) -> None:
+    # iteratively reweighted least squares by NumPy: Geman-McClure weights 1 / (1 + r^2 / s)^2, s = 4 median(r^2)
+    h, w = 6, 7
+    flow = torch.randn(3, 2, h, w, generator=generator, dtype=torch.float64)
+    prior = torch.rand(3, h, w, generator=generator, dtype=torch.float64)
+    y, x = (c.ravel() for c in np.meshgrid(np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij"))
+    basis = np.stack([x**0, x, y, x * x, x * y, y * y], 1)
+    for rounds in (1, 2, 3):
+        found = F.residual_flow(flow, weight=prior, iterations=rounds)
+        for t in range(3):
+            target = flow[t].flatten(1).numpy().T
+            own = prior[t].flatten().numpy()
+            trust = own
+            for _ in range(rounds):
+                root = np.sqrt(trust)[:, None]
+                model = np.linalg.lstsq(root * basis, root * target, rcond=None)[0]
+                error = ((target - basis @ model) ** 2).sum(1)
+                trust = own / (1 + error / (4 * np.sort(error)[h * w // 2])) ** 2
+            expected = (target - basis @ model).T.reshape(2, h, w)
+            np.testing.assert_allclose(found[t].numpy(), expected, atol=1e-3)
+
+
 def test_residual_of_frames_without_motion_or_of_one_pixel() -> None:
     assert (F.residual_flow(torch.zeros(2, 2, 9, 9)) == 0).all()
     one = F.residual_flow(torch.full((1, 2, 1, 1), 7.0))

@@ -230,9 +230,9 @@ def test_vote_by_hand() -> None:
     assert vote(0.7) == [True, True, False, False, False, False]  # 0.6 > 0.42
     assert vote(0.4) == [True, True, True, True, False, False]  # 0.3 > 0.24
     assert vote(0.1) == [True] * 6  # 0.1 > 0.06
-    # a frame whose best is under half of the video's best counts against that half: 0.2 < 0.9 * 0.5 * 1
+    # a frame whose best is under half of the video's best counts against that half: 0.42 < 0.9 * 0.5 * 1
     e = torch.tensor([[[0.0], [1.0]], [[50.0], [51.0]]])
-    score = torch.tensor([[1.0, 1.0], [0.2, 0.2]])
+    score = torch.tensor([[1.0, 1.0], [0.42, 0.42]])
     chosen = F.vote_labels(
         e, score, valid.new_ones(2, 2), neighbors=2, confident_share=0.9, vote_threshold=0.5
     )
