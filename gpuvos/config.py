@@ -78,15 +78,18 @@ class Config:
         check_choice("config.edge_reduce", self.edge_reduce, ("max", "mean"))
         check_choice("config.distance", self.distance, ("minimax", "shortest"))
         check_choice("config.rank_by", self.rank_by, ("both", "motion", "objectness"))
-        for name in ("num_seeds", "window", "num_background", "temperature", "smoothing_neighbors",
-                     "smoothing_share"):  # fmt: skip
+        counts = ("num_seeds", "window", "num_background", "smoothing_neighbors")
+        for name in counts if self.adapt_every is None else (*counts, "adapt_every"):
+            check_positive(f"config.{name}", getattr(self, name))
+            if not isinstance(getattr(self, name), int):
+                raise fail(f"config.{name}", repr(getattr(self, name)), "an integer")
+        for name in ("temperature", "smoothing_share"):
             check_positive(f"config.{name}", getattr(self, name))
         check_positive("config.min_motion", self.min_motion, zero=True)
-        if self.adapt_every is not None:
-            check_positive("config.adapt_every", self.adapt_every)
         if self.window % 2 == 0:
             raise fail("config.window", str(self.window), "an odd number")
         for name in ("coverage", "background_objectness", "background_saliency", "mask_coverage",
                      "confident_share", "vote_threshold"):  # fmt: skip
-            if not 0 <= getattr(self, name) <= 1:
+            check_positive(f"config.{name}", getattr(self, name), zero=True)
+            if getattr(self, name) > 1:
                 raise fail(f"config.{name}", repr(getattr(self, name)), "a number in [0, 1]")

@@ -11,7 +11,7 @@ from gpuvos import Config, InputError
 
 
 def test_defaults_of_the_paper() -> None:
-    # numbers that method.md gives; those of the robust rule are tuned and not fixed here
+    # numbers of the paper or inferred from it; those of the robust rule are tuned and not fixed here
     config = Config()
     assert (config.num_seeds, config.window, config.num_background) == (100, 9, 30)
     assert (config.edge_reduce, config.distance, config.rank_by) == ("max", "minimax", "both")
@@ -51,7 +51,7 @@ GOOD = {
     "vote_threshold": [0, 1],
 }
 SHARE = [-0.1, 1.1, float("nan")]
-COUNT = [0, -1, float("nan"), "9"]
+COUNT = [0, -1, 2.5, float("nan"), "9"]
 BAD = {
     "rule": ["Paper", None, 1],
     "num_seeds": COUNT,

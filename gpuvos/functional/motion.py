@@ -75,7 +75,19 @@ def motion_saliency(
 
 
 def normalize_saliency(length: Tensor, valid: Tensor) -> Tensor:
-    """Divides by the largest value of the frame, Eq. 8; 0 where that is 0 and where invalid. ``[..., K]``."""
+    """Divides by the largest value of the frame, Eq. 8.
+
+    Args:
+        length: ``[T, K]`` non-negative (any leading dimensions).
+        valid: ``[T, K]`` bool.
+
+    Returns:
+        ``[T, K]`` in [0, 1]; 0 where invalid, and everywhere in a frame whose largest value is 0.
+
+    Example:
+        >>> normalize_saliency(torch.tensor([[1.0, 4.0]]), torch.ones(1, 2, dtype=torch.bool))
+        tensor([[0.2500, 1.0000]])
+    """
     k = check_tensor("length", length, "... K")["K"]
     check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=length.shape[:-1], like=length)
     length = length.masked_fill(~valid, 0)

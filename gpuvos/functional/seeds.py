@@ -54,7 +54,19 @@ def select_seeds(embedding: Tensor, objectness: Tensor, candidates: Tensor, *, n
 
 
 def gather_pixels(values: Tensor, index: Tensor) -> Tensor:
-    """Values ``[..., C, H, W]`` at raster indices ``[..., K]`` as ``[..., K, C]``; an index of -1 reads pixel 0."""
+    """Values of a map at raster indices.
+
+    Args:
+        values: ``[T, C, H, W]`` (any leading dimensions).
+        index: ``[T, K]`` int64; -1 reads pixel 0.
+
+    Returns:
+        ``[T, K, C]``.
+
+    Example:
+        >>> gather_pixels(torch.tensor([[[[5.0, 6.0, 7.0]]]]), torch.tensor([[2, 0]])).flatten()
+        tensor([7., 5.])
+    """
     check_tensor("values", values, "... C H W")
     check_tensor("index", index, "... K", kind="int64", leading=values.shape[:-3], like=values)
     flat = values.flatten(-2)  # [..., C, P]

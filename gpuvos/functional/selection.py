@@ -74,6 +74,12 @@ def initial_foreground_shortest(
 
     Returns:
         ``[T, H, W]`` bool.
+
+    Example:
+        >>> w = EdgeWeights(torch.tensor([[[1.0, 5.0, 2.0]]]), torch.zeros(1, 0, 4))
+        >>> background = torch.tensor([[False, True]])
+        >>> initial_foreground_shortest(w, torch.tensor([[0, 3]]), torch.tensor([0]), background)
+        tensor([[[ True,  True, False, False]]])
     """
     k = check_tensor("background", background, "... K", kind="bool")["K"]
     lead = background.shape[:-1]
@@ -124,6 +130,13 @@ def seed_sets(
 
     Returns:
         foreground and background, ``[T, K]`` bool, disjoint.
+
+    Example:
+        >>> initial, label = torch.tensor([[[True, False, False]]]), torch.tensor([[[0, 1, 2]]])
+        >>> valid, start = torch.ones(1, 3, dtype=torch.bool), torch.tensor([[False, False, True]])
+        >>> objectness, saliency = torch.tensor([[0.9, 0.9, 0.1]]), torch.tensor([[1.0, 0.5, 0.5]])
+        >>> seed_sets(initial, label, objectness, saliency, valid, torch.tensor([0]), start)
+        (tensor([[ True, False, False]]), tensor([[False, False,  True]]))
     """
     k = check_tensor("valid", valid, "... K", kind="bool")["K"]
     lead, count = valid.shape[:-1], {"K": k}
@@ -255,6 +268,12 @@ def mask_seed_sets(
 
     Returns:
         Embeddings ``[T, K, D]``, foreground ``[T, K]`` bool, background ``[T, K]`` bool.
+
+    Example:
+        >>> e, label = torch.tensor([[[[1.0, 2.0, 9.0]]]]), torch.tensor([[[0, 0, 1]]])
+        >>> seeds, foreground, background = mask_seed_sets(e, label, torch.tensor([[[True, True, False]]]), 2)
+        >>> seeds.flatten(), foreground, background
+        (tensor([1.5000, 9.0000]), tensor([[ True, False]]), tensor([[False,  True]]))
     """
     sizes = check_tensor("embedding", embedding, "... D H W")
     grid = {"H": sizes["H"], "W": sizes["W"]}

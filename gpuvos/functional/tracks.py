@@ -80,7 +80,19 @@ def track_scores(tracks: Tensor, objectness: Tensor, saliency: Tensor, *, rank_b
 
 
 def best_track(tracks: Tensor, score: Tensor) -> Tensor:
-    """Members of the track of highest score: ``[T, K]``, ``[K]`` -> ``[T]`` int64; ties to the lowest number."""
+    """Members of the track of highest score, the foreground seeds; ties go to the lowest number.
+
+    Args:
+        tracks: ``[T, K]`` int64 from ``link_tracks`` (any leading dimensions).
+        score: ``[K]`` from ``track_scores``.
+
+    Returns:
+        ``[T]`` int64; -1 where the track has no member.
+
+    Example:
+        >>> best_track(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0.2, 0.7]))
+        tensor([1, 0])
+    """
     k = check_tensor("tracks", tracks, "... T K", kind="int64")["K"]
     check_tensor("score", score, "... K", sizes={"K": k}, leading=tracks.shape[:-2], like=tracks)
     best = score.argmax(-1)[..., None, None].expand(*tracks.shape[:-1], 1)
