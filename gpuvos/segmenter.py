@@ -262,8 +262,8 @@ def _first_video(result: Segmentation) -> Segmentation:
     rest: dict[str, Any] = {
         name: value[0] for name, value in result._asdict().items() if isinstance(value, Tensor)
     }
-    rest["seeds"] = Seeds._make(value[0] for value in result.seeds)
-    rest["forest"] = Forest._make(value[0] for value in result.forest)
+    rest["seeds"] = Seeds(*[value[0] for value in result.seeds])
+    rest["forest"] = Forest(*[value[0] for value in result.forest])
     return Segmentation(**rest)
 
 
