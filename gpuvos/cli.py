@@ -13,6 +13,7 @@ _COMMANDS = {
     "segment": "segment the moving object of a video",
     "demo": "render a clip, segment it, leave pictures",
     "evaluate": "measure J and F on a dataset",
+    "train": "train the network on photographs or rendered clips",
     "info": "versions, devices, implementations",
 }
 

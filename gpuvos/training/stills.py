@@ -85,7 +85,10 @@ class StillRecord(NamedTuple):
 class StillSource(Protocol):
     """Anything that photographs come from."""
 
-    records: Sequence[StillRecord]
+    @property
+    def records(self) -> Sequence[StillRecord]:
+        """Where the stills are from, in their order."""
+        ...
 
     def __len__(self) -> int: ...
 

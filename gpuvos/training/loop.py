@@ -1,0 +1,420 @@
+"""The training loop: one process or many, stopped and resumed at any step without a difference."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from gpuvos.data.files import atomic_file
+from gpuvos.errors import check_choice, check_positive, fail
+from gpuvos.training.augment import Targets, to_grid
+from gpuvos.training.batches import BatchSampler
+from gpuvos.training.evaluation import HeldOut, evaluate, held_out_batches
+from gpuvos.training.loss import (
+    KEEP,
+    background_logit,
+    distillation_loss,
+    embedding_loss,
+    objectness_loss,
+    pixel_pairs,
+    sample_pixels,
+)
+from gpuvos.training.stills import StillSource
+
+_PRETRAINED = ("encoder", "decoder")  # children of the network that a teacher's weights are for
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a training run depends on, besides the data and the network it starts from.
+
+    The loss is ``pair_weight`` x Eq. 2 (with ``keep_weight`` x the term ``keep``) + ``class_weight`` x divergence from
+    the teacher's classes + ``object_weight`` x cross-entropy of objectness. Without a teacher there is no divergence,
+    and the background class learns from the objectness labels.
+    """
+
+    steps: int = 2000
+    minutes: float | None = None  # ends earlier; the schedule then follows whichever is further along
+    batch_size: int = 8  # of every process
+    size: int = 256  # side of the crops
+    learning_rate: float = 1e-3  # of the heads; AdamW, 3 % linear warm-up, then half a cosine to 0
+    encoder_scale: float = 1.0  # times learning_rate; 0: frozen
+    decoder_scale: float = 1.0
+    weight_decay: float = 1e-4
+    clip: float = 1.0  # norm of the gradient
+    freeze_statistics: bool = False  # batch-norm buffers of encoder and decoder stay as they are
+    pair_weight: float = 1.0
+    keep: str = "spread"
+    keep_weight: float = 1.0
+    class_weight: float = 1.0
+    object_weight: float = 1.0
+    num_samples: int = 256
+    rest_weight: float = 0.0  # 0: the background is none of the objects; 1: it is one more instance
+    temperature: float | None = None  # None: measured before the first step, see measure_temperature
+    paste_share: float = 0.5
+    seed: int = 0
+    log_every: int = 20
+    save_every: int = 200
+    evaluate_every: int = 200
+    held_out: int = 64  # stills
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "size", "learning_rate", "clip", "num_samples", "log_every", "save_every",
+                     "evaluate_every", "held_out"):  # fmt: skip
+            check_positive(name, getattr(self, name))
+        for name in ("encoder_scale", "decoder_scale", "weight_decay", "pair_weight", "keep_weight", "class_weight",
+                     "object_weight", "rest_weight", "paste_share"):  # fmt: skip
+            check_positive(name, getattr(self, name), zero=True)
+        for name in ("minutes", "temperature"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+        check_choice("keep", self.keep, KEEP)
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands; all of it is in the checkpoint."""
+
+    step: int
+    seconds: float
+    temperature: float
+    history: list[dict[str, float]]  # rows of the log
+
+
+@contextmanager
+def distributed() -> Iterator[tuple[int, int]]:
+    """Joins the processes that ``torchrun`` started; gives (number of this one, number of all), (0, 1) without."""
+    if not dist.is_torchelastic_launched():
+        yield 0, 1
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        dist.destroy_process_group()
+
+
+def train(
+    network: nn.Module,
+    stills: StillSource,
+    held_out: StillSource | None,
+    folder: Path,
+    config: TrainingConfig,
+    *,
+    distil: bool,
+    device: torch.device | None = None,
+    process: int = 0,
+    resume: bool = False,
+    progress: bool = True,
+) -> TrainingState:
+    """Trains the network in place.
+
+    Args:
+        network: images ``[N, 3, h, w]`` in [0, 1] to ``embedding``, ``class_logits``, ``object_logit`` at stride 4;
+            children called ``encoder`` and ``decoder`` have learning rates of their own.
+        stills: to train on.
+        held_out: to measure on before, between and after; None: nothing is measured.
+        folder: receives ``checkpoint.pt`` and ``log.csv``, each replaced as a whole, by process 0 alone.
+        config: everything else.
+        distil: hold the network, as it comes in, as teacher of the classes and reference of the embedding.
+        device: where the network runs; None: the CPU. In bf16 on CUDA.
+        process: number of this process; inside of ``distributed()`` gradients are averaged over all.
+        resume: go on from ``folder/checkpoint.pt``. Where only ``steps`` limit the run, the result is the same, bit
+            for bit, as that of a run that was never stopped.
+        progress: show a bar.
+
+    Raises:
+        InputError: resuming without a checkpoint or with another configuration, or a loss that is no longer finite.
+    """
+    run = _Run(
+        network, stills, held_out, folder, config, distil, device or torch.device("cpu"), process, resume
+    )
+    with (
+        torch.random.fork_rng(),
+        tqdm(total=config.steps, initial=run.state.step, disable=not progress or process > 0) as bar,
+    ):
+        try:
+            while (fraction := run.fraction()) < 1:
+                terms = run.step(fraction)
+                bar.update()
+                if terms is not None:
+                    bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items() if name in _SHOWN})
+        finally:  # an interrupt too leaves a checkpoint to go on from
+            run.save()
+        run.measure()
+        run.save()
+    return run.state
+
+
+_SHOWN = ("loss", "pair", "class", "object")
+
+
+class _Run:
+    """A run and what it holds."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        stills: StillSource,
+        held_out: StillSource | None,
+        folder: Path,
+        config: TrainingConfig,
+        distil: bool,
+        device: torch.device,
+        process: int,
+        resume: bool,
+    ) -> None:
+        self.folder, self.config, self.device, self.process = folder, config, device, process
+        self.network = network.to(device)
+        self.sampler = BatchSampler(
+            stills, batch_size=config.batch_size, size=config.size, paste_share=config.paste_share,
+            rest=config.rest_weight == 0, seed=config.seed, process=process,
+        )  # fmt: skip
+        self.held_out = (
+            [] if held_out is None or process else held_out_batches(held_out, config.size, config.held_out, 8)
+        )
+        self.teacher = copy.deepcopy(network).eval().requires_grad_(False) if distil else None
+        for name in _PRETRAINED:
+            if getattr(config, f"{name}_scale") == 0 and hasattr(network, name):
+                getattr(network, name).requires_grad_(False)
+        if self.teacher is not None and config.encoder_scale == 0 and config.freeze_statistics:
+            share_encoder(network, self.teacher)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(network, config), weight_decay=config.weight_decay
+        )
+        self.state = TrainingState(0, 0.0, 1.0, [])
+        if resume:
+            self._load()
+        else:
+            self.state.temperature = config.temperature or measure_temperature(
+                network, stills, config, device
+            )
+            self.measure()
+        self.started = time.monotonic() - self.state.seconds
+        self.model: nn.Module = network
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            where = [device.index or 0] if device.type == "cuda" else None
+            self.model = nn.parallel.DistributedDataParallel(network, device_ids=where)
+        set_mode(network, config.freeze_statistics)
+
+    def fraction(self) -> float:
+        """How far the run is, 1 at the end; the same in all processes."""
+        fraction = self.state.step / self.config.steps
+        if self.config.minutes is None:
+            return fraction
+        elapsed = torch.tensor(
+            (time.monotonic() - self.started) / (60 * self.config.minutes), device=self.device
+        )
+        if self.model is not self.network:
+            dist.broadcast(elapsed, 0)
+        return max(fraction, float(elapsed))
+
+    def step(self, fraction: float) -> dict[str, float] | None:
+        """One step; the terms of the loss where they are logged."""
+        config, state = self.config, self.state
+        generator = self.sampler.generator(state.step)
+        torch.manual_seed(generator.initial_seed())  # dropout, if there is any
+        batch = self.sampler.draw(generator)
+        rate = learning_rate_factor(fraction)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * config.learning_rate * group["scale"]
+        image = batch.image.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            output = self.model(image)
+            with torch.no_grad():
+                before = None if self.teacher is None else self.teacher(image)
+        targets = Targets(*(part.to(self.device) for part in to_grid(batch, *output.object_logit.shape[1:])))
+        chance = torch.Generator(self.device).manual_seed(generator.initial_seed())
+        terms = losses(output, targets, before, config, state.temperature, chance)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(terms["loss"])
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        self.optimizer.step()
+        state.step += 1
+        state.seconds = time.monotonic() - self.started
+        logged = None
+        if state.step % config.log_every == 0 or state.step == 1:
+            logged = {name: float(value.detach()) for name, value in terms.items()} | {
+                "gradient": float(norm)
+            }
+            self._log(logged | {"rate": rate * config.learning_rate})
+        if state.step % config.evaluate_every == 0 and state.step < config.steps:
+            self.measure()
+        if state.step % config.save_every == 0:
+            self.save()
+        return logged
+
+    def measure(self) -> None:
+        """Adds a row of held-out measurements to the log."""
+        if self.held_out:
+            measured = evaluate(self.network, self.held_out, self.device)
+            self.state.history.append(
+                {"step": self.state.step, "seconds": self.state.seconds} | measured._asdict()
+            )
+
+    def save(self) -> None:
+        """Writes the checkpoint and the log."""
+        if self.process:
+            return
+        content = {
+            "network": self.network.state_dict(),
+            "teacher": None if self.teacher is None else self.teacher.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "state": asdict(self.state),
+            "config": asdict(self.config),
+        }
+        with atomic_file(self.folder / "checkpoint.pt") as temporary:
+            torch.save(content, temporary)
+        columns = ["step", "seconds", "rate", "loss", "pair", "class", "object", "gradient", *HeldOut._fields]
+        with atomic_file(self.folder / "log.csv") as temporary, temporary.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, columns)
+            writer.writeheader()
+            writer.writerows(
+                {name: f"{value:.6g}" for name, value in row.items()} for row in self.state.history
+            )
+
+    def _log(self, row: dict[str, float]) -> None:
+        if not math.isfinite(row["loss"]):
+            raise fail(
+                "learning_rate",
+                f"a loss of {row['loss']} at step {self.state.step}",
+                "finite losses",
+                "lower it",
+            )
+        self.state.history.append({"step": self.state.step, "seconds": self.state.seconds} | row)
+
+    def _load(self) -> None:
+        file = self.folder / "checkpoint.pt"
+        if not file.is_file():
+            raise fail("resume", f"no file '{file}'", "the folder of a run that was stopped")
+        content: dict[str, Any] = torch.load(file, map_location=self.device, weights_only=True)
+        # Longer runs, and other intervals of logging, are no other run.
+        free = {"steps", "minutes", "log_every", "save_every", "evaluate_every"}
+        ours = asdict(self.config)
+        changed = sorted(name for name in ours.keys() - free if content["config"].get(name) != ours[name])
+        if changed or (content["teacher"] is None) != (self.teacher is None):
+            raise fail(
+                "resume", f"other values of {', '.join(changed) or 'distil'}", "those the run began with"
+            )
+        self.network.load_state_dict(content["network"])
+        if self.teacher is not None:
+            self.teacher.load_state_dict(content["teacher"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.state = TrainingState(**content["state"])
+
+
+def losses(
+    output: Any,
+    targets: Targets,
+    before: Any,
+    config: TrainingConfig,
+    temperature: float,
+    generator: torch.Generator | None,
+) -> dict[str, Tensor]:
+    """The terms ``pair``, ``class``, ``object`` without their weights, and ``loss``, their weighted sum."""
+    pair = embedding_loss(
+        output.embedding, targets.instance, num_samples=config.num_samples, temperature=temperature,
+        rest_weight=config.rest_weight, keep=config.keep, keep_weight=config.keep_weight,
+        reference=None if before is None else before.embedding, generator=generator,
+    )  # fmt: skip
+    logits = output.class_logits
+    classes = (
+        objectness_loss(background_logit(logits.float()), targets.objectness)
+        if before is None
+        else distillation_loss(logits, before.class_logits)
+    )
+    objects = objectness_loss(output.object_logit, targets.objectness)
+    total = config.pair_weight * pair + config.class_weight * classes + config.object_weight * objects
+    return {"loss": total, "pair": pair, "class": classes, "object": objects}
+
+
+def learning_rate_factor(fraction: float, *, warmup: float = 0.03) -> float:
+    """Linear from 0 over the first part of the run, then half a cosine to 0 at its end."""
+    if fraction < warmup:
+        return (fraction + 1e-3) / (warmup + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (fraction - warmup) / (1 - warmup)))
+
+
+def parameter_groups(network: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Encoder, decoder and the rest, each with the scale of its learning rate; frozen parts are in none."""
+    groups: dict[str, dict[str, Any]] = {
+        "encoder": {"params": [], "scale": config.encoder_scale},
+        "decoder": {"params": [], "scale": config.decoder_scale},
+        "heads": {"params": [], "scale": 1.0},
+    }
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            child = name.split(".")[0]
+            groups[child if child in _PRETRAINED else "heads"]["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]
+
+
+def share_encoder(network: nn.Module, teacher: nn.Module) -> None:
+    """Lets the teacher use what the network's encoder found last, for encoders that are and stay the same."""
+    found: list[Any] = []
+
+    def remember(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        found[:] = [output]
+
+    class Recall(nn.Module):
+        """Stands in for the teacher's encoder."""
+
+        def forward(self, _images: Tensor) -> Any:
+            """What the network's encoder made of the same images."""
+            return found[0]
+
+    network.get_submodule("encoder").register_forward_hook(remember)
+    teacher.set_submodule("encoder", Recall())
+
+
+def set_mode(network: nn.Module, freeze_statistics: bool) -> None:
+    """Training mode; with ``freeze_statistics`` the batch normalisation of encoder and decoder stays in evaluation."""
+    network.train()
+    if freeze_statistics:
+        for name in _PRETRAINED:
+            for module in getattr(network, name, nn.Identity()).modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+
+@torch.no_grad()
+def measure_temperature(
+    network: nn.Module, stills: StillSource, config: TrainingConfig, device: torch.device, *, batches: int = 4
+) -> float:
+    """The temperature that puts R = 1/2 between the distances within and between instances, as they are now.
+
+    R of d2 / temperature is 1/2 at d2 = temperature log 3; that is set to the geometric mean of both mean distances.
+    """
+    sampler = BatchSampler(
+        stills, batch_size=config.batch_size, size=config.size, paste_share=config.paste_share,
+        rest=config.rest_weight == 0, seed=config.seed + 1,
+    )  # fmt: skip
+    sums = torch.zeros(2, 2, dtype=torch.float64)
+    training = network.training
+    network.eval()
+    for step in range(batches):
+        generator = sampler.generator(step)
+        batch = sampler.draw(generator)
+        embedding = network(batch.image.to(device)).embedding.cpu()
+        instance = to_grid(batch, *embedding.shape[2:]).instance
+        pairs = pixel_pairs(
+            embedding, instance, sample_pixels(instance, config.num_samples, generator=generator)
+        )
+        for row, weight in enumerate((pairs.within_objects, pairs.weight * ~pairs.same)):
+            sums[row] += torch.stack(((weight * pairs.distance).sum(), weight.sum())).double()
+    network.train(training)
+    if not (sums > 0).all():
+        return 1.0
+    return float((sums[:, 0] / sums[:, 1]).log().mean().exp() / math.log(3))
