@@ -19,6 +19,7 @@ from gpuvos.training.rendered import RenderedStills
 from gpuvos.training.stills import StillsDataset, StillSource, pack
 
 _DEFAULT_MINUTES = 2.0
+_FITTED = 128  # images that the principal components are of
 _NO_LIMIT = 1_000_000  # steps, where only time ends a run
 
 
@@ -122,7 +123,7 @@ def build_network(init: Path | None, stills: StillSource, config: TrainingConfig
         rest=False,
         seed=config.seed + 2,
     )
-    count = -(-128 // config.batch_size)
+    count = -(-_FITTED // config.batch_size)
     return fit_projection(network, (sampler.draw(sampler.generator(step)).image for step in range(count)))
 
 

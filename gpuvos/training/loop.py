@@ -66,7 +66,7 @@ class TrainingConfig:
     paste_share: float = 0.5
     seed: int = 0
     log_every: int = 20
-    save_every: int = 200
+    save_every: int = 100
     evaluate_every: int = 200
     held_out: int = 64  # stills
 
@@ -145,14 +145,11 @@ def train(
         torch.random.fork_rng(),
         tqdm(total=config.steps, initial=run.state.step, disable=not progress or process > 0) as bar,
     ):
-        try:
-            while (fraction := run.fraction()) < 1:
-                terms = run.step(fraction)
-                bar.update()
-                if terms is not None:
-                    bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items() if name in _SHOWN})
-        finally:  # an interrupt too leaves a checkpoint to go on from
-            run.save()
+        while (fraction := run.fraction()) < 1:
+            terms = run.step(fraction)
+            bar.update()
+            if terms is not None:
+                bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items() if name in _SHOWN})
         run.measure()
         run.save()
     return run.state
@@ -277,6 +274,9 @@ class _Run:
         }
         with atomic_file(self.folder / "checkpoint.pt") as temporary:
             torch.save(content, temporary)
+        self._write_log()
+
+    def _write_log(self) -> None:
         columns = ["step", "seconds", "rate", "loss", "pair", "class", "object", "gradient", *HeldOut._fields]
         with atomic_file(self.folder / "log.csv") as temporary, temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, columns)
@@ -401,20 +401,21 @@ def measure_temperature(
         stills, batch_size=config.batch_size, size=config.size, paste_share=config.paste_share,
         rest=config.rest_weight == 0, seed=config.seed + 1,
     )  # fmt: skip
-    sums = torch.zeros(2, 2, dtype=torch.float64)
-    training = network.training
-    network.eval()
+    sums = torch.zeros(2, 2, dtype=torch.float64)  # [within or between, distance or weight]
+    probe = copy.deepcopy(
+        network
+    )  # in the mode of training, whose statistics may differ; so its buffers change
+    set_mode(probe, config.freeze_statistics)
     for step in range(batches):
         generator = sampler.generator(step)
         batch = sampler.draw(generator)
-        embedding = network(batch.image.to(device)).embedding.cpu()
+        embedding = probe(batch.image.to(device)).embedding.cpu()
         instance = to_grid(batch, *embedding.shape[2:]).instance
         pairs = pixel_pairs(
             embedding, instance, sample_pixels(instance, config.num_samples, generator=generator)
         )
         for row, weight in enumerate((pairs.within_objects, pairs.weight * ~pairs.same)):
             sums[row] += torch.stack(((weight * pairs.distance).sum(), weight.sum())).double()
-    network.train(training)
     if not (sums > 0).all():
         return 1.0
     return float((sums[:, 0] / sums[:, 1]).log().mean().exp() / math.log(3))

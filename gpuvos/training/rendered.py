@@ -17,7 +17,7 @@ class RenderedStills:
         seed: other clips for another number.
     """
 
-    def __init__(self, num_clips: int = 48, *, height: int = 192, width: int = 288, seed: int = 0) -> None:
+    def __init__(self, num_clips: int = 36, *, height: int = 192, width: int = 288, seed: int = 0) -> None:
         check_positive("num_clips", num_clips)
         self._stills: list[Still] = []
         self.records: list[StillRecord] = []
@@ -29,7 +29,14 @@ class RenderedStills:
             for frame, instance in zip(clip.frames, clip.instances.byte(), strict=True):
                 self._stills.append(Still(frame, instance, (instance > 0).byte()))
                 self.records.append(
-                    StillRecord(f"rendered_{scene}", str(number), width, height, "instance", "none needed")
+                    StillRecord(
+                        f"rendered_{scene}",
+                        str(number),
+                        width,
+                        height,
+                        "instance",
+                        "public domain (rendered)",
+                    )
                 )
 
     def __len__(self) -> int:

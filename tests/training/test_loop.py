@@ -1,0 +1,244 @@
+"""The loop: it learns, it stops and goes on without a difference, many processes agree."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gpuvos.errors import InputError
+from gpuvos.training.augment import to_grid
+from gpuvos.training.batches import BatchSampler
+from gpuvos.training.loop import (
+    TrainingConfig,
+    learning_rate_factor,
+    losses,
+    measure_temperature,
+    parameter_groups,
+    set_mode,
+    train,
+)
+from gpuvos.training.rendered import RenderedStills
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"batch_size": 2, "size": 48, "num_samples": 64, "held_out": 4, "log_every": 1}
+
+
+@pytest.fixture(scope="module")
+def stills() -> RenderedStills:
+    return RenderedStills(3, height=48, width=64)
+
+
+def same_state(ours: nn.Module, theirs: nn.Module) -> bool:
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
+    )
+
+
+def test_a_tiny_network_learns_one_batch_by_heart(tiny: nn.Module, stills: RenderedStills) -> None:
+    sampler = BatchSampler(stills, batch_size=4, size=64, paste_share=0, rest=True)
+    batch = sampler.draw(sampler.generator(0))
+    config = TrainingConfig(num_samples=128, keep="none")
+    optimizer = torch.optim.AdamW(tiny.parameters(), 1e-2)
+    set_mode(tiny, False)
+    tiny.decoder[-1].eval()  # no dropout
+    history = []
+    for _ in range(50):
+        output = tiny(batch.image)
+        generator = torch.Generator().manual_seed(0)
+        terms = losses(output, to_grid(batch, 16, 16), None, config, 1.0, generator)
+        optimizer.zero_grad()
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        history.append({name: float(value.detach()) for name, value in terms.items()})
+    assert history[-1]["loss"] < history[0]["loss"] / 2
+    for name in ("pair", "class", "object"):
+        assert history[-1][name] < 0.8 * history[0][name]
+
+
+@pytest.mark.parametrize("distil", [False, True])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    distil: bool, make_tiny: Callable[[], nn.Module], stills: RenderedStills, tmp_path: Path
+) -> None:
+    networks = []
+    for name in ("through", "stopped"):
+        networks.append(make_tiny())
+        config = TrainingConfig(steps=6, save_every=3, evaluate_every=2, **SMALL)
+        if name == "stopped":
+            interrupted = _Interrupting(stills, after=3)
+            with pytest.raises(KeyboardInterrupt):
+                train(
+                    networks[-1], interrupted, stills, tmp_path / name, config, distil=distil, progress=False
+                )
+            networks[-1] = make_tiny()  # whatever it holds is replaced by the checkpoint's
+            torch.rand(7)  # and so is the state of the global generator
+        options = {"distil": distil, "resume": name == "stopped", "progress": False}
+        train(networks[-1], stills, stills, tmp_path / name, config, **options)
+    assert same_state(*networks)
+    logs = [list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("through", "stopped")]
+    for row in (row for log in logs for row in log):
+        del row["seconds"]
+    assert logs[0] == logs[1]
+    assert len([row for row in logs[0] if row["loss"]]) == 6
+    assert [row["step"] for row in logs[0] if row["seed_iou"]] == ["0", "2", "4", "6"]
+
+
+class _Interrupting(RenderedStills):
+    """Interrupts in the middle of the step after some steps."""
+
+    def __init__(self, stills: RenderedStills, after: int) -> None:
+        self._stills, self.records = stills._stills, stills.records
+        # Temperature and held-out measurements read stills as well; only whole steps count.
+        self.left = 0
+        self.after = after
+        self.seen: list[int] = []
+
+    def __getitem__(self, number: int):  # type: ignore[no-untyped-def]
+        frame = sys._getframe()
+        while frame is not None and frame.f_code.co_name != "step":
+            frame = frame.f_back  # type: ignore[assignment]
+        if frame is not None and frame.f_locals["state"].step >= self.after:
+            raise KeyboardInterrupt
+        return super().__getitem__(number)
+
+
+def test_resuming_asks_for_the_same_run(tiny: nn.Module, stills: RenderedStills, tmp_path: Path) -> None:
+    config = TrainingConfig(steps=1, **SMALL)
+    with pytest.raises(InputError, match=r"checkpoint\.pt"):
+        train(tiny, stills, None, tmp_path, config, distil=False, resume=True, progress=False)
+    train(tiny, stills, None, tmp_path, config, distil=False, progress=False)
+    for other, distil in ((TrainingConfig(steps=2, learning_rate=1.0, **SMALL), False), (config, True)):
+        with pytest.raises(InputError, match="resume"):
+            train(tiny, stills, None, tmp_path, other, distil=distil, resume=True, progress=False)
+    longer = TrainingConfig(steps=2, **SMALL)
+    assert train(tiny, stills, None, tmp_path, longer, distil=False, resume=True, progress=False).step == 2
+
+
+def test_frozen_parts_stay(tiny: nn.Module, stills: RenderedStills, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in tiny.state_dict().items()}
+    config = TrainingConfig(steps=2, encoder_scale=0, decoder_scale=0.5, freeze_statistics=True, **SMALL)
+    train(tiny, stills, None, tmp_path, config, distil=True, progress=False)
+    changed = {name for name, value in tiny.state_dict().items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith("encoder.") or "running" in name for name in changed)
+    assert {"decoder.0.weight", "heads.weight"} <= changed
+
+
+def test_a_shared_encoder_changes_nothing(
+    make_tiny: Callable[[], nn.Module],
+    stills: RenderedStills,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    networks = []
+    for share in (True, False):
+        networks.append(make_tiny())
+        if not share:
+            monkeypatch.setattr("gpuvos.training.loop.share_encoder", lambda _network, _teacher: None)
+        config = TrainingConfig(steps=3, encoder_scale=0, freeze_statistics=True, **SMALL)
+        train(networks[-1], stills, None, tmp_path / str(share), config, distil=True, progress=False)
+    assert same_state(*networks)
+
+
+def test_time_ends_a_run(tiny: nn.Module, stills: RenderedStills, tmp_path: Path) -> None:
+    config = TrainingConfig(steps=10**6, minutes=0.02, **SMALL)
+    state = train(tiny, stills, None, tmp_path, config, distil=False, progress=False)
+    assert 1 < state.step < 10**4
+    assert 1.2 <= state.seconds + 0.2 < 5
+
+
+def test_a_loss_that_is_not_finite_is_an_error(
+    make_tiny: Callable[[], nn.Module], stills: RenderedStills, tmp_path: Path
+) -> None:
+    network = make_tiny()
+    torch.nn.init.constant_(network.heads.weight, torch.nan)
+    config = TrainingConfig(steps=3, temperature=1.0, **SMALL)
+    with pytest.raises(InputError, match="step 1"):
+        train(network, stills, None, tmp_path, config, distil=False, progress=False)
+
+
+def test_schedule() -> None:
+    assert learning_rate_factor(0.0) < 0.05
+    assert learning_rate_factor(0.03) == pytest.approx(1)
+    assert learning_rate_factor(0.515) == pytest.approx(0.5)
+    assert learning_rate_factor(1.0) == pytest.approx(0)
+
+
+def test_every_parameter_is_in_one_group(tiny: nn.Module) -> None:
+    groups = parameter_groups(tiny, TrainingConfig(encoder_scale=0.1, decoder_scale=0.3))
+    assert [group["scale"] for group in groups] == [0.1, 0.3, 1.0]
+    assert sum(len(group["params"]) for group in groups) == len(list(tiny.parameters()))
+    tiny.encoder.requires_grad_(False)
+    assert [group["scale"] for group in parameter_groups(tiny, TrainingConfig())] == [1.0, 1.0]
+
+
+def test_temperature_follows_the_scale(tiny: nn.Module, stills: RenderedStills) -> None:
+    config = TrainingConfig(**SMALL)
+    before = measure_temperature(tiny, stills, config, torch.device("cpu"))
+    with torch.no_grad():
+        tiny.heads.weight[:8] *= 3
+    after = measure_temperature(tiny, stills, config, torch.device("cpu"))
+    assert after == pytest.approx(9 * before, rel=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"keep": "all"}, {"encoder_scale": -1.0}, {"minutes": 0.0}])
+def test_bad_configurations_are_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        TrainingConfig(**wrong)  # type: ignore[arg-type]
+
+
+_WORKER = """
+import sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from gpuvos.training.loop import TrainingConfig, distributed, train
+from gpuvos.training.rendered import RenderedStills
+sys.path.insert(0, sys.argv[2])
+from conftest import TinyNetwork
+with distributed() as (process, processes):
+    assert processes == 2
+    torch.manual_seed(0)
+    network, stills = TinyNetwork(), RenderedStills(2, height=48, width=64)
+    config = TrainingConfig(steps=3, minutes=10, batch_size=2, size=48, num_samples=32, held_out=4)
+    train(network, stills, stills, Path(sys.argv[1]), config, distil=True, process=process, progress=False)
+    torch.save(dict(network.named_parameters()), Path(sys.argv[1]) / f"{process}.pt")
+"""
+
+
+def test_two_processes_end_with_the_same_parameters(
+    make_tiny: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(_WORKER)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(worker),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    outcome = subprocess.run(
+        [*command, str(tmp_path), str(Path(__file__).parent)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stderr[-3000:]
+    first, second = (torch.load(tmp_path / f"{process}.pt") for process in range(2))
+    start = dict(make_tiny().named_parameters())
+    for name, value in first.items():
+        assert value.isfinite().all()
+        assert torch.equal(value, second[name])
+    assert not torch.equal(first["heads.weight"], start["heads.weight"])
+    assert (tmp_path / "checkpoint.pt").is_file()
