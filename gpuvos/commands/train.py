@@ -62,6 +62,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         ("keep_weight", "of --keep, within Eq. 2's weight"),
         ("class_weight", "of the distillation of classes"),
         ("object_weight", "of objectness"),
+        ("balance", "of objectness: 1: objects weigh what the rest does; 0: all pixels weigh the same"),
         ("rest_weight", "0: the background is just no object; 1: it is one more instance"),
         ("paste_share", "share of images that an object is pasted onto"),
         ("seed", "of everything random"),
@@ -133,8 +134,8 @@ def _config(arguments: Namespace) -> TrainingConfig:
         minutes = _DEFAULT_MINUTES
     names = (
         "batch_size", "size", "learning_rate", "encoder_scale", "decoder_scale", "freeze_statistics", "pair_weight",
-        "keep", "keep_weight", "class_weight", "object_weight", "rest_weight", "paste_share", "seed", "log_every",
-        "save_every", "evaluate_every",
+        "keep", "keep_weight", "class_weight", "object_weight", "balance", "rest_weight", "paste_share", "seed",
+        "log_every", "save_every", "evaluate_every",
     )  # fmt: skip
     chosen = {name: getattr(arguments, name) for name in names}
     return TrainingConfig(minutes=minutes, steps=_NO_LIMIT if steps is None else steps, **chosen)

@@ -61,6 +61,8 @@ class TrainingConfig:
     class_weight: float = 1.0
     object_weight: float = 1.0
     num_samples: int = 256
+    balance: float = 0.5  # of object and rest in the objectness loss, see objectness_loss
+    hold_unknown: bool = True  # where objectness is unknown, the teacher's is the target
     rest_weight: float = 0.0  # 0: the background is none of the objects; 1: it is one more instance
     temperature: float | None = None  # None: measured before the first step, see measure_temperature
     paste_share: float = 0.5
@@ -75,7 +77,7 @@ class TrainingConfig:
                      "evaluate_every", "held_out"):  # fmt: skip
             check_positive(name, getattr(self, name))
         for name in ("encoder_scale", "decoder_scale", "weight_decay", "pair_weight", "keep_weight", "class_weight",
-                     "object_weight", "rest_weight", "paste_share"):  # fmt: skip
+                     "object_weight", "balance", "rest_weight", "paste_share"):  # fmt: skip
             check_positive(name, getattr(self, name), zero=True)
         for name in ("minutes", "temperature"):
             if getattr(self, name) is not None:
@@ -329,13 +331,14 @@ def losses(
         rest_weight=config.rest_weight, keep=config.keep, keep_weight=config.keep_weight,
         reference=None if before is None else before.embedding, generator=generator,
     )  # fmt: skip
-    logits = output.class_logits
-    classes = (
-        objectness_loss(background_logit(logits.float()), targets.objectness)
-        if before is None
-        else distillation_loss(logits, before.class_logits)
-    )
-    objects = objectness_loss(output.object_logit, targets.objectness)
+    logits, target = output.class_logits, targets.objectness
+    if before is None:
+        classes = objectness_loss(background_logit(logits.float()), target, balance=config.balance)
+    else:
+        classes = distillation_loss(logits, before.class_logits)
+        if config.hold_unknown:
+            target = torch.where(target < 0, before.object_logit.float().sigmoid(), target)
+    objects = objectness_loss(output.object_logit, target, balance=config.balance)
     total = config.pair_weight * pair + config.class_weight * classes + config.object_weight * objects
     return {"loss": total, "pair": pair, "class": classes, "object": objects}
 
@@ -409,7 +412,9 @@ def measure_temperature(
     for step in range(batches):
         generator = sampler.generator(step)
         batch = sampler.draw(generator)
-        embedding = probe(batch.image.to(device)).embedding.cpu()
+        with torch.random.fork_rng():
+            torch.manual_seed(generator.initial_seed())
+            embedding = probe(batch.image.to(device)).embedding.cpu()
         instance = to_grid(batch, *embedding.shape[2:]).instance
         pairs = pixel_pairs(
             embedding, instance, sample_pixels(instance, config.num_samples, generator=generator)

@@ -230,15 +230,18 @@ def distillation_loss(class_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return kl_div(ours, theirs, reduction="none", log_target=True).sum(1).mean()
 
 
-def objectness_loss(object_logit: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy in which the object and the rest of an image weigh the same, however small the object.
+def objectness_loss(object_logit: Tensor, target: Tensor, *, balance: float = 1.0) -> Tensor:
+    """Binary cross-entropy of objectness.
 
     Args:
         object_logit: ``[N, H, W]`` float.
         target: ``[N, H, W]`` float in [0, 1], share of the pixel that is object; negative where unknown.
+        balance: what the object and the rest of an image weigh: ``p^(1 - balance)`` and ``(1 - p)^(1 - balance)``,
+            scaled to sum 1, for an object that is the share p of what is known. 1: the same, however small the object,
+            at the price of an objectness that is too high; 0: every pixel the same, so that small objects hardly count.
 
     Returns:
-        A scalar, the mean over images in which anything is known; an image of one kind counts half.
+        A scalar, the mean over images in which anything is known.
 
     Raises:
         InputError: tensors that do not fit.
@@ -252,8 +255,14 @@ def objectness_loss(object_logit: Tensor, target: Tensor) -> Tensor:
     logit = object_logit.float()
     known = (target >= 0).to(logit.dtype)
     share = target.to(logit.dtype) * known
-    loss = -(_balanced(share, logsigmoid(logit)) + _balanced(known - share, logsigmoid(-logit))) / 2
-    present = known.flatten(1).amax(1)
+    total, objects = known.sum((1, 2)), share.sum((1, 2))
+    part = objects / total.clamp(min=1)
+    weights = torch.stack((part, 1 - part)) ** (1 - balance)
+    weights = weights / weights.sum(0)
+    loss = -weights[0] * _mean(share, logsigmoid(logit)) - weights[1] * _mean(
+        known - share, logsigmoid(-logit)
+    )
+    present = (total > 0).to(logit.dtype)
     return (loss * present).sum() / present.sum().clamp(min=1)
 
 
@@ -262,7 +271,7 @@ def background_logit(class_logits: Tensor) -> Tensor:
     return class_logits[:, 1:].logsumexp(1) - class_logits[:, 0]
 
 
-def _balanced(weight: Tensor, value: Tensor) -> Tensor:
+def _mean(weight: Tensor, value: Tensor) -> Tensor:
     total = weight.sum((1, 2))
     return (weight * value).sum((1, 2)) / total.where(total > 0, 1.0)
 

@@ -188,6 +188,10 @@ def test_objectness_balances_object_and_rest() -> None:
         (hit + misses) / 2, rel=1e-6
     )
     assert float(objectness_loss(logit, unknown)) == 0
+    plain = (hit + 2 * misses) / 3
+    assert float(objectness_loss(logit, target, balance=0)) == pytest.approx(plain, rel=1e-6)
+    root = (hit + 2**0.5 * misses) / (1 + 2**0.5)
+    assert float(objectness_loss(logit, target, balance=0.5)) == pytest.approx(root, rel=1e-6)
 
 
 def test_bad_input_is_named() -> None:
