@@ -18,20 +18,22 @@ from gpuvos.features.espnet import ConvNorm, Decoder, Encoder, NormAct, PyramidP
 
 CLASSES = 21  # of PASCAL VOC; 0 is the background
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which the encoder was trained with
+# Blocks of the neck: channels, and standard deviation (total over the channels) that a block has in the embedding
+# before training; tuned on DAVIS train. Blocks of 0 are seen by the corrections alone, until training differs.
 _BLOCKS = {
-    "decoder2": 32,
-    "decoder4": 32,
-    "decoder8": 48,
-    "logits2": CLASSES,
-}  # channels of the neck's blocks
+    "encoder2": (32, 0.5),
+    "encoder4": (128, 0.7),
+    "decoder8": (48, 0.0),
+    "decoder4": (32, 0.7),
+    "decoder2": (32, 1.0),
+    "logits2": (CLASSES, 0.0),
+}
 
 
 class NetworkOutput(NamedTuple):
     """What the network says about a batch of images [N, 3, h, w]; H = ceil(h / 4), W = ceil(w / 4)."""
 
-    embedding: (
-        Tensor  # [N, D, H, W], variance over natural images about 1 in total for each block of the neck
-    )
+    embedding: Tensor  # [N, D, H, W], for its scale see fit_projection
     class_logits: Tensor  # [N, 21, H, W], PASCAL VOC with the background as class 0
     object_logit: Tensor  # [N, H, W], logit of "some object", whatever its class
 
@@ -39,10 +41,10 @@ class NetworkOutput(NamedTuple):
 class EmbeddingNetwork(nn.Module):
     """ESPNetv2 with a neck at stride 4 and heads for embedding, classes and objectness.
 
-    The neck is the decoder's maps at strides 2, 4 and 8 and the class logits, all brought to stride 4. The
-    embedding is a linear projection of the neck (``fit_projection`` makes it the principal components) plus a
-    correction; the object logit is that of 1 - P_background (Eq. 3) plus a correction. Both corrections start at 0:
-    with the weights of a trained segmentation network the features are useful before any training.
+    The neck is maps of the encoder and the decoder and the class logits, all brought to stride 4. The embedding is
+    a linear projection of the neck (``fit_projection`` makes it the principal components) plus a correction; the object
+    logit is that of 1 - P_background (Eq. 3) plus a correction. Both corrections start at 0: with the weights of a
+    trained segmentation network the features are useful before any training.
 
     Args:
         dimensions: channels D of the embedding.
@@ -62,7 +64,7 @@ class EmbeddingNetwork(nn.Module):
         check_positive("dimensions", dimensions)
         check_positive("width", width)
         self.dimensions, self.width = dimensions, width
-        channels = sum(_BLOCKS.values())
+        channels = sum(size for size, _ in _BLOCKS.values())
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
         self.encoder, self.decoder = Encoder(), Decoder(CLASSES)
@@ -105,7 +107,14 @@ class EmbeddingNetwork(nn.Module):
         """Features ``[N, C, H, W]`` that the heads see, and class logits ``[N, 21, H, W]``."""
         maps = self.decoder(self.encoder((images - self.mean) / self.std))
         class_logits = half_grid(maps.logits2)
-        blocks = (half_grid(maps.decoder2), maps.decoder4, grow(maps.decoder8, maps.decoder4), class_logits)
+        blocks = (
+            half_grid(maps.encoder2),
+            maps.encoder4,
+            grow(maps.decoder8, maps.encoder4),
+            maps.decoder4,
+            half_grid(maps.decoder2),
+            class_logits,
+        )
         return torch.cat(blocks, 1), class_logits
 
 
@@ -116,9 +125,10 @@ def half_grid(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fit_projection(network: EmbeddingNetwork, batches: Iterable[Tensor]) -> EmbeddingNetwork:
-    """Makes the embedding the principal components of the neck, each of its blocks scaled to a variance of 1.
+    """Makes the embedding the principal components of the neck, its blocks scaled to fixed variances.
 
-    Distances between embeddings are then those between the scaled necks, up to the components left out.
+    Over the images each block then contributes the same to distances, whatever the scale of its maps: a total variance
+    of 0.25 to 1, 2.2 together, less that of the components left out (5 % with 48).
 
     Args:
         network: its weights of the projection are replaced, in place.
@@ -143,17 +153,16 @@ def fit_projection(network: EmbeddingNetwork, batches: Iterable[Tensor]) -> Embe
         raise fail("batches", "no images", "at least one batch [N, 3, h, w]")
     mean = total / count
     covariance = products / count - mean[:, None] * mean
-    sizes = list(_BLOCKS.values())
-    spread = torch.cat(
+    sizes = [size for size, _ in _BLOCKS.values()]
+    deviations = [deviation for _, deviation in _BLOCKS.values()]
+    scale = torch.cat(
         [
-            part.sum().clamp(min=1e-12).rsqrt().expand(len(part))
-            for part in torch.split(covariance.diagonal(), sizes)
+            (part.sum().clamp(min=1e-12).rsqrt() * deviation).expand(len(part))
+            for part, deviation in zip(torch.split(covariance.diagonal(), sizes), deviations, strict=True)
         ]
     )
-    components = (
-        torch.linalg.eigh(spread[:, None] * covariance * spread)[1].flip(1)[:, : network.dimensions].mT
-    )
-    weight = components * spread  # [D, C]
+    components = torch.linalg.eigh(scale[:, None] * covariance * scale)[1].flip(1)[:, : network.dimensions].mT
+    weight = components * scale  # [D, C]
     network.project.weight.zero_()
     network.project.weight[: len(weight)] = weight[:, :, None, None].to(network.project.weight)
     assert network.project.bias is not None
