@@ -13,7 +13,8 @@ from gpuvos.errors import check_positive, fail
 from gpuvos.features.network import EmbeddingNetwork, fit_projection, load_teacher
 from gpuvos.training.batches import BatchSampler
 from gpuvos.training.card import read_weights, write_card, write_weights
-from gpuvos.training.loop import TrainingConfig, distributed, train
+from gpuvos.training.config import TrainingConfig
+from gpuvos.training.loop import distributed, train
 from gpuvos.training.loss import KEEP
 from gpuvos.training.rendered import RenderedStills
 from gpuvos.training.stills import StillsDataset, StillSource, pack

@@ -15,7 +15,7 @@ from torch import nn
 
 from gpuvos.data.files import PathLike, as_path, atomic_file
 from gpuvos.errors import fail
-from gpuvos.training.loop import TrainingConfig, TrainingState
+from gpuvos.training.config import TrainingConfig, TrainingState
 from gpuvos.training.stills import StillRecord, licence_counts
 
 

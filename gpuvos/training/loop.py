@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,81 +18,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gpuvos.data.files import atomic_file
-from gpuvos.errors import check_choice, check_positive, fail
+from gpuvos.errors import fail
 from gpuvos.training.augment import Targets, to_grid
 from gpuvos.training.batches import BatchSampler
+from gpuvos.training.config import PRETRAINED, TrainingConfig, TrainingState
 from gpuvos.training.evaluation import HeldOut, evaluate, held_out_batches
-from gpuvos.training.loss import (
-    KEEP,
-    background_logit,
-    distillation_loss,
-    embedding_loss,
-    objectness_loss,
-    pixel_pairs,
-    sample_pixels,
-)
+from gpuvos.training.objective import losses, measure_temperature, set_mode
 from gpuvos.training.stills import StillSource
-
-_PRETRAINED = ("encoder", "decoder")  # children of the network that a teacher's weights are for
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What a training run depends on, besides the data and the network it starts from.
-
-    The loss is ``pair_weight`` x Eq. 2 (with ``keep_weight`` x the term ``keep``) + ``class_weight`` x divergence from
-    the teacher's classes + ``object_weight`` x cross-entropy of objectness. Without a teacher there is no divergence,
-    and the background class learns from the objectness labels.
-    """
-
-    steps: int = 2000
-    minutes: float | None = None  # ends earlier; the schedule then follows whichever is further along
-    batch_size: int = 8  # of every process
-    size: int = 256  # side of the crops
-    learning_rate: float = 1e-3  # of the heads; AdamW, 3 % linear warm-up, then half a cosine to 0
-    encoder_scale: float = 1.0  # times learning_rate; 0: frozen
-    decoder_scale: float = 1.0
-    weight_decay: float = 1e-4
-    clip: float = 1.0  # norm of the gradient
-    freeze_statistics: bool = False  # batch-norm buffers of encoder and decoder stay as they are
-    pair_weight: float = 1.0
-    keep: str = "spread"
-    keep_weight: float = 1.0
-    class_weight: float = 1.0
-    object_weight: float = 1.0
-    num_samples: int = 256
-    balance: float = 0.5  # of object and rest in the objectness loss, see objectness_loss
-    hold_unknown: bool = True  # where objectness is unknown, the teacher's is the target
-    rest_weight: float = 0.0  # 0: the background is none of the objects; 1: it is one more instance
-    temperature: float | None = None  # None: measured before the first step, see measure_temperature
-    paste_share: float = 0.5
-    seed: int = 0
-    log_every: int = 20
-    save_every: int = 100
-    evaluate_every: int = 200
-    held_out: int = 64  # stills
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "size", "learning_rate", "clip", "num_samples", "log_every", "save_every",
-                     "evaluate_every", "held_out"):  # fmt: skip
-            check_positive(name, getattr(self, name))
-        for name in ("encoder_scale", "decoder_scale", "weight_decay", "pair_weight", "keep_weight", "class_weight",
-                     "object_weight", "balance", "rest_weight", "paste_share"):  # fmt: skip
-            check_positive(name, getattr(self, name), zero=True)
-        for name in ("minutes", "temperature"):
-            if getattr(self, name) is not None:
-                check_positive(name, getattr(self, name))
-        check_choice("keep", self.keep, KEEP)
-
-
-@dataclass
-class TrainingState:
-    """Where a run stands; all of it is in the checkpoint."""
-
-    step: int
-    seconds: float
-    temperature: float
-    history: list[dict[str, float]]  # rows of the log
 
 
 @contextmanager
@@ -185,7 +117,7 @@ class _Run:
             [] if held_out is None or process else held_out_batches(held_out, config.size, config.held_out, 8)
         )
         self.teacher = copy.deepcopy(network).eval().requires_grad_(False) if distil else None
-        for name in _PRETRAINED:
+        for name in PRETRAINED:
             if getattr(config, f"{name}_scale") == 0 and hasattr(network, name):
                 getattr(network, name).requires_grad_(False)
         if self.teacher is not None and config.encoder_scale == 0 and config.freeze_statistics:
@@ -259,9 +191,9 @@ class _Run:
         """Adds a row of held-out measurements to the log."""
         if self.held_out:
             measured = evaluate(self.network, self.held_out, self.device)
-            self.state.history.append(
-                {"step": self.state.step, "seconds": self.state.seconds} | measured._asdict()
-            )
+            row: dict[str, float] = {"step": self.state.step, "seconds": self.state.seconds}
+            self.state.history.append(row | measured._asdict())
+            self._write_log()
 
     def save(self) -> None:
         """Writes the checkpoint and the log."""
@@ -317,32 +249,6 @@ class _Run:
         self.state = TrainingState(**content["state"])
 
 
-def losses(
-    output: Any,
-    targets: Targets,
-    before: Any,
-    config: TrainingConfig,
-    temperature: float,
-    generator: torch.Generator | None,
-) -> dict[str, Tensor]:
-    """The terms ``pair``, ``class``, ``object`` without their weights, and ``loss``, their weighted sum."""
-    pair = embedding_loss(
-        output.embedding, targets.instance, num_samples=config.num_samples, temperature=temperature,
-        rest_weight=config.rest_weight, keep=config.keep, keep_weight=config.keep_weight,
-        reference=None if before is None else before.embedding, generator=generator,
-    )  # fmt: skip
-    logits, target = output.class_logits, targets.objectness
-    if before is None:
-        classes = objectness_loss(background_logit(logits.float()), target, balance=config.balance)
-    else:
-        classes = distillation_loss(logits, before.class_logits)
-        if config.hold_unknown:
-            target = torch.where(target < 0, before.object_logit.float().sigmoid(), target)
-    objects = objectness_loss(output.object_logit, target, balance=config.balance)
-    total = config.pair_weight * pair + config.class_weight * classes + config.object_weight * objects
-    return {"loss": total, "pair": pair, "class": classes, "object": objects}
-
-
 def learning_rate_factor(fraction: float, *, warmup: float = 0.03) -> float:
     """Linear from 0 over the first part of the run, then half a cosine to 0 at its end."""
     if fraction < warmup:
@@ -360,7 +266,7 @@ def parameter_groups(network: nn.Module, config: TrainingConfig) -> list[dict[st
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             child = name.split(".")[0]
-            groups[child if child in _PRETRAINED else "heads"]["params"].append(parameter)
+            groups[child if child in PRETRAINED else "heads"]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
 
 
@@ -380,47 +286,3 @@ def share_encoder(network: nn.Module, teacher: nn.Module) -> None:
 
     network.get_submodule("encoder").register_forward_hook(remember)
     teacher.set_submodule("encoder", Recall())
-
-
-def set_mode(network: nn.Module, freeze_statistics: bool) -> None:
-    """Training mode; with ``freeze_statistics`` the batch normalisation of encoder and decoder stays in evaluation."""
-    network.train()
-    if freeze_statistics:
-        for name in _PRETRAINED:
-            for module in getattr(network, name, nn.Identity()).modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-
-
-@torch.no_grad()
-def measure_temperature(
-    network: nn.Module, stills: StillSource, config: TrainingConfig, device: torch.device, *, batches: int = 4
-) -> float:
-    """The temperature that puts R = 1/2 between the distances within and between instances, as they are now.
-
-    R of d2 / temperature is 1/2 at d2 = temperature log 3; that is set to the geometric mean of both mean distances.
-    """
-    sampler = BatchSampler(
-        stills, batch_size=config.batch_size, size=config.size, paste_share=config.paste_share,
-        rest=config.rest_weight == 0, seed=config.seed + 1,
-    )  # fmt: skip
-    sums = torch.zeros(2, 2, dtype=torch.float64)  # [within or between, distance or weight]
-    probe = copy.deepcopy(
-        network
-    )  # in the mode of training, whose statistics may differ; so its buffers change
-    set_mode(probe, config.freeze_statistics)
-    for step in range(batches):
-        generator = sampler.generator(step)
-        batch = sampler.draw(generator)
-        with torch.random.fork_rng():
-            torch.manual_seed(generator.initial_seed())
-            embedding = probe(batch.image.to(device)).embedding.cpu()
-        instance = to_grid(batch, *embedding.shape[2:]).instance
-        pairs = pixel_pairs(
-            embedding, instance, sample_pixels(instance, config.num_samples, generator=generator)
-        )
-        for row, weight in enumerate((pairs.within_objects, pairs.weight * ~pairs.same)):
-            sums[row] += torch.stack(((weight * pairs.distance).sum(), weight.sum())).double()
-    if not (sums > 0).all():
-        return 1.0
-    return float((sums[:, 0] / sums[:, 1]).log().mean().exp() / math.log(3))

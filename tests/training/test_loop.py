@@ -16,15 +16,9 @@ from torch import nn
 from gpuvos.errors import InputError
 from gpuvos.training.augment import to_grid
 from gpuvos.training.batches import BatchSampler
-from gpuvos.training.loop import (
-    TrainingConfig,
-    learning_rate_factor,
-    losses,
-    measure_temperature,
-    parameter_groups,
-    set_mode,
-    train,
-)
+from gpuvos.training.config import TrainingConfig
+from gpuvos.training.loop import learning_rate_factor, parameter_groups, train
+from gpuvos.training.objective import losses, measure_temperature, set_mode
 from gpuvos.training.rendered import RenderedStills
 
 ROOT = Path(__file__).parents[2]
@@ -198,7 +192,8 @@ _WORKER = """
 import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
-from gpuvos.training.loop import TrainingConfig, distributed, train
+from gpuvos.training.config import TrainingConfig
+from gpuvos.training.loop import distributed, train
 from gpuvos.training.rendered import RenderedStills
 sys.path.insert(0, sys.argv[2])
 from conftest import TinyNetwork
