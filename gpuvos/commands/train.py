@@ -46,6 +46,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, help="time limit (default 2 where --steps is not given)")
     parser.add_argument("--steps", type=int, help="limit of steps")
     parser.add_argument("--threads", type=int, help="CPU threads of each process")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that prepare batches (for a GPU: 8)"
+    )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--freeze-statistics", action="store_true", help="keep the batch-norm buffers of --init"
@@ -79,6 +82,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Trains; writes weights, model card, log and checkpoint; returns the exit status."""
     config = _config(arguments)
+    check_positive("--workers", arguments.workers, zero=True)
     if arguments.threads is not None:
         check_positive("--threads", arguments.threads)
         torch.set_num_threads(arguments.threads)
@@ -93,6 +97,7 @@ def run(arguments: Namespace) -> int:
         state = train(
             network, stills, held_out, arguments.output, config,
             distil=arguments.init is not None, device=device, process=process, resume=arguments.resume,
+            workers=arguments.workers,
         )  # fmt: skip
         if process == 0:
             weights = write_weights(network, arguments.output / "weights.safetensors")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from gpuvos.training.augment import (
     Batch,
@@ -54,8 +57,20 @@ class BatchSampler:
         mixed = step * 1_000_003 + self.process * 7_919 + self.seed * 15_485_863 + 1
         return torch.Generator().manual_seed(mixed % (1 << 63))
 
+    def stream(self, start: int, stop: int, workers: int) -> Iterator[Batch]:
+        """The batches of the steps from ``start`` up to ``stop``, drawn in that many processes (0: in this one)."""
+        if workers == 0:
+            return (self[step] for step in range(start, stop))
+        loader: DataLoader[Batch] = DataLoader(
+            _Steps(self), batch_size=None, sampler=range(start, stop), num_workers=workers, prefetch_factor=2
+        )
+        return iter(loader)
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.draw(self.generator(step))
+
     def draw(self, generator: torch.Generator) -> Batch:
-        """The batch of a step, given its generator."""
+        """A batch, given the source of chance."""
         chosen = torch.multinomial(self._chance, self.batch_size, replacement=True, generator=generator)
         batch = concatenate([random_crop(self.stills[n], self.size, generator) for n in chosen.tolist()])
         first = torch.zeros(self.batch_size, 4, self.size, self.size)
@@ -74,3 +89,13 @@ class BatchSampler:
                 batch = paste(batch, objects, generator)
         batch = unknown_to_rest(batch) if self.rest else batch
         return batch._replace(image=spoil(batch.image, generator))
+
+
+class _Steps(Dataset[Batch]):
+    """Batches by step, for worker processes."""
+
+    def __init__(self, sampler: BatchSampler) -> None:
+        self.sampler = sampler
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.sampler[step]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from gpuvos.data.files import atomic_file
 from gpuvos.errors import fail
-from gpuvos.training.augment import Targets, to_grid
+from gpuvos.training.augment import Batch, Targets, to_grid
 from gpuvos.training.batches import BatchSampler
 from gpuvos.training.config import PRETRAINED, TrainingConfig, TrainingState
 from gpuvos.training.evaluation import HeldOut, evaluate, held_out_batches
@@ -51,6 +51,7 @@ def train(
     device: torch.device | None = None,
     process: int = 0,
     resume: bool = False,
+    workers: int = 0,
     progress: bool = True,
 ) -> TrainingState:
     """Trains the network in place.
@@ -67,6 +68,8 @@ def train(
         process: number of this process; inside of ``distributed()`` gradients are averaged over all.
         resume: go on from ``folder/checkpoint.pt``. Where only ``steps`` limit the run, the result is the same, bit
             for bit, as that of a run that was never stopped.
+        workers: processes that draw batches beside this one, for a GPU that would wait for them; the batches are the
+            same.
         progress: show a bar.
 
     Raises:
@@ -79,8 +82,9 @@ def train(
         torch.random.fork_rng(),
         tqdm(total=config.steps, initial=run.state.step, disable=not progress or process > 0) as bar,
     ):
+        batches = run.sampler.stream(run.state.step, config.steps, workers)
         while (fraction := run.fraction()) < 1:
-            terms = run.step(fraction)
+            terms = run.step(next(batches), fraction)
             bar.update()
             if terms is not None:
                 bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items() if name in _SHOWN})
@@ -152,12 +156,11 @@ class _Run:
             dist.broadcast(elapsed, 0)
         return max(fraction, float(elapsed))
 
-    def step(self, fraction: float) -> dict[str, float] | None:
+    def step(self, batch: Batch, fraction: float) -> dict[str, float] | None:
         """One step; the terms of the loss where they are logged."""
         config, state = self.config, self.state
-        generator = self.sampler.generator(state.step)
-        torch.manual_seed(generator.initial_seed())  # dropout, if there is any
-        batch = self.sampler.draw(generator)
+        seed = self.sampler.generator(state.step).initial_seed()
+        torch.manual_seed(seed)  # dropout, if there is any
         rate = learning_rate_factor(fraction)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * config.learning_rate * group["scale"]
@@ -167,7 +170,7 @@ class _Run:
             with torch.no_grad():
                 before = None if self.teacher is None else self.teacher(image)
         targets = Targets(*(part.to(self.device) for part in to_grid(batch, *output.object_logit.shape[1:])))
-        chance = torch.Generator(self.device).manual_seed(generator.initial_seed())
+        chance = torch.Generator(self.device).manual_seed(seed)
         terms = losses(output, targets, before, config, state.temperature, chance)
         self.optimizer.zero_grad()
         torch.autograd.backward(terms["loss"])

@@ -147,3 +147,13 @@ def test_batches_depend_on_seed_step_and_process_alone(rest: bool) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, draw(5), strict=True))
     for other in (draw(6), draw(5, seed=1), draw(5, process=1)):
         assert not torch.equal(first.image, other.image)
+
+
+def test_workers_draw_the_same_batches() -> None:
+    sampler = BatchSampler(
+        RenderedStills(1, height=48, width=64), batch_size=2, size=48, paste_share=0.5, rest=True
+    )
+    alone, helped = (list(sampler.stream(3, 6, workers)) for workers in (0, 2))
+    assert len(alone) == len(helped) == 3
+    for ours, theirs in zip(alone, helped, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from gpuvos.errors import InputError
-from gpuvos.training.augment import to_grid
+from gpuvos.training.augment import Batch, to_grid
 from gpuvos.training.batches import BatchSampler
 from gpuvos.training.config import TrainingConfig
-from gpuvos.training.loop import learning_rate_factor, parameter_groups, train
+from gpuvos.training.loop import _Run, learning_rate_factor, parameter_groups, train
 from gpuvos.training.objective import losses, measure_temperature, set_mode
 from gpuvos.training.rendered import RenderedStills
 
@@ -60,18 +60,28 @@ def test_a_tiny_network_learns_one_batch_by_heart(tiny: nn.Module, stills: Rende
 
 @pytest.mark.parametrize("distil", [False, True])
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
-    distil: bool, make_tiny: Callable[[], nn.Module], stills: RenderedStills, tmp_path: Path
+    distil: bool,
+    make_tiny: Callable[[], nn.Module],
+    stills: RenderedStills,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    whole_step = _Run.step
+
+    def interrupted_step(run: _Run, batch: Batch, fraction: float) -> dict[str, float] | None:
+        logged = whole_step(run, batch, fraction)
+        if run.state.step == 4:  # one after the last checkpoint, so that one step is done again
+            raise KeyboardInterrupt
+        return logged
+
     networks = []
     for name in ("through", "stopped"):
         networks.append(make_tiny())
         config = TrainingConfig(steps=6, save_every=3, evaluate_every=2, **SMALL)
         if name == "stopped":
-            interrupted = _Interrupting(stills, after=3)
-            with pytest.raises(KeyboardInterrupt):
-                train(
-                    networks[-1], interrupted, stills, tmp_path / name, config, distil=distil, progress=False
-                )
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr("gpuvos.training.loop._Run.step", interrupted_step)
+                train(networks[-1], stills, stills, tmp_path / name, config, distil=distil, progress=False)
             networks[-1] = make_tiny()  # whatever it holds is replaced by the checkpoint's
             torch.rand(7)  # and so is the state of the global generator
         options = {"distil": distil, "resume": name == "stopped", "progress": False}
@@ -83,25 +93,6 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert logs[0] == logs[1]
     assert len([row for row in logs[0] if row["loss"]]) == 6
     assert [row["step"] for row in logs[0] if row["seed_iou"]] == ["0", "2", "4", "6"]
-
-
-class _Interrupting(RenderedStills):
-    """Interrupts in the middle of the step after some steps."""
-
-    def __init__(self, stills: RenderedStills, after: int) -> None:
-        self._stills, self.records = stills._stills, stills.records
-        # Temperature and held-out measurements read stills as well; only whole steps count.
-        self.left = 0
-        self.after = after
-        self.seen: list[int] = []
-
-    def __getitem__(self, number: int):  # type: ignore[no-untyped-def]
-        frame = sys._getframe()
-        while frame is not None and frame.f_code.co_name != "step":
-            frame = frame.f_back  # type: ignore[assignment]
-        if frame is not None and frame.f_locals["state"].step >= self.after:
-            raise KeyboardInterrupt
-        return super().__getitem__(number)
 
 
 def test_resuming_asks_for_the_same_run(tiny: nn.Module, stills: RenderedStills, tmp_path: Path) -> None:
