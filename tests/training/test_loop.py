@@ -79,9 +79,10 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
         networks.append(make_tiny())
         config = TrainingConfig(steps=6, save_every=3, evaluate_every=2, **SMALL)
         if name == "stopped":
-            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-                patch.setattr("gpuvos.training.loop._Run.step", interrupted_step)
+            monkeypatch.setattr("gpuvos.training.loop._Run.step", interrupted_step)
+            with pytest.raises(KeyboardInterrupt):
                 train(networks[-1], stills, stills, tmp_path / name, config, distil=distil, progress=False)
+            monkeypatch.undo()
             networks[-1] = make_tiny()  # whatever it holds is replaced by the checkpoint's
             torch.rand(7)  # and so is the state of the global generator
         options = {"distil": distil, "resume": name == "stopped", "progress": False}
