@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from gpuvos.errors import check_positive, check_tensor, fail
+from gpuvos.features.channels import grid_stride, position, squash
 from gpuvos.features.flow import DenseFlow
 from gpuvos.functional.motion import residual_flow
 from gpuvos.types import Features
@@ -66,7 +67,7 @@ class AppearanceFeatures(nn.Module):
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
         if frames.dtype in (torch.float16, torch.bfloat16):  # the solver of color_contrast has no half types
             frames = frames.float()
-        stride = self.stride or min(4, max(1, min(sizes["h"], sizes["w"]) // 48))
+        stride = self.stride or grid_stride(sizes["h"], sizes["w"])
         grid = (-(-sizes["h"] // stride), -(-sizes["w"] // stride))
         parts = [self._look(part, grid) for part in torch.split(frames, self.chunk)]
         lab = torch.cat([part[0] for part in parts])  # [T, 3, H, W]
@@ -76,7 +77,7 @@ class AppearanceFeatures(nn.Module):
         blocks = (
             self.color * lab / 20,
             self.texture * texture,
-            self.position * _position(lab),
+            self.position * position(lab),
             self.motion * squash(residual_flow(flow, weight=1 - 0.9 * objectness)),
         )
         return Features(torch.cat(blocks, 1), objectness, flow)
@@ -110,15 +111,6 @@ def _blur(values: Tensor, size: int) -> Tensor:
     return avg_pool2d(values, size, stride=1, padding=size // 2, count_include_pad=False)
 
 
-def _position(like: Tensor) -> Tensor:
-    """Coordinates of the grid, [-1, 1] along the longer side, ``[T, 2, H, W]``."""
-    t, _, h, w = like.shape
-    longer = max(h, w, 2) - 1
-    y = (torch.arange(h, dtype=like.dtype, device=like.device) * 2 - (h - 1)) / longer
-    x = (torch.arange(w, dtype=like.dtype, device=like.device) * 2 - (w - 1)) / longer
-    return torch.stack((x.expand(h, w), y[:, None].expand(h, w))).expand(t, 2, h, w)
-
-
 def centre_prior(like: Tensor, *, spread: float = 0.5) -> Tensor:
     """Gaussian of the distance to the centre, in halves of the frame's sides: ``[T, H, W]``."""
     h, w = like.shape[-2:]
@@ -128,13 +120,6 @@ def centre_prior(like: Tensor, *, spread: float = 0.5) -> Tensor:
     )
     y = y[:, None]
     return torch.exp(-(x.square() + y.square()) / (2 * spread**2)).expand(like.shape[0], h, w)
-
-
-def squash(flow: Tensor) -> Tensor:
-    """Shortens motion vectors to less than 1, relative to the typical length in the frame."""
-    length: Tensor = flow.norm(dim=1, keepdim=True)
-    typical: Tensor = length.flatten(1).mean(1)[:, None, None, None].clamp(min=0.25)
-    return flow / (length + 2 * typical)
 
 
 def color_contrast(lab: Tensor) -> Tensor:

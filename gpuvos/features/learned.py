@@ -1,0 +1,130 @@
+"""The learned front end: the embedding network, position and motion as channels, weight-free flow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from gpuvos.data.files import PathLike
+from gpuvos.errors import check_choice, check_positive, check_tensor, fail
+from gpuvos.features.channels import grid_stride, position, squash
+from gpuvos.features.flow import DenseFlow
+from gpuvos.features.network import EmbeddingNetwork, fuse
+from gpuvos.features.weights import load_weights
+from gpuvos.functional.motion import residual_flow
+from gpuvos.types import Features
+
+BUNDLED = Path(__file__).with_name("embedding.safetensors")
+_CPU_CHUNK, _DEVICE_CHUNK = (
+    1,
+    16,
+)  # the maps of one frame near the cache of a core; enough pixels to fill a GPU
+
+
+class LearnedFeatures(nn.Module):
+    """Features from a trained network.
+
+    Embedding (channels in this order): the network's (D), position (2), flow left over after the motion of the
+    camera (2). Objectness: ``floor + (1 - floor) O`` with O the network's, over several sizes of the frame.
+
+    Args:
+        weights: a file that ``save_weights`` wrote, or a network; None: the weights that come with the library.
+        position, motion: weights of the additional channels; their values are in [-1, 1].
+        scales: sizes at which the network looks for objects, relative to the frame. The embedding is of the first.
+        combine: how the objectness of the sizes is combined, ``mean`` or ``max``.
+        floor: least objectness. Above 0 it lets motion speak for objects that the network does not know: without it
+            a region of no objectness is never found, however it moves.
+        flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``; ``DenseFlow()`` if absent.
+        chunk: frames the network sees together. By default 1 on the CPU and 16 elsewhere.
+
+    Raises:
+        InputError: weights that are missing, damaged or of something else; an option out of its range.
+
+    Example:
+        >>> features = LearnedFeatures(EmbeddingNetwork(dimensions=16))
+        >>> features(torch.zeros(2, 3, 192, 256, dtype=torch.uint8)).embedding.shape
+        torch.Size([2, 20, 48, 64])
+    """
+
+    def __init__(
+        self,
+        weights: PathLike | EmbeddingNetwork | None = None,
+        *,
+        position: float = 0.7,
+        motion: float = 1.0,
+        scales: tuple[float, ...] = (1.0, 0.5),
+        combine: str = "mean",
+        floor: float = 0.1,
+        flow: nn.Module | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_positive("position", position, zero=True)
+        check_positive("motion", motion, zero=True)
+        check_choice("combine", combine, ("mean", "max"))
+        check_positive("chunk", 1 if chunk is None else chunk)
+        if not scales or min(scales) <= 0:
+            raise fail("scales", repr(scales), "one or more numbers above zero")
+        if not 0 <= floor < 1:
+            raise fail("floor", repr(floor), "a number in [0, 1)")
+        network = weights if isinstance(weights, EmbeddingNetwork) else load_weights(weights or BUNDLED)
+        self.network = fuse(network).to(memory_format=torch.channels_last)
+        self.position, self.motion = position, motion
+        self.scales, self.combine, self.floor, self.chunk = scales, combine, floor, chunk
+        self.flow = DenseFlow() if flow is None else flow
+
+    def forward(self, frames: Tensor) -> Features:
+        """Computes the features of a clip.
+
+        Args:
+            frames: ``[T, 3, h, w]`` uint8, or floating point in [0, 1].
+
+        Returns:
+            Features on the grid ``ceil(h / stride) x ceil(w / stride)``; the stride is 4, and less for frames of
+            fewer than 192 pixels along the shorter side, which the network sees enlarged. Embedding
+            and objectness have the network's dtype.
+
+        Raises:
+            InputError: a wrong shape or dtype, or no pixel at all.
+        """
+        sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
+        if min(sizes.values()) == 0:
+            raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
+        chunk = self.chunk or (_CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK)
+        parts = [self._look(part) for part in torch.split(frames, chunk)]
+        embedding = torch.cat([part[0] for part in parts])  # [T, D, H, W]
+        objectness = torch.cat([part[1] for part in parts])  # [T, H, W]
+        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
+        motion = squash(residual_flow(flow, weight=(1 - 0.9 * objectness).to(flow.dtype)))
+        blocks = (embedding, self.position * position(embedding), self.motion * motion.to(embedding.dtype))
+        return Features(torch.cat(blocks, 1), objectness, flow)
+
+    def _look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedding and objectness of a few frames."""
+        dtype = self.network.project.weight.dtype
+        images = frames.to(dtype) / 255 if frames.dtype == torch.uint8 else frames.to(dtype)
+        images = images.contiguous(memory_format=torch.channels_last)
+        h, w = images.shape[-2:]
+        stride = grid_stride(h, w)
+        grid = (-(-h // stride), -(-w // stride))
+        if stride < 4:
+            h, w = 4 * grid[0], 4 * grid[1]
+        sizes = [(max(1, round(h * scale)), max(1, round(w * scale))) for scale in self.scales]
+        outputs = [self.network(_resize(images, size)) for size in sizes]
+        votes = torch.stack(
+            [_resize(output.object_logit.sigmoid()[:, None], grid)[:, 0] for output in outputs]
+        )
+        objectness = votes.mean(0) if self.combine == "mean" else votes.amax(0)
+        return _resize(outputs[0].embedding, grid), self.floor + (1 - self.floor) * objectness
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """To ``size``: averaged over areas where it shrinks, bilinear where it grows."""
+    if tuple(x.shape[-2:]) == size:
+        return x
+    if x.shape[-2] >= size[0] and x.shape[-1] >= size[1]:
+        return interpolate(x, size=size, mode="area")
+    return interpolate(x, size=size, mode="bilinear", align_corners=False)
