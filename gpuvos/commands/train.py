@@ -140,10 +140,11 @@ def _config(arguments: Namespace) -> TrainingConfig:
         minutes = _DEFAULT_MINUTES
     names = (
         "batch_size", "size", "learning_rate", "encoder_scale", "decoder_scale", "freeze_statistics", "pair_weight",
-        "keep", "keep_weight", "class_weight", "object_weight", "balance", "rest_weight", "paste_share", "seed",
+        "keep_weight", "class_weight", "object_weight", "balance", "rest_weight", "paste_share", "seed",
         "log_every", "save_every", "evaluate_every",
     )  # fmt: skip
     chosen = {name: getattr(arguments, name) for name in names}
+    chosen["keep"] = arguments.keep or ("spread" if arguments.init is None else "distances")
     return TrainingConfig(minutes=minutes, steps=_NO_LIMIT if steps is None else steps, **chosen)
 
 

@@ -21,7 +21,7 @@ from gpuvos.training.stills import StillRecord, licence_counts
 
 def write_weights(network: nn.Module, path: PathLike) -> Path:
     """Writes the state of a network as safetensors in float16 (float32 where a value would overflow)."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     target = as_path("path", path)
     tensors = {}
@@ -29,7 +29,7 @@ def write_weights(network: nn.Module, path: PathLike) -> Path:
         half = value.half() if value.is_floating_point() else value
         tensors[name] = (half if half.isfinite().all() else value).contiguous().cpu()
     with atomic_file(target) as temporary:
-        save_file(tensors, temporary)
+        temporary.write_bytes(save(tensors))  # its save_file would leave a file that nobody else may read
     return target
 
 
