@@ -56,10 +56,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--keep", default=default.keep, choices=KEEP, help="what keeps variance inside objects"
     )
+    parser.add_argument("--size", type=int, help="side of the crops in pixels (default 256; rendered 128)")
+    parser.add_argument("--learning-rate", type=float, help="of the heads (default 1e-3; rendered 3e-3)")
     for name, text in (
         ("batch_size", "images of a step and process"),
-        ("size", "side of the crops in pixels"),
-        ("learning_rate", "of the heads"),
         ("encoder_scale", "encoder's learning rate by that of the heads; 0: frozen"),
         ("decoder_scale", "decoder's learning rate by that of the heads; 0: frozen"),
         ("pair_weight", "of Eq. 2"),
@@ -139,11 +139,16 @@ def _config(arguments: Namespace) -> TrainingConfig:
     if minutes is None and steps is None:
         minutes = _DEFAULT_MINUTES
     names = (
-        "batch_size", "size", "learning_rate", "encoder_scale", "decoder_scale", "freeze_statistics", "pair_weight",
+        "batch_size", "encoder_scale", "decoder_scale", "freeze_statistics", "pair_weight",
         "keep_weight", "class_weight", "object_weight", "balance", "rest_weight", "paste_share", "seed",
         "log_every", "save_every", "evaluate_every",
     )  # fmt: skip
     chosen = {name: getattr(arguments, name) for name in names}
+    rendered = arguments.stills is None  # small frames and random weights: quicker steps, larger ones
+    chosen["size"] = (128 if rendered else 256) if arguments.size is None else arguments.size
+    chosen["learning_rate"] = (
+        (3e-3 if rendered else 1e-3) if arguments.learning_rate is None else arguments.learning_rate
+    )
     chosen["keep"] = arguments.keep or ("spread" if arguments.init is None else "distances")
     return TrainingConfig(minutes=minutes, steps=_NO_LIMIT if steps is None else steps, **chosen)
 
