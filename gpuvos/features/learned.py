@@ -18,10 +18,8 @@ from gpuvos.functional.motion import residual_flow
 from gpuvos.types import Features
 
 BUNDLED = Path(__file__).with_name("embedding.safetensors")
-_CPU_CHUNK, _DEVICE_CHUNK = (
-    1,
-    16,
-)  # the maps of one frame near the cache of a core; enough pixels to fill a GPU
+# The maps of one frame stay near the cache of a core; a GPU needs enough pixels to fill it.
+_CPU_CHUNK, _DEVICE_CHUNK = 1, 16
 
 
 class LearnedFeatures(nn.Module):
@@ -36,7 +34,7 @@ class LearnedFeatures(nn.Module):
         scales: sizes at which the network looks for objects, relative to the frame. The embedding is of the first.
         combine: how the objectness of the sizes is combined, ``mean`` or ``max``.
         floor: least objectness. Above 0 it lets motion speak for objects that the network does not know: without it
-            a region of no objectness is never found, however it moves.
+            a region of no objectness is never found, however it moves. At 0.1 moving water is found as well.
         flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``; ``DenseFlow()`` if absent.
         chunk: frames the network sees together. By default 1 on the CPU and 16 elsewhere.
 
@@ -57,7 +55,7 @@ class LearnedFeatures(nn.Module):
         motion: float = 1.0,
         scales: tuple[float, ...] = (1.0, 0.5),
         combine: str = "mean",
-        floor: float = 0.1,
+        floor: float = 0.02,
         flow: nn.Module | None = None,
         chunk: int | None = None,
     ) -> None:
