@@ -11,8 +11,9 @@ import torch
 from gpuvos.commands.common import pick_device
 from gpuvos.errors import check_positive, fail
 from gpuvos.features.network import EmbeddingNetwork, fit_projection, load_teacher
+from gpuvos.features.weights import load_weights, save_weights
 from gpuvos.training.batches import BatchSampler
-from gpuvos.training.card import read_weights, write_card, write_weights
+from gpuvos.training.card import model_card
 from gpuvos.training.config import TrainingConfig
 from gpuvos.training.loop import distributed, train
 from gpuvos.training.loss import KEEP
@@ -100,11 +101,9 @@ def run(arguments: Namespace) -> int:
             workers=arguments.workers,
         )  # fmt: skip
         if process == 0:
-            weights = write_weights(network, arguments.output / "weights.safetensors")
-            card = write_card(
-                weights, stills.records, config, state, origin=arguments.init, processes=processes
-            )
-            print(f"{state.step} steps in {state.seconds:.0f} s: {weights}, {card.name}, log.csv")
+            card = model_card(stills.records, config, state, origin=arguments.init, processes=processes)
+            weights = save_weights(network, arguments.output / "weights.safetensors", card=card)
+            print(f"{state.step} steps in {state.seconds:.0f} s: {weights}, weights.json, log.csv")
             for row in (row for row in state.history if "seed_iou" in row):
                 parts = (
                     f"{name} {value:.3f}" for name, value in row.items() if name not in ("step", "seconds")
@@ -115,11 +114,10 @@ def run(arguments: Namespace) -> int:
 
 def build_network(init: Path | None, stills: StillSource, config: TrainingConfig) -> EmbeddingNetwork:
     """The network to train: random; from a teacher, its features on their principal components; or ours."""
+    if init is not None and init.suffix == ".safetensors":
+        return load_weights(init)
     network = EmbeddingNetwork()
     if init is None:
-        return network
-    if init.suffix == ".safetensors":
-        read_weights(network, init)
         return network
     network.load_state_dict(load_teacher(init), strict=False)
     sampler = BatchSampler(

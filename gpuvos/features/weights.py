@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpuvos.data.files import PathLike, as_path, atomic_file
 from gpuvos.errors import InputError, fail
 from gpuvos.features.network import EmbeddingNetwork
 
 
-def save_weights(network: EmbeddingNetwork, path: PathLike, *, card: Mapping[str, Any] | None = None) -> Path:
+def save_weights(network: nn.Module, path: PathLike, *, card: Mapping[str, Any] | None = None) -> Path:
     """Writes weights in float16, and ``NAME.json`` beside ``NAME.safetensors``.
 
     Args:
-        network: as it is trained, not fused.
+        network: an EmbeddingNetwork as it is trained, not fused.
         path: the file to write, which must end in ``.safetensors``; ``load_weights`` reads it.
         card: what the weights were made of and how; their hash and size are added.
 

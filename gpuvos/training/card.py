@@ -1,9 +1,8 @@
-"""Weights as a file, and beside it a model card: what they were made of, how, and under which terms."""
+"""The model card of trained weights: what they were made of, how, and under which terms."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,74 +10,57 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from gpuvos.data.files import PathLike, as_path, atomic_file
-from gpuvos.errors import fail
 from gpuvos.training.config import TrainingConfig, TrainingState
 from gpuvos.training.stills import StillRecord, licence_counts
 
-
-def write_weights(network: nn.Module, path: PathLike) -> Path:
-    """Writes the state of a network as safetensors in float16 (float32 where a value would overflow)."""
-    from safetensors.torch import save
-
-    target = as_path("path", path)
-    tensors = {}
-    for name, value in network.state_dict().items():
-        half = value.half() if value.is_floating_point() else value
-        tensors[name] = (half if half.isfinite().all() else value).contiguous().cpu()
-    with atomic_file(target) as temporary:
-        temporary.write_bytes(save(tensors))  # its save_file would leave a file that nobody else may read
-    return target
-
-
-def read_weights(network: nn.Module, path: PathLike) -> None:
-    """Loads weights that ``write_weights`` wrote into a network of the same architecture.
-
-    Raises:
-        InputError: no such file, or the weights of something else.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    file = as_path("path", path)
-    try:
-        network.load_state_dict(load_file(file))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise fail(
-            "path", f"'{file}' ({reason})", f"weights of {type(network).__name__} as safetensors"
-        ) from error
+TEACHER_TERMS = (
+    "Began with ESPNetv2 (s = 2.0), trained for PASCAL VOC 2012 segmentation by "
+    "github.com/sacmehta/EdgeNets; the encoder's weights are unchanged where encoder_scale is 0. The "
+    "licence of those weights:",
+    "MIT License",
+    "Copyright (c) 2021 Sachin Mehta",
+    "Permission is hereby granted, free of charge, to any person obtaining a copy of this software "
+    'and associated documentation files (the "Software"), to deal in the Software without '
+    "restriction, including without limitation the rights to use, copy, modify, merge, publish, "
+    "distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the "
+    "Software is furnished to do so, subject to the following conditions:",
+    "The above copyright notice and this permission notice shall be included in all copies or "
+    "substantial portions of the Software.",
+    'THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING '
+    "BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND "
+    "NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, "
+    "DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, "
+    "OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.",
+)
 
 
-def write_card(
-    weights: Path,
+def model_card(
     records: Sequence[StillRecord],
     config: TrainingConfig,
     state: TrainingState,
     *,
     origin: Path | None,
     processes: int = 1,
-    notes: Sequence[str] = (),
-) -> Path:
-    """Writes ``NAME.json`` beside the weights ``NAME.safetensors``.
+) -> dict[str, Any]:
+    """What weights were made of and how, for ``gpuvos.features.weights.save_weights``.
 
     Args:
-        weights: the file that the card is of.
         records: the stills that were trained on.
         config: of the run.
         state: of the run at its end.
-        origin: file of the weights that training began with; None: random weights.
+        origin: file of the weights that training began with; None: random weights. The terms of the teacher are
+            added where it is one.
         processes: that trained together.
-        notes: terms or credits to add.
+
+    Returns:
+        A dictionary that JSON can hold.
     """
     measured = [row for row in state.history if "seed_iou" in row]
-    card: dict[str, Any] = {
-        "weights": weights.name,
-        "sha256": _sha256(weights),
-        "bytes": weights.stat().st_size,
-        "began_with": None if origin is None else {"file": origin.name, "sha256": _sha256(origin)},
+    began = None if origin is None else {"file": origin.name, "sha256": _sha256(origin)}
+    return {
+        "began_with": began,
+        "terms": list(TEACHER_TERMS) if origin is not None and origin.suffix == ".pth" else [],
         "stills": len(records),
         "licences": licence_counts(records),
         "all_licences_free": all(record.free for record in records),
@@ -91,12 +73,7 @@ def write_card(
         "held_out_after": measured[-1] if measured else None,
         "commit": _commit(),
         "torch": torch.__version__,
-        "notes": list(notes),
     }
-    target = weights.with_suffix(".json")
-    with atomic_file(target) as temporary:
-        temporary.write_text(json.dumps(card, indent=2) + "\n")
-    return target
 
 
 def _sha256(file: Path) -> str:
