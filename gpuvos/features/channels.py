@@ -4,6 +4,31 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
+
+from gpuvos.functional.motion import residual_flow
+from gpuvos.types import Features
+
+
+def with_context(
+    embedding: Tensor, objectness: Tensor, flow: Tensor, *, position_weight: float, motion_weight: float
+) -> Features:
+    """Features whose embedding says where a pixel is and how it moves as well.
+
+    Args:
+        embedding: ``[T, D, H, W]``.
+        objectness: ``[T, H, W]`` in [0, 1]; objects count little towards the motion of the camera.
+        flow: ``[T, 2, H, W]`` in pixels of the image.
+        position_weight: of the channels of the position, whose values are in [-1, 1] before.
+        motion_weight: of those of the motion, in the same range.
+
+    Returns:
+        Features with an embedding ``[T, D + 4, H, W]`` in its dtype: as given (D), position (2), flow left over
+        after the motion of the camera (2).
+    """
+    motion = squash(residual_flow(flow, weight=(1 - 0.9 * objectness).to(flow.dtype)))
+    blocks = (embedding, position_weight * position(embedding), motion_weight * motion.to(embedding.dtype))
+    return Features(torch.cat(blocks, 1), objectness, flow)
 
 
 def position(like: Tensor) -> Tensor:
@@ -29,3 +54,12 @@ def grid_stride(h: int, w: int) -> int:
     between the candidates.
     """
     return min(4, max(1, min(h, w) // 48))
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """``[N, C, H, W]`` to ``size``: averaged over areas where it shrinks, bilinear where it grows."""
+    if tuple(x.shape[-2:]) == size:
+        return x
+    if x.shape[-2] >= size[0] and x.shape[-1] >= size[1]:
+        return interpolate(x, size=size, mode="area")
+    return interpolate(x, size=size, mode="bilinear", align_corners=False)

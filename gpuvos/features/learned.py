@@ -6,15 +6,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from gpuvos.data.files import PathLike
 from gpuvos.errors import check_choice, check_positive, check_tensor, fail
-from gpuvos.features.channels import grid_stride, position, squash
+from gpuvos.features.channels import grid_stride, resize, with_context
 from gpuvos.features.flow import DenseFlow
 from gpuvos.features.network import EmbeddingNetwork, fuse
 from gpuvos.features.weights import load_weights
-from gpuvos.functional.motion import residual_flow
 from gpuvos.types import Features
 
 BUNDLED = Path(__file__).with_name("embedding.safetensors")
@@ -96,9 +94,9 @@ class LearnedFeatures(nn.Module):
         embedding = torch.cat([part[0] for part in parts])  # [T, D, H, W]
         objectness = torch.cat([part[1] for part in parts])  # [T, H, W]
         flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
-        motion = squash(residual_flow(flow, weight=(1 - 0.9 * objectness).to(flow.dtype)))
-        blocks = (embedding, self.position * position(embedding), self.motion * motion.to(embedding.dtype))
-        return Features(torch.cat(blocks, 1), objectness, flow)
+        return with_context(
+            embedding, objectness, flow, position_weight=self.position, motion_weight=self.motion
+        )
 
     def _look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Embedding and objectness of a few frames."""
@@ -111,18 +109,9 @@ class LearnedFeatures(nn.Module):
         if stride < 4:
             h, w = 4 * grid[0], 4 * grid[1]
         sizes = [(max(1, round(h * scale)), max(1, round(w * scale))) for scale in self.scales]
-        outputs = [self.network(_resize(images, size)) for size in sizes]
+        outputs = [self.network(resize(images, size)) for size in sizes]
         votes = torch.stack(
-            [_resize(output.object_logit.sigmoid()[:, None], grid)[:, 0] for output in outputs]
+            [resize(output.object_logit.sigmoid()[:, None], grid)[:, 0] for output in outputs]
         )
         objectness = votes.mean(0) if self.combine == "mean" else votes.amax(0)
-        return _resize(outputs[0].embedding, grid), self.floor + (1 - self.floor) * objectness
-
-
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """To ``size``: averaged over areas where it shrinks, bilinear where it grows."""
-    if tuple(x.shape[-2:]) == size:
-        return x
-    if x.shape[-2] >= size[0] and x.shape[-1] >= size[1]:
-        return interpolate(x, size=size, mode="area")
-    return interpolate(x, size=size, mode="bilinear", align_corners=False)
+        return resize(outputs[0].embedding, grid), self.floor + (1 - self.floor) * objectness
