@@ -291,12 +291,17 @@ def test_sam_reads_a_checkpoint(sam: SamFeatures, frames: Tensor, tmp_path: Path
         SamFeatures(checkpoint=tmp_path / "other.pth", size=64)
 
 
-@pytest.mark.slow
 def test_sam_of_the_paper_at_another_size(frames: Tensor) -> None:
     front = SamFeatures(variant="vit_b", size=96)
     network: Any = front.module
     assert network.encoder.pos_embed.shape == (1, 6, 6, 768)
     assert front(frames[:1]).embedding.shape == (1, 68, 9, 12)
+
+
+def test_sam_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kornia.models.sam", None)
+    with pytest.raises(InputError, match=r"install kornia 0\.9"):
+        SamFeatures(size=64)
 
 
 def test_importing_loads_neither_torchvision_nor_kornia() -> None:
