@@ -271,7 +271,8 @@ class VideoSegmenter(nn.Module):
     """From frames to masks: a front end, then the method.
 
     Args:
-        front_end: anything that returns Features for a clip; ``AppearanceFeatures()`` where absent.
+        front_end: anything that returns Features for a clip; ``LearnedFeatures()`` (the
+            network inside the package) where absent.
         config: parameters of the method.
 
     Example:
@@ -283,9 +284,9 @@ class VideoSegmenter(nn.Module):
     def __init__(self, front_end: FrontEnd | None = None, config: Config | None = None) -> None:
         super().__init__()
         if front_end is None:
-            from gpuvos.features.appearance import AppearanceFeatures
+            from gpuvos.features.learned import LearnedFeatures
 
-            front_end = AppearanceFeatures()
+            front_end = LearnedFeatures()
         self.front_end = front_end
         self.config = _checked_config(config)
 

@@ -13,6 +13,8 @@ from gpuvos.cli import main
 from gpuvos.data import read_mask, read_video, render_clip, write_mask, write_video
 from gpuvos.metrics import region_similarity
 
+QUICK = ["--front-end", "appearance"]
+
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -62,7 +64,7 @@ def test_segment_writes_everything(clip: Path, tmp_path: Path) -> None:
 
 def test_segment_in_pieces_keeps_every_frame(clip: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    assert main(["segment", str(clip), "-o", str(output), "--clip-length", "4", "--start", "1"]) == 0
+    assert main(["segment", str(clip), "-o", str(output), "--clip-length", "4", "--start", "1", *QUICK]) == 0
     assert len(list((output / "masks").iterdir())) == 5
     assert sorted(path.name for path in output.glob("*.npz")) == ["result-00001.npz", "result-00005.npz"]
 
@@ -88,10 +90,10 @@ def test_output_that_exists_is_kept(clip: Path, tmp_path: Path, capsys: pytest.C
     output = tmp_path / "out"
     output.mkdir()
     (output / "precious.txt").write_text("mine")
-    assert main(["segment", str(clip), "-o", str(output)]) == 2
+    assert main(["segment", str(clip), "-o", str(output), *QUICK]) == 2
     assert (output / "precious.txt").read_text() == "mine"
     assert str(output) in capsys.readouterr().err
-    assert main(["segment", str(clip), "-o", str(output), "--overwrite"]) == 0
+    assert main(["segment", str(clip), "-o", str(output), "--overwrite", *QUICK]) == 0
     assert not (output / "precious.txt").exists()
 
 
@@ -105,6 +107,8 @@ def test_output_that_exists_is_kept(clip: Path, tmp_path: Path, capsys: pytest.C
         (["segment", "clip", "--window", "4"], "window"),
         (["segment", "clip", "--start", "99"], "start"),
         (["segment", "clip", "-o", "noise.mp4/out"], "noise.mp4"),
+        (["segment", "clip", "--weights", "none.safetensors"], "none.safetensors"),
+        (["segment", "clip", "--weights", "noise.mp4", "--front-end", "appearance"], "--weights"),
         (["evaluate", "--root", "nowhere"], "nowhere"),
     ],
 )
@@ -133,13 +137,13 @@ def test_interrupt_leaves_nothing(clip: Path, tmp_path: Path, monkeypatch: pytes
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gpuvos.commands.segment.save_npz", interrupted)  # masks are written by then
-    assert main(["segment", str(clip), "-o", str(tmp_path / "out")]) == 130
+    assert main(["segment", str(clip), "-o", str(tmp_path / "out"), *QUICK]) == 130
     assert list(tmp_path.iterdir()) == []
 
 
 def test_evaluate(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "report"
-    arguments = ["evaluate", "--root", str(davis), "--rule", "paper", "robust", "-o", str(output)]
+    arguments = ["evaluate", "--root", str(davis), "--rule", "paper", "robust", "-o", str(output), *QUICK]
     assert main(arguments) == 0
     table = capsys.readouterr().out
     assert table.strip() == (output / "table.md").read_text().strip()

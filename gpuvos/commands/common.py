@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from gpuvos.config import Config
 from gpuvos.errors import fail
+from gpuvos.features.appearance import AppearanceFeatures
+from gpuvos.features.learned import LearnedFeatures
 from gpuvos.segmenter import VideoSegmenter
 
 RULES = ("robust", "paper")
+FRONT_ENDS = ("bundled", "appearance")
 FLOWS = ("dense", "raft-small", "raft-large")
 
 
 def add_method_arguments(parser: ArgumentParser) -> None:
     """Device, flow and the parameters of the method that a user changes most."""
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
+    parser.add_argument(
+        "--front-end",
+        default="bundled",
+        choices=FRONT_ENDS,
+        help="bundled: the network in the package; appearance: no network, a floor",
+    )
+    parser.add_argument("--weights", type=Path, help="weights of gpuvos train instead of the bundled ones")
     parser.add_argument(
         "--flow", default="dense", choices=FLOWS, help="optical flow (raft-* downloads weights)"
     )
@@ -51,9 +62,14 @@ def build_config(arguments: Namespace, rule: str) -> Config:
 
 def build_segmenter(arguments: Namespace, rule: str) -> VideoSegmenter:
     """Front end and method on the chosen device."""
-    from gpuvos.features.appearance import AppearanceFeatures
-
-    front_end = AppearanceFeatures(flow=_flow(arguments.flow))
+    flow = _flow(arguments.flow)
+    front_end: AppearanceFeatures | LearnedFeatures
+    if arguments.front_end == "bundled":
+        front_end = LearnedFeatures(arguments.weights, flow=flow)
+    elif arguments.weights is None:
+        front_end = AppearanceFeatures(flow=flow)
+    else:
+        raise fail("--weights", f"'{arguments.weights}'", "nothing: --front-end appearance has no weights")
     return VideoSegmenter(front_end, build_config(arguments, rule)).to(pick_device(arguments.device)).eval()
 
 

@@ -114,4 +114,7 @@ class LearnedFeatures(nn.Module):
             [resize(output.object_logit.sigmoid()[:, None], grid)[:, 0] for output in outputs]
         )
         objectness = votes.mean(0) if self.combine == "mean" else votes.amax(0)
-        return resize(outputs[0].embedding, grid), self.floor + (1 - self.floor) * objectness
+        objectness = (self.floor + (1 - self.floor) * objectness).clamp(
+            max=1
+        )  # resizing a constant 1 may exceed it
+        return resize(outputs[0].embedding, grid), objectness
