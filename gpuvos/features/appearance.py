@@ -7,9 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from gpuvos.errors import check_positive, check_tensor, fail
-from gpuvos.features.channels import grid_stride, position, squash
+from gpuvos.features.channels import grid_stride, with_context
 from gpuvos.features.flow import DenseFlow
-from gpuvos.functional.motion import residual_flow
 from gpuvos.types import Features
 
 
@@ -74,13 +73,8 @@ class AppearanceFeatures(nn.Module):
         texture = torch.cat([part[1] for part in parts])  # [T, 6, H, W]
         objectness = color_contrast(lab) * centre_prior(lab)
         flow = self.flow(frames, size=grid)
-        blocks = (
-            self.color * lab / 20,
-            self.texture * texture,
-            self.position * position(lab),
-            self.motion * squash(residual_flow(flow, weight=1 - 0.9 * objectness)),
-        )
-        return Features(torch.cat(blocks, 1), objectness, flow)
+        look = torch.cat((self.color * lab / 20, self.texture * texture), 1)
+        return with_context(look, objectness, flow, position_weight=self.position, motion_weight=self.motion)
 
     def _look(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         from kornia.color import rgb_to_lab

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 import gpuvos
 from gpuvos import Config, InputError, VideoSegmenter
 from gpuvos.data.rendered import render_clip
-from gpuvos.features.appearance import AppearanceFeatures, centre_prior, color_contrast, squash
+from gpuvos.features.appearance import AppearanceFeatures, centre_prior, color_contrast
+from gpuvos.features.channels import squash
 
 
 class Still(nn.Module):
