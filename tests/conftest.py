@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+# Without a GPU the kernels' tests run Triton's interpreter; it reads this when a kernel is defined.
+KERNEL_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if KERNEL_DEVICE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 @pytest.fixture(scope="session")
 def development_data() -> Path:
@@ -22,3 +27,9 @@ def development_data() -> Path:
 def generator() -> torch.Generator:
     """A random generator with a fixed seed, so that a failure repeats."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def kernel_device() -> str:
+    """Where the Triton kernels run in this process: on "cuda", or interpreted on "cpu"."""
+    return KERNEL_DEVICE
