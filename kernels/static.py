@@ -60,7 +60,9 @@ def _compile(op: str, variant: Variant, architecture: int) -> Usage:
     from triton.compiler import ASTSource
 
     if not isinstance(variant.function, triton.runtime.JITFunction):
-        raise fail("TRITON_INTERPRET", "set", "unset", "kernels are compiled in a process that interprets none")
+        raise fail(
+            "TRITON_INTERPRET", "set", "unset", "kernels are compiled in a process that interprets none"
+        )
     pointers = [place for place, kind in enumerate(variant.signature.values()) if kind.startswith("*")]
     source = ASTSource(
         fn=variant.function,
