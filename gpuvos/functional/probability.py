@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
-from gpuvos.errors import check_tensor
+from gpuvos.errors import check_tensor, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.similarity import check_temperature
-from gpuvos.kernels.nearest_seeds import nearest_seeds
+from gpuvos.kernels.foreground_probability import foreground_probability as probability_op
 
 
 def foreground_probability(
@@ -32,7 +31,7 @@ def foreground_probability(
         seed_embedding: ``[T, K, D]``.
         foreground: ``[T, K]`` bool, seeds of the object.
         background: ``[T, K]`` bool, seeds of the rest.
-        temperature: what squared distances are divided by.
+        temperature: what squared distances are divided by, a number or a tensor of one (which is not looked at).
 
     Returns:
         ``[T, H, W]`` in [0, 1]; 0 where there is no foreground seed, 1 where only background seeds are missing.
@@ -51,17 +50,21 @@ def foreground_probability(
     k = {"K": count["K"]}
     check_tensor("foreground", foreground, "... K", kind="bool", sizes=k, leading=lead, like=embedding)
     check_tensor("background", background, "... K", kind="bool", sizes=k, leading=lead, like=embedding)
-    check_temperature(temperature)
-    near, far, nearest_fg, nearest_bg = nearest_seeds(
+    probability: Tensor = probability_op(
         merge_leading(embedding.flatten(-2), 2),
         merge_leading(seed_embedding, 2),
         merge_leading(foreground, 1),
         merge_leading(background, 1),
-    )
-    no_foreground, no_background = nearest_fg < 0, nearest_bg < 0
-    near, far = near.masked_fill(no_foreground, 0), far.masked_fill(no_background, 0)  # inf - inf is NaN
-    # beyond the threshold softplus drops exp(-x): 40 keeps float64 exact, the default 20 keeps nine digits
-    gap = softplus(far / temperature, threshold=40.0) - softplus(near / temperature, threshold=40.0)
-    probability = torch.sigmoid(gap)
-    probability = probability.masked_fill(no_background, 1).masked_fill(no_foreground, 0)
+        _as_tensor(temperature, embedding),
+    )[0]
     return probability.reshape(*lead, *grid)
+
+
+def _as_tensor(temperature: float | Tensor, like: Tensor) -> Tensor:
+    check_temperature(temperature)
+    if not isinstance(temperature, Tensor):
+        return like.new_full((), temperature, dtype=torch.float64)  # on the device, without a copy that waits
+    check_tensor("temperature", temperature, "...", like=like)
+    if temperature.numel() != 1:
+        raise fail("temperature", f"shape {tuple(temperature.shape)}", "one number")
+    return temperature.reshape(())

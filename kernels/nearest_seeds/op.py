@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpuvos.kernels.backend import choose
 from gpuvos.kernels.nearest_seeds import reference
-from gpuvos.kernels.region_sum import region_sum
 
 
 @torch.library.custom_op("gpuvos::nearest_seeds", mutates_args=())
@@ -42,18 +42,38 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> N
 
 
 def _backward(ctx: Any, grad_fg: Tensor, grad_bg: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None, None]:
-    embedding, seeds, nearest_fg, nearest_bg = ctx.saved_tensors
-    n, k, d = seeds.shape
-    grad_embedding = embedding.new_zeros(embedding.shape, dtype=grad_fg.dtype)
-    grad_seeds = seeds.new_zeros((n, k, d), dtype=grad_fg.dtype)
-    padded = torch.nn.functional.pad(seeds.to(grad_fg.dtype).mT, (0, 1))  # [N, D, K + 1], 0 for no seed
-    for grad, nearest in ((grad_fg, nearest_fg), (grad_bg, nearest_bg)):
-        slot = nearest.masked_fill(nearest < 0, k)[:, None].expand(-1, d, -1)
-        difference = embedding.to(grad.dtype) - padded.gather(2, slot)  # [N, D, P]
-        flow = 2 * difference * grad.masked_fill(nearest < 0, 0)[:, None]
-        grad_embedding += flow
-        grad_seeds -= region_sum(flow, nearest, k)[0]
-    return grad_embedding.to(embedding.dtype), grad_seeds.to(seeds.dtype), None, None
+    saved = ctx.saved_tensors
+    backward: Any = nearest_seeds_backward
+    if choose(saved[0].device, saved[0].dtype).implementation == "reference":
+        backward = reference.nearest_seeds_backward  # plain torch: it can be differentiated once more
+    return *backward(*saved, grad_fg, grad_bg), None, None
 
 
 nearest_seeds.register_autograd(_backward, setup_context=_save)
+
+
+@torch.library.custom_op("gpuvos::nearest_seeds_backward", mutates_args=())
+def nearest_seeds_backward(
+    embedding: Tensor,
+    seed_embedding: Tensor,
+    nearest_fg: Tensor,
+    nearest_bg: Tensor,
+    grad_fg: Tensor,
+    grad_bg: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Gradients ``[N, D, P]`` and ``[N, K, D]`` from those of the distances ``[N, P]`` to the named seeds."""
+    return reference.nearest_seeds_backward(
+        embedding, seed_embedding, nearest_fg, nearest_bg, grad_fg, grad_bg
+    )
+
+
+@nearest_seeds_backward.register_fake
+def _fake_backward(
+    embedding: Tensor,
+    seed_embedding: Tensor,
+    nearest_fg: Tensor,  # noqa: ARG001
+    nearest_bg: Tensor,  # noqa: ARG001
+    grad_fg: Tensor,  # noqa: ARG001
+    grad_bg: Tensor,  # noqa: ARG001
+) -> tuple[Tensor, Tensor]:
+    return embedding.new_empty(embedding.shape), seed_embedding.new_empty(seed_embedding.shape)

@@ -133,6 +133,20 @@ def test_gradient(generator: torch.Generator) -> None:
     assert temperature.grad != 0
 
 
+def test_temperature_may_be_a_tensor_of_one_number(generator: torch.Generator) -> None:
+    e, seeds = torch.randn(2, 3, 2, 3, generator=generator), torch.randn(2, 4, 3, generator=generator)
+    fg = torch.tensor([True, True, False, False]).expand(2, 4)
+    expected = F.foreground_probability(e, seeds, fg, ~fg, temperature=1.5)
+    for temperature in (torch.tensor(1.5), torch.tensor([1.5]).double(), torch.tensor([[1.5]]).half()):
+        t = temperature.requires_grad_()
+        p = F.foreground_probability(e, seeds, fg, ~fg, temperature=t)
+        assert torch.equal(p, expected)
+        p.sum().backward()
+        assert t.grad is not None
+        assert (t.grad.shape, t.grad.dtype) == (t.shape, t.dtype)
+        assert t.grad.all()
+
+
 def test_bad_input_names_the_argument() -> None:
     e, seeds, member = torch.zeros(2, 3, 4, 5), torch.zeros(2, 6, 3), torch.ones(2, 6, dtype=torch.bool)
     with pytest.raises(InputError, match=r"^embedding:"):
@@ -150,3 +164,6 @@ def test_bad_input_names_the_argument() -> None:
     for temperature in (0, -1.0, float("nan")):
         with pytest.raises(InputError, match=r"^temperature:"):
             F.foreground_probability(e, seeds, member, member, temperature=temperature)
+    for wrong in (torch.ones(2), torch.ones(0), torch.tensor(1), torch.ones((), device="meta")):
+        with pytest.raises(InputError, match=r"^temperature:"):
+            F.foreground_probability(e, seeds, member, member, temperature=wrong)

@@ -168,10 +168,11 @@ def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any,
     if name == "region_sum":
         label = torch.randint(-1, 4, (2, 12), generator=g)
         return [(rand(2, 3, 12), label, 3), (rand(1, 1, 1), label[:1, :1], 2)]
-    if name == "nearest_seeds":
+    if name in ("nearest_seeds", "foreground_probability"):
+        more = () if name == "nearest_seeds" else (torch.tensor(0.5, dtype=dtype),)
         sides = torch.tensor([[True, False, False, True], [False, True, False, True]])
         none = torch.zeros(2, 4, dtype=torch.bool)
-        return [(rand(2, 3, 12), rand(2, 4, 3), sides, other) for other in (~sides, none)]
+        return [(rand(2, 3, 12), rand(2, 4, 3), sides, other, *more) for other in (~sides, none)]
     raise NotImplementedError(f"give the new op {name} some inputs here")
 
 

@@ -21,7 +21,7 @@ Inputs = Callable[..., list[tuple[Any, ...]]]
 
 FOLDER = Path(next(iter(gpuvos.kernels.__path__)))
 OPS = sorted(path.parent.name for path in FOLDER.glob("*/__init__.py"))
-DIFFERENTIABLE = ("grid_edges", "nearest_seeds", "region_sum")
+DIFFERENTIABLE = ("foreground_probability", "grid_edges", "nearest_seeds", "region_sum")
 
 
 def op_of(name: str) -> Any:
@@ -43,6 +43,7 @@ def same(one: Any, two: Any) -> bool:
 def test_the_walk_finds_the_ops() -> None:
     known = {
         "farthest_points",
+        "foreground_probability",
         "grid_edges",
         "minimax_forest",
         "nearest_seeds",

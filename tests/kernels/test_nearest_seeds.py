@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
-from gpuvos.kernels.nearest_seeds import nearest_seeds
+from gpuvos.kernels.nearest_seeds import nearest_seeds, reference
+from gpuvos.kernels.nearest_seeds.op import nearest_seeds_backward
 
 Case = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -161,6 +162,25 @@ def test_gradients(generator: torch.Generator) -> None:
         assert gradcheck(lambda e, s: nearest_seeds(e, s, foreground, background)[side], inputs)  # noqa: B023
 
 
+def test_second_gradients(generator: torch.Generator) -> None:
+    embedding, seeds, foreground, background = draw(generator, 1, 2, 4, 3)
+    foreground[:, 0], background[:, 1] = True, True
+    inputs = (embedding.requires_grad_(), seeds.requires_grad_())
+    assert gradgradcheck(lambda e, s: nearest_seeds(e, s, foreground, background)[:2], inputs)
+
+
+def test_backward_op(generator: torch.Generator) -> None:
+    case = draw(generator, 2, 3, 7, 4)
+    near, _, *numbers = nearest_seeds(*case)
+    grads = [torch.rand(near.shape, generator=generator, dtype=near.dtype) for _ in range(2)]
+    torch.library.opcheck(nearest_seeds_backward, (*case[:2], *numbers, *grads))
+    leaves = [value.clone().requires_grad_() for value in case[:2]]
+    results = nearest_seeds(*leaves, *case[2:])[:2]
+    wanted = torch.autograd.grad([r.masked_fill(r.isinf(), 0) for r in results], leaves, grads)
+    for got, want in zip(nearest_seeds_backward(*case[:2], *numbers, *grads), wanted, strict=True):
+        assert torch.equal(got, want)
+
+
 def test_hand_worked_gradient() -> None:
     embedding = torch.tensor([[[0.0, 5.0, 6.0]]], requires_grad=True)
     seeds = torch.tensor([[[1.0], [4.0], [9.0]]], requires_grad=True)
@@ -189,6 +209,32 @@ def test_gradient_types(generator: torch.Generator) -> None:
         assert high.grad is not None
         assert low.grad.dtype == torch.float16
         assert torch.allclose(low.grad.double(), high.grad, rtol=2e-3, atol=2e-3)
+
+
+def test_a_nan_stays_at_its_pixel(generator: torch.Generator) -> None:
+    case = draw(generator, 2, 6, 20, 5)
+    wanted = nearest_seeds(*case)
+    case[0][1, 3, 7] = torch.nan
+    got = nearest_seeds(*case)
+    clean = torch.ones(2, 20, dtype=torch.bool)
+    clean[1, 7] = False
+    for one, two in zip(got, wanted, strict=True):
+        assert torch.equal(one[clean], two[clean])
+    for distance, number in zip(got[:2], got[2:], strict=True):
+        assert distance[1, 7].isnan()
+        assert 0 <= number[1, 7] < 5
+
+
+def test_pixels_a_few_at_a_time(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = draw(generator, 2, 6, 23, 5)
+    wanted = nearest_seeds(*case)
+    monkeypatch.setattr(reference, "_CACHE_BYTES", 5 * 8 * 4)  # the scores of four pixels
+    widths = []
+    search = reference._argmax
+    monkeypatch.setattr(reference, "_argmax", lambda s: widths.append(s.shape[2]) or search(s))
+    for got, want in zip(nearest_seeds(*case), wanted, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
+    assert widths == ([4] * 10 + [3] * 2) * 2
 
 
 def test_batches_blocks_and_layouts_agree(
