@@ -1,5 +1,6 @@
 """The method, one file a step, in the paper's order. Pure functions of tensors, batched over frames and videos."""
 
+from gpuvos.functional.crf import dense_crf, dense_crf_marginals
 from gpuvos.functional.edges import candidate_mask, edge_map, edge_weights
 from gpuvos.functional.forest import largest_edges, minimax_forest, shortest_forest
 from gpuvos.functional.motion import initial_background, motion_saliency, normalize_saliency, residual_flow
@@ -20,6 +21,8 @@ from gpuvos.functional.tracks import best_track, link_tracks, track_scores
 __all__ = [
     "best_track",
     "candidate_mask",
+    "dense_crf",
+    "dense_crf_marginals",
     "edge_map",
     "edge_weights",
     "foreground_probability",

@@ -146,6 +146,25 @@ def _random_graph(
     return draw(n, h, w - 1), draw(n, h - 1, w), index.masked_fill(~valid, -1), valid
 
 
+def _lattice_inputs(
+    name: str, n: int, d: int, p: int, dtype: torch.dtype, generator: torch.Generator
+) -> tuple[Any, ...]:
+    """Inputs of an op of the dense CRF's lattice, made by the references of the ops before it."""
+    build, neighbors = (
+        importlib.import_module(f"gpuvos.kernels.{op}.reference")
+        for op in ("permutohedral_lattice", "lattice_neighbors")
+    )
+    features, extent = (torch.rand(n, d, p, generator=generator) * 3).to(dtype), [3.0] * d
+    if name == "permutohedral_lattice":
+        return features, extent
+    index, weight, key, order, row, first = build.permutohedral_lattice(features, extent)
+    if name == "lattice_neighbors":
+        return key, extent, n, int(first[-1]) + 2
+    neighbor = neighbors.lattice_neighbors(key, extent, n, int(first[-1]))
+    values = torch.rand(n, 2, p, generator=generator).to(dtype)
+    return values, index, weight, order, row, first, neighbor, False
+
+
 def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any, ...]]:
     """A few argument tuples of an op: an ordinary one, one with nothing to find, one as thin as it gets."""
     g = torch.Generator().manual_seed(3)
@@ -173,6 +192,10 @@ def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any,
         sides = torch.tensor([[True, False, False, True], [False, True, False, True]])
         none = torch.zeros(2, 4, dtype=torch.bool)
         return [(rand(2, 3, 12), rand(2, 4, 3), sides, other, *more) for other in (~sides, none)]
+    if name in ("permutohedral_lattice", "lattice_neighbors", "lattice_filter"):
+        return [_lattice_inputs(name, n, d, p, dtype, g) for n, d, p in ((2, 3, 9), (1, 5, 1), (1, 1, 4))]
+    if name == "separable_filter":
+        return [(rand(2, 3, 5), [1.0, 0.5, 0.25]), (rand(1, 1, 4), [2.0]), (rand(1, 1, 1), [1.0, 0.5])]
     raise NotImplementedError(f"give the new op {name} some inputs here")
 
 

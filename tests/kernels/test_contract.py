@@ -21,7 +21,14 @@ Inputs = Callable[..., list[tuple[Any, ...]]]
 
 FOLDER = Path(next(iter(gpuvos.kernels.__path__)))
 OPS = sorted(path.parent.name for path in FOLDER.glob("*/__init__.py"))
-DIFFERENTIABLE = ("foreground_probability", "grid_edges", "nearest_seeds", "region_sum")
+DIFFERENTIABLE = (
+    "foreground_probability",
+    "grid_edges",
+    "lattice_filter",
+    "nearest_seeds",
+    "region_sum",
+    "separable_filter",
+)
 
 
 def op_of(name: str) -> Any:
@@ -45,9 +52,13 @@ def test_the_walk_finds_the_ops() -> None:
         "farthest_points",
         "foreground_probability",
         "grid_edges",
+        "lattice_filter",
+        "lattice_neighbors",
         "minimax_forest",
         "nearest_seeds",
+        "permutohedral_lattice",
         "region_sum",
+        "separable_filter",
         "shortest_forest",
     }
     assert known <= set(OPS)

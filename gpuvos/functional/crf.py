@@ -1,0 +1,247 @@
+"""Fully connected conditional random field by mean field, at the resolution of the image."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gpuvos.errors import check_positive, check_tensor, check_values, fail
+from gpuvos.functional.batch import merge_leading
+from gpuvos.functional.lattice import Lattice, build_lattice, filter_values, image_features
+from gpuvos.kernels.blocks import blocks
+from gpuvos.kernels.packing import MAX_BITS, key_bits
+from gpuvos.kernels.separable_filter import separable_filter
+
+_BYTES_A_CORNER = 100  # of a pixel's simplex, at the peak of building the lattice
+_CPU_BUDGET, _DEVICE_BUDGET = 256 << 20, 4 << 30
+_REACH = 5.0  # standard deviations at which the smoothness kernel, then 4e-6, ends
+
+
+def dense_crf(
+    probability: Tensor,
+    image: Tensor,
+    *,
+    iterations: int = 10,
+    appearance_weight: float = 4.0,
+    appearance_sigma: float = 67.0,
+    color_sigma: float = 3.0,
+    smoothness_weight: float = 3.0,
+    smoothness_sigma: float = 1.0,
+    clip: float = 1e-5,
+    mask: Tensor | None = None,
+    lattice_points: int | None = None,
+    validate: bool = True,
+) -> Tensor:
+    """Refines foreground probabilities by a dense CRF over background and foreground, with unaries ``-log P``.
+
+    ``dense_crf_marginals`` says what is computed; the defaults are DeepLab's for PASCAL VOC. Differentiable with
+    respect to ``probability`` where it lies inside ``[clip, 1 - clip]``.
+
+    Args:
+        probability: ``[T, H, W]`` in [0, 1] (any leading dimensions), at the resolution of the image.
+        image: ``[T, C, H, W]`` uint8 or floating point in [0, 1]; usually C = 3.
+        iterations: mean-field updates.
+        appearance_weight: of the kernel of position and colour; 0 leaves it out.
+        appearance_sigma: its standard deviation in pixels.
+        color_sigma: its standard deviation in grey levels of 0 to 255.
+        smoothness_weight: of the kernel of position alone; 0 leaves it out.
+        smoothness_sigma: its standard deviation in pixels.
+        clip: least probability of either label, so that a 0 or a 1 can be changed.
+        mask: ``[T, H, W]`` bool, pixels to leave alone.
+        lattice_points: as in ``dense_crf_marginals``.
+        validate: look for NaN and values out of range; it reads back from the device.
+
+    Returns:
+        Probability ``[T, H, W]`` of the foreground; float64 where ``probability`` is, else float32.
+
+    Raises:
+        InputError: a shape, dtype, device or value does not fit.
+
+    Example:
+        >>> image = torch.zeros(1, 3, 8, 8)
+        >>> image[..., 4:] = 1.0
+        >>> probability = 0.4 + 0.3 * image[:, 0]
+        >>> probability[0, 2, 2] = 0.9
+        >>> (dense_crf(probability, image) > 0.5).sum(1)
+        tensor([[0, 0, 0, 0, 8, 8, 8, 8]])
+    """
+    check_tensor("probability", probability, "... H W")
+    if not 0 < clip < 0.5:
+        raise fail("clip", repr(clip), "a number between 0 and 0.5")
+    if validate:
+        check_values("probability", probability, low=0, high=1)
+    dtype = torch.float64 if probability.dtype == torch.float64 else torch.float32
+    share = probability.to(dtype)
+    unary = -torch.stack((1 - share, share), -3).clamp(clip, 1 - clip).log()
+    marginals = dense_crf_marginals(
+        unary, image, iterations=iterations, appearance_weight=appearance_weight,
+        appearance_sigma=appearance_sigma, color_sigma=color_sigma, smoothness_weight=smoothness_weight,
+        smoothness_sigma=smoothness_sigma, mask=mask, lattice_points=lattice_points, validate=validate,
+    )  # fmt: skip
+    return marginals[..., 1, :, :]
+
+
+def dense_crf_marginals(
+    unary: Tensor,
+    image: Tensor,
+    *,
+    iterations: int = 10,
+    appearance_weight: float = 4.0,
+    appearance_sigma: float = 67.0,
+    color_sigma: float = 3.0,
+    smoothness_weight: float = 3.0,
+    smoothness_sigma: float = 1.0,
+    mask: Tensor | None = None,
+    lattice_points: int | None = None,
+    validate: bool = True,
+) -> Tensor:
+    r"""Marginals of a fully connected CRF of any number of labels, by mean field.
+
+    With Potts compatibility and ``K`` the sum of the two kernels, each made symmetric by
+    ``k_pq / sqrt(sum_r k_pr  sum_r k_qr)`` and weighted, every iteration sets
+
+        Q <- softmax(-U + K Q),   first Q = softmax(-U),
+
+        k_pq = exp(-|x_p - x_q|^2 / 2 appearance_sigma^2 - |I_p - I_q|^2 / 2 color_sigma^2)   appearance
+        k_pq = exp(-|x_p - x_q|^2 / 2 smoothness_sigma^2)                                     smoothness
+
+    over all pairs of pixels, ``q = p`` included. The appearance kernel is filtered on a permutohedral lattice, which
+    approximates the Gaussian; the smoothness kernel is a separable convolution that ends at 5 standard deviations.
+    Differentiable with respect to ``unary``. Runs are equal bit for bit.
+
+    Args:
+        unary: ``[T, L, H, W]`` energies, low for likely labels (any leading dimensions).
+        image: ``[T, C, H, W]`` uint8 or floating point in [0, 1].
+        iterations: mean-field updates.
+        appearance_weight: of the kernel of position and colour; 0 leaves it out.
+        appearance_sigma: its standard deviation in pixels.
+        color_sigma: its standard deviation in grey levels of 0 to 255.
+        smoothness_weight: of the kernel of position alone; 0 leaves it out.
+        smoothness_sigma: its standard deviation in pixels.
+        mask: ``[T, H, W]`` bool, pixels to leave alone: they keep ``softmax(-U)`` and no other pixel hears of them.
+            (To hold a pixel and let it speak, give its label a unary 100 below the others.)
+        lattice_points: memory for so many lattice points a frame. Without it a pass over the image counts them, and
+            one number is read back from the device (while tracing or capturing a graph, when nothing can be read,
+            there is room for the most there can be, C + 3 a pixel). With it nothing is read back, and frames that
+            need more come out as NaN.
+        validate: look for NaN and values out of range; it reads back from the device.
+
+    Returns:
+        ``[T, L, H, W]`` in [0, 1], float64 where ``unary`` is, else float32; over L they sum to 1.
+
+    Raises:
+        InputError: a shape, dtype, device or value does not fit.
+
+    Example:
+        >>> dense_crf_marginals(torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, 5, dtype=torch.uint8)).shape
+        torch.Size([2, 3, 4, 5])
+    """
+    sizes = check_tensor("unary", unary, "... L H W")
+    grid = {"H": sizes["H"], "W": sizes["W"]}
+    lead = unary.shape[:-3]
+    sizes |= check_tensor("image", image, "... C H W", kind="frames", sizes=grid, leading=lead, like=unary)
+    if mask is not None:
+        check_tensor("mask", mask, "... H W", kind="bool", sizes=grid, leading=lead, like=unary)
+    model = _Model(
+        iterations, appearance_weight, appearance_sigma, color_sigma, smoothness_weight, smoothness_sigma
+    )
+    _check_model(model, lattice_points, sizes)
+    if validate:
+        check_values("unary", unary)
+        check_values("image", image, low=0, high=1)
+    dtype = torch.float64 if unary.dtype == torch.float64 else torch.float32
+    energy = merge_leading(unary, 3).to(dtype)  # [N, L, H, W]
+    if energy.numel() == 0:
+        return torch.softmax(-energy, 1).reshape(unary.shape)
+    levels = merge_leading(image, 3).detach().to(dtype) * (255 if image.is_floating_point() else 1)
+    speaks = None if mask is None else ~merge_leading(mask, 2)[:, None]
+    budget = _CPU_BUDGET if unary.device.type == "cpu" else _DEVICE_BUDGET
+    bytes_each = _BYTES_A_CORNER * (sizes["C"] + 3) * sizes["H"] * sizes["W"]
+    marginals = [
+        _mean_field(
+            energy[block], levels[block], None if speaks is None else speaks[block], model, lattice_points
+        )
+        for block in blocks(len(energy), bytes_each, budget=budget)
+    ]
+    return torch.cat(marginals).reshape(unary.shape)
+
+
+class _Model(NamedTuple):
+    iterations: int
+    appearance_weight: float
+    appearance_sigma: float
+    color_sigma: float
+    smoothness_weight: float
+    smoothness_sigma: float
+
+
+class _Pairwise(NamedTuple):
+    """The kernels of a block of frames. Their scales hold weight and symmetric normalisation, [n, 1, H, W] each."""
+
+    lattice: Lattice | None
+    appearance_scale: Tensor
+    taps: list[float]
+    smoothness_scale: Tensor
+
+
+def _check_model(model: _Model, lattice_points: int | None, sizes: dict[str, int]) -> None:
+    for name, value in model._asdict().items():
+        check_positive(name, value, zero=not name.endswith("sigma"))
+    if lattice_points is not None:
+        check_positive("lattice_points", lattice_points)
+    extent = [sizes["W"] / model.appearance_sigma, sizes["H"] / model.appearance_sigma]
+    extent += [255 / model.color_sigma] * sizes["C"]
+    if model.appearance_weight > 0 and key_bits(extent, 1) > MAX_BITS - 10:  # 10 for frames
+        raise fail(
+            "appearance_sigma, color_sigma", f"{model.appearance_sigma} and {model.color_sigma}",
+            f"a lattice of less than 2^{MAX_BITS - 10} cells over this image", "raise one of them",
+        )  # fmt: skip
+
+
+def _mean_field(
+    energy: Tensor, levels: Tensor, speaks: Tensor | None, model: _Model, lattice_points: int | None
+) -> Tensor:
+    """Marginals ``[n, L, H, W]`` of a block of frames."""
+    ones = torch.ones_like(energy[:, :1]) if speaks is None else speaks.to(energy.dtype)
+    pairwise, overflow = _pairwise(levels, ones, model, lattice_points)
+    # two labels: the difference of their logits says everything, and tanh of its half is the difference of their Q
+    two = energy.shape[1] == 2
+    start = energy[:, :1] - energy[:, 1:] if two else -energy
+    logit = start
+    for _ in range(model.iterations):
+        belief = torch.tanh(logit / 2) if two else torch.softmax(logit, 1)
+        logit = start
+        if pairwise.lattice is not None:
+            message = filter_values(belief * pairwise.appearance_scale, pairwise.lattice)
+            logit = torch.addcmul(logit, message, pairwise.appearance_scale)
+        if pairwise.taps:
+            message = (belief * pairwise.smoothness_scale).flatten(0, 1)
+            message = separable_filter(message, pairwise.taps).view(belief.shape)
+            logit = torch.addcmul(logit, message, pairwise.smoothness_scale)
+    result = torch.cat((torch.sigmoid(-logit), torch.sigmoid(logit)), 1) if two else torch.softmax(logit, 1)
+    return result if overflow is None else result.masked_fill(overflow[:, None, None, None], torch.nan)
+
+
+def _pairwise(
+    levels: Tensor, ones: Tensor, model: _Model, lattice_points: int | None
+) -> tuple[_Pairwise, Tensor | None]:
+    """Kernels among the pixels where ``ones [n, 1, H, W]`` is 1, and which frames the lattice has no room for."""
+    lattice, overflow, appearance, smoothness = None, None, ones, ones
+    if model.appearance_weight > 0:
+        features, extent = image_features(levels, model.appearance_sigma, model.color_sigma)
+        lattice, overflow = build_lattice(features, extent, lattice_points)
+        appearance = _scale(filter_values(ones, lattice), ones, model.appearance_weight)
+    taps: list[float] = []
+    if model.smoothness_weight > 0:
+        reach = min(math.ceil(_REACH * model.smoothness_sigma), max(ones.shape[-2:]) - 1)
+        taps = [math.exp(-0.5 * (distance / model.smoothness_sigma) ** 2) for distance in range(reach + 1)]
+        smoothness = _scale(separable_filter(ones[:, 0], taps)[:, None], ones, model.smoothness_weight)
+    return _Pairwise(lattice, appearance, taps, smoothness), overflow if lattice_points is not None else None
+
+
+def _scale(total: Tensor, ones: Tensor, weight: float) -> Tensor:
+    """``sqrt(weight / total)``, and 0 where a pixel is left alone."""
+    return torch.where(ones > 0, total, 1).rsqrt() * ones * math.sqrt(weight)

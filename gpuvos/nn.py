@@ -1,0 +1,68 @@
+"""Steps of the method as modules, each thin over its function."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gpuvos import functional as F
+
+
+class DenseCRF(nn.Module):
+    """Refines foreground probabilities by a dense CRF; see ``gpuvos.functional.dense_crf``.
+
+    Args:
+        iterations: mean-field updates.
+        appearance_weight: of the kernel of position and colour.
+        appearance_sigma: its standard deviation in pixels.
+        color_sigma: its standard deviation in grey levels of 0 to 255.
+        smoothness_weight: of the kernel of position alone.
+        smoothness_sigma: its standard deviation in pixels.
+
+    Example:
+        >>> import torch
+        >>> DenseCRF(iterations=5)(torch.rand(2, 6, 8), torch.rand(2, 3, 6, 8)).shape
+        torch.Size([2, 6, 8])
+    """
+
+    def __init__(
+        self,
+        *,
+        iterations: int = 10,
+        appearance_weight: float = 4.0,
+        appearance_sigma: float = 67.0,
+        color_sigma: float = 3.0,
+        smoothness_weight: float = 3.0,
+        smoothness_sigma: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.iterations = iterations
+        self.appearance_weight = appearance_weight
+        self.appearance_sigma = appearance_sigma
+        self.color_sigma = color_sigma
+        self.smoothness_weight = smoothness_weight
+        self.smoothness_sigma = smoothness_sigma
+
+    def forward(
+        self,
+        probability: Tensor,
+        image: Tensor,
+        *,
+        mask: Tensor | None = None,
+        lattice_points: int | None = None,
+        validate: bool = True,
+    ) -> Tensor:
+        """Probability ``[T, H, W]`` of the foreground given ``probability [T, H, W]`` and ``image [T, C, H, W]``."""
+        return F.dense_crf(
+            probability, image, iterations=self.iterations, appearance_weight=self.appearance_weight,
+            appearance_sigma=self.appearance_sigma, color_sigma=self.color_sigma,
+            smoothness_weight=self.smoothness_weight, smoothness_sigma=self.smoothness_sigma, mask=mask,
+            lattice_points=lattice_points, validate=validate,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return (
+            f"iterations={self.iterations}, "
+            f"appearance={self.appearance_weight} ({self.appearance_sigma} px, {self.color_sigma} levels), "
+            f"smoothness={self.smoothness_weight} ({self.smoothness_sigma} px)"
+        )
