@@ -194,7 +194,7 @@ def _motion(flow: Tensor, objectness: Tensor, seeds: Seeds, forest: Forest, conf
     length = means[..., :2].norm(dim=-1)
     length = length * (length.amax(-1, keepdim=True) >= config.min_motion)
     saliency = F.normalize_saliency(length, seeds.valid)
-    return _Motion(region_flow, saliency, saliency * means[..., 2].clamp(min=0).sqrt(), start)
+    return _Motion(region_flow, saliency, (saliency * means[..., 2].clamp(min=0)).sqrt(), start)
 
 
 def _choose(seeds: Seeds, weights: EdgeWeights, forest: Forest, motion: _Motion, config: Config) -> _Choice:
@@ -215,6 +215,7 @@ def _choose(seeds: Seeds, weights: EdgeWeights, forest: Forest, motion: _Motion,
             seeds.valid,
             neighbors=config.smoothing_neighbors,
             largest_share=config.smoothing_share,
+            frames=config.smoothing_frames,
             confident_share=config.confident_share,
             vote_threshold=config.vote_threshold,
         )

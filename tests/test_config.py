@@ -12,11 +12,20 @@ from gpuvos import Config, InputError
 
 def test_defaults_of_the_paper() -> None:
     # numbers of the paper or inferred from it; those of the robust rule are tuned and not fixed here
-    config = Config()
+    config = Config(rule="paper")
     assert (config.num_seeds, config.window, config.num_background) == (100, 9, 30)
     assert (config.edge_reduce, config.distance, config.rank_by) == ("max", "minimax", "both")
     assert (config.coverage, config.background_objectness, config.background_saliency) == (0.5, 0.3, 0.01)
     assert (config.adapt_every, config.mask_coverage, config.temperature) == (1, 0.5, 1.0)
+
+
+def test_seeds_and_window_follow_the_rule_where_they_are_not_given() -> None:
+    robust, paper = Config(), Config(rule="paper")
+    assert robust.num_seeds > paper.num_seeds
+    assert robust.window < paper.window
+    assert (Config(num_seeds=7).num_seeds, Config(window=11).window) == (7, 11)
+    assert Config(num_seeds=7).window == robust.window
+    assert Config(num_seeds=100, window=9, rule="paper") == paper
 
 
 def test_is_a_frozen_value() -> None:
@@ -47,6 +56,7 @@ GOOD = {
     "min_motion": [0, 3.5],
     "smoothing_neighbors": [1, 300],
     "smoothing_share": [0.001, 1],
+    "smoothing_frames": [1, 100],
     "confident_share": [0, 1],
     "vote_threshold": [0, 1],
 }
@@ -69,6 +79,7 @@ BAD = {
     "min_motion": [-1, float("nan")],
     "smoothing_neighbors": COUNT,
     "smoothing_share": [0, -0.1, float("nan")],
+    "smoothing_frames": COUNT,
     "confident_share": SHARE,
     "vote_threshold": SHARE,
 }

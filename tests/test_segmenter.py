@@ -132,7 +132,7 @@ def test_robust_rule_is_the_chain_of_its_steps() -> None:
     saliency = F.normalize_saliency(length, result.seeds.valid)
     torch.testing.assert_close(result.saliency, saliency)
     chosen = F.vote_labels(
-        result.seeds.embedding, saliency * means[..., 2].sqrt(), result.seeds.valid, neighbors=6, largest_share=1.0,
+        result.seeds.embedding, (saliency * means[..., 2]).sqrt(), result.seeds.valid, neighbors=6, largest_share=1.0,
         confident_share=0.5, vote_threshold=0.3,
     )  # fmt: skip
     assert torch.equal(result.foreground, chosen)

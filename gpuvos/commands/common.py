@@ -33,9 +33,9 @@ def add_method_arguments(parser: ArgumentParser) -> None:
         "--flow", default="dense", choices=FLOWS, help="optical flow (raft-* downloads weights)"
     )
     default = Config()
-    parser.add_argument("--num-seeds", type=int, default=default.num_seeds, help="seeds of a frame")
+    parser.add_argument("--num-seeds", type=int, help="seeds of a frame; of the rule where absent")
     parser.add_argument(
-        "--window", type=int, default=default.window, help="side of the candidate window, odd"
+        "--window", type=int, help="side of the candidate window, odd; of the rule where absent"
     )
     parser.add_argument("--distance", default=default.distance, choices=("minimax", "shortest"))
     parser.add_argument("--rank-by", default=default.rank_by, choices=("both", "motion", "objectness"))

@@ -12,11 +12,10 @@ from gpuvos.functional.selection import (
     initial_foreground_shortest,
     mask_seed_sets,
     seed_sets,
-    smooth_seed_labels,
-    vote_labels,
 )
 from gpuvos.functional.similarity import similarity, squared_distance
 from gpuvos.functional.tracks import best_track, link_tracks, track_scores
+from gpuvos.functional.voting import smooth_seed_labels, vote_labels
 
 __all__ = [
     "best_track",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -11,7 +9,6 @@ from gpuvos.errors import check_positive, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.forest import largest_edges
 from gpuvos.functional.regions import region_mean
-from gpuvos.kernels.blocks import blocks
 from gpuvos.kernels.region_sum import region_sum
 from gpuvos.types import EdgeWeights, Forest
 
@@ -152,102 +149,6 @@ def seed_sets(
     background = ((objectness < background_objectness) | (saliency < background_saliency)) & rest
     empty = ~background.any(-1, keepdim=True)
     return foreground, background | (empty & start & rest)
-
-
-def smooth_seed_labels(
-    embedding: Tensor, label: Tensor, valid: Tensor, *, neighbors: int = 30, largest_share: float = 1.0
-) -> Tensor:
-    """Mean label of the nearest seeds of the whole sequence, every seed counting among its own neighbours.
-
-    Seeds as far as the last neighbour count as well, so the result does not depend on the order of equal distances.
-
-    Args:
-        embedding: ``[T, K, D]`` of the seeds (or ``[B, T, K, D]``).
-        label: ``[T, K]`` floating point, for example 1 for foreground and 0 for the rest.
-        valid: ``[T, K]`` bool; invalid seeds are nobody's neighbours.
-        neighbors: how many; fewer where the sequence has fewer seeds.
-        largest_share: take at most this share of the sequence's seeds, but at least three: neighbours in a short
-            clip are far apart.
-
-    Returns:
-        ``[T, K]``; 0 where invalid.
-
-    Example:
-        >>> e = torch.tensor([[[0.0], [1.0], [5.0], [6.0]]])
-        >>> label = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
-        >>> smooth_seed_labels(e, label, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
-        tensor([[0.5000, 0.5000, 0.0000, 0.0000]])
-    """
-    sizes = check_tensor("embedding", embedding, "... T K D")
-    lead, count = embedding.shape[:-3], {"T": sizes["T"], "K": sizes["K"]}
-    check_tensor("label", label, "... T K", sizes=count, leading=lead, like=embedding)
-    check_tensor("valid", valid, "... T K", kind="bool", sizes=count, leading=lead, like=embedding)
-    check_positive("neighbors", neighbors)
-    check_positive("largest_share", largest_share)
-    total = sizes["T"] * sizes["K"]
-    dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
-    points = merge_leading(embedding.detach().to(dtype).flatten(-3, -2), 2)
-    # small numbers keep the product exact enough; frame 0 alone, so that padded frames change no bit
-    points = points - points[:, : sizes["K"]].mean(1, keepdim=True)
-    values, there = merge_leading(label.flatten(-2), 1).double(), merge_leading(valid.flatten(-2), 1)
-    offset = points.square().sum(-1).masked_fill(~there, torch.inf)  # [B, M]
-    most = (there.sum(1) * largest_share).long().clamp(min=3).clamp(max=min(neighbors, total))  # [B]
-    means = []
-    for rows in blocks(total, 16 * total * points.shape[0]):
-        # |p|^2 of the row itself does not change the order of its neighbours
-        distance = torch.baddbmm(offset[:, None], points[:, rows], points.mT, alpha=-2)
-        nearest = distance.topk(min(neighbors, total), largest=False).values  # ascending
-        last = nearest.gather(-1, (most - 1)[:, None, None].expand(-1, nearest.shape[1], 1))
-        near = (distance <= last) & (distance < torch.inf)  # [B, rows, M]
-        means.append(torch.where(near, values[:, None], 0).sum(-1) / near.sum(-1).clamp(min=1))
-    return torch.cat(means, 1).masked_fill(~there, 0).reshape(label.shape).to(label.dtype)
-
-
-def vote_labels(
-    embedding: Tensor,
-    score: Tensor,
-    valid: Tensor,
-    *,
-    neighbors: int = 30,
-    largest_share: float = 1.0,
-    confident_share: float = 0.45,
-    vote_threshold: float = 0.4,
-) -> Tensor:
-    """Foreground seeds of the robust rule: seeds that look alike, anywhere in the sequence, decide together.
-
-    The scores are smoothed over the nearest seeds. A seed is confident if its smoothed score exceeds
-    ``confident_share`` of the largest of its frame (or of half the largest of the video, if that is more, so that a
-    frame without the object has none). It is foreground if more than ``vote_threshold`` of its neighbours are.
-
-    Args:
-        embedding: ``[T, K, D]`` of the seeds (or ``[B, T, K, D]``).
-        score: ``[T, K]`` non-negative evidence for foreground.
-        valid: ``[T, K]`` bool.
-        neighbors: as in ``smooth_seed_labels``.
-        largest_share: as in ``smooth_seed_labels``.
-        confident_share: share of the largest score.
-        vote_threshold: share of the neighbours.
-
-    Returns:
-        ``[T, K]`` bool; False everywhere where every score is 0.
-
-    Example:
-        >>> e = torch.tensor([[[0.0], [1.0], [5.0], [6.0]]])
-        >>> score = torch.tensor([[0.9, 0.5, 0.1, 0.0]])
-        >>> vote_labels(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
-        tensor([[ True,  True, False, False]])
-    """
-    smooth = partial(
-        smooth_seed_labels, embedding, valid=valid, neighbors=neighbors, largest_share=largest_share
-    )
-    sizes = check_tensor("valid", valid, "... T K", kind="bool")
-    check_tensor("score", score, "... T K", sizes=sizes, leading=valid.shape[:-2], like=valid)
-    smoothed = smooth(score.masked_fill(~valid, 0))
-    frame = smoothed.amax(-1, keepdim=True)
-    video = frame.amax(-2, keepdim=True)
-    confident = (smoothed > confident_share * torch.maximum(frame, 0.5 * video)) & valid
-    share = smooth(confident.to(score.dtype))
-    return (share > vote_threshold) & valid
 
 
 def mask_seed_sets(

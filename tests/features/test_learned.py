@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import gpuvos
 from gpuvos.errors import InputError
-from gpuvos.features.channels import grid_stride, position, squash
+from gpuvos.features.channels import grid_stride, position, resize, squash
 from gpuvos.features.learned import LearnedFeatures
 from gpuvos.features.network import EmbeddingNetwork
 from gpuvos.features.weights import load_weights, save_weights
@@ -33,6 +33,7 @@ def network() -> EmbeddingNetwork:
     torch.manual_seed(0)
     network = EmbeddingNetwork(dimensions=6, width=8)
     network.objectness.weight.data.normal_()
+    network.decoder.pool2.expand.weight.data.mul_(30)
     return network.eval()
 
 
@@ -65,12 +66,17 @@ def test_stride_of_small_frames_by_hand() -> None:
 
 def test_blocks_are_network_position_and_motion(network: EmbeddingNetwork) -> None:
     frames = torch.rand(2, 3, 192, 208)
-    front = LearnedFeatures(network, flow=GivenFlow(), position=0.5, motion=2.0, scales=(1.0,), floor=0.0)
+    front = LearnedFeatures(
+        network, flow=GivenFlow(), position=0.5, motion=2.0, scales=(1.0,), floor=0.0, temperature=1.0
+    )
     features = front(frames)
     with torch.no_grad():
         output = network(frames)
     torch.testing.assert_close(features.embedding[:, :6], output.embedding, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(features.objectness, output.object_logit.sigmoid(), rtol=1e-3, atol=1e-3)
+    background = output.class_logits.softmax(1)[:, 0]
+    torch.testing.assert_close(
+        features.objectness, ((1 - background) * output.object_logit.sigmoid()).sqrt(), rtol=1e-3, atol=1e-3
+    )
     torch.testing.assert_close(features.embedding[:, 6:8], 0.5 * position(output.embedding))
     rest = squash(residual_flow(features.flow, weight=1 - 0.9 * features.objectness))
     torch.testing.assert_close(features.embedding[:, 8:], 2 * rest)
@@ -83,13 +89,30 @@ def test_objectness_of_several_sizes_and_its_floor(network: EmbeddingNetwork) ->
     def objectness(**options: object) -> Tensor:
         return LearnedFeatures(network, flow=GivenFlow(), **options)(frames).objectness  # type: ignore[arg-type]
 
-    one, half = objectness(scales=(1.0,), floor=0.0), objectness(scales=(0.5,), floor=0.0)
-    assert one.shape == half.shape == (1, 48, 48)
-    assert (one - half).abs().max() > 0.01
+    kinds = []  # [class, agnostic] x [whole, half]
+    with torch.no_grad():
+        for size in (192, 96):
+            output = network(resize(frames, (size, size)))
+            parts = (1 - output.class_logits.softmax(1)[:, 0], output.object_logit.sigmoid())
+            kinds.append([resize(part[:, None], (48, 48))[:, 0] for part in parts])
+    whole, half = kinds
+    assert all((one - two).abs().max() > 0.002 for one, two in zip(whole, half, strict=True))
+    mean = ((whole[0] + half[0]) / 2 * (whole[1] + half[1]) / 2).sqrt()
+    largest = (torch.maximum(whole[0], half[0]) * torch.maximum(whole[1], half[1])).sqrt()
     both = {"scales": (1.0, 0.5)}
-    torch.testing.assert_close(objectness(**both, floor=0.0), (one + half) / 2)
-    torch.testing.assert_close(objectness(**both, floor=0.0, combine="max"), torch.maximum(one, half))
-    torch.testing.assert_close(objectness(**both, floor=0.2), 0.2 + 0.8 * (one + half) / 2)
+    close = {"rtol": 1e-3, "atol": 1e-3}
+    torch.testing.assert_close(objectness(**both, floor=0.0), mean, **close)
+    torch.testing.assert_close(objectness(**both, floor=0.0, combine="max"), largest, **close)
+    torch.testing.assert_close(objectness(**both, floor=0.2), 0.2 + 0.8 * mean, **close)
+
+
+def test_temperature_divides_squared_distances(network: EmbeddingNetwork) -> None:
+    frames = torch.rand(1, 3, 192, 192)
+    plain, sharp = (
+        LearnedFeatures(network, flow=GivenFlow(), temperature=value)(frames).embedding
+        for value in (1.0, 0.25)
+    )
+    torch.testing.assert_close(sharp, 2 * plain)
 
 
 def test_chunks_and_types_change_nothing(network: EmbeddingNetwork) -> None:
@@ -123,6 +146,7 @@ def test_segments_frames_to_masks(network: EmbeddingNetwork) -> None:
         {"scales": ()},
         {"scales": (1, 0)},
         {"floor": 1},
+        {"temperature": 0},
         {"floor": -0.1},
         {"chunk": 0},
     ],

@@ -1,0 +1,160 @@
+"""Labels of the seeds by vote: seeds that look alike, anywhere in the sequence, decide together (robust rule)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gpuvos.errors import check_positive, check_tensor
+from gpuvos.functional.batch import merge_leading
+from gpuvos.kernels.blocks import blocks
+
+
+def smooth_seed_labels(
+    embedding: Tensor,
+    label: Tensor,
+    valid: Tensor,
+    *,
+    neighbors: int = 128,
+    largest_share: float = 1.0,
+    frames: int = 16,
+) -> Tensor:
+    """Mean label of the nearest seeds of the whole sequence.
+
+    Neighbours are looked for among the seeds of at most ``frames`` frames, evenly spaced, so that the cost grows with
+    the length of the sequence and not with its square. A seed of one of those frames is its own first neighbour.
+    Seeds as far as the last neighbour count as well, so the result does not depend on the order of equal distances.
+
+    Args:
+        embedding: ``[T, K, D]`` of the seeds (or ``[B, T, K, D]``).
+        label: ``[T, K]`` floating point, for example 1 for foreground and 0 for the rest.
+        valid: ``[T, K]`` bool; invalid seeds are nobody's neighbours. A video ends with its last valid seed.
+        neighbors: how many; fewer where there are fewer seeds.
+        largest_share: take at most this share of the seeds that are looked at, but at least three: neighbours in a
+            short clip are far apart.
+        frames: in how many frames neighbours are looked for.
+
+    Returns:
+        ``[T, K]``; 0 where invalid.
+
+    Example:
+        >>> e = torch.tensor([[[0.0], [1.0], [5.0], [6.0]]])
+        >>> label = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+        >>> smooth_seed_labels(e, label, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
+        tensor([[0.5000, 0.5000, 0.0000, 0.0000]])
+    """
+    sizes = check_tensor("embedding", embedding, "... T K D")
+    count = {"T": sizes["T"], "K": sizes["K"]}
+    check_tensor("label", label, "... T K", sizes=count, leading=embedding.shape[:-3], like=embedding)
+    search = _Neighbors(embedding, valid, neighbors, largest_share, frames)
+    return search.mean(label)
+
+
+def vote_labels(
+    embedding: Tensor,
+    score: Tensor,
+    valid: Tensor,
+    *,
+    neighbors: int = 128,
+    largest_share: float = 1.0,
+    frames: int = 16,
+    confident_share: float = 0.55,
+    vote_threshold: float = 0.35,
+) -> Tensor:
+    """Foreground seeds of the robust rule: seeds that look alike, anywhere in the sequence, decide together.
+
+    The scores are smoothed over the nearest seeds. A seed is confident if its smoothed score exceeds
+    ``confident_share`` of the largest of its frame (or of half the largest of the video, if that is more, so that a
+    frame without the object has none). It is foreground if more than ``vote_threshold`` of its neighbours are.
+
+    Args:
+        embedding: ``[T, K, D]`` of the seeds (or ``[B, T, K, D]``).
+        score: ``[T, K]`` non-negative evidence for foreground.
+        valid: ``[T, K]`` bool.
+        neighbors: as in ``smooth_seed_labels``.
+        largest_share: as in ``smooth_seed_labels``.
+        frames: as in ``smooth_seed_labels``.
+        confident_share: share of the largest score.
+        vote_threshold: share of the neighbours.
+
+    Returns:
+        ``[T, K]`` bool; False everywhere where every score is 0.
+
+    Example:
+        >>> e = torch.tensor([[[0.0], [1.0], [5.0], [6.0]]])
+        >>> score = torch.tensor([[0.9, 0.5, 0.1, 0.0]])
+        >>> vote_labels(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
+        tensor([[ True,  True, False, False]])
+    """
+    sizes = check_tensor("valid", valid, "... T K", kind="bool")
+    check_tensor("score", score, "... T K", sizes=sizes, leading=valid.shape[:-2], like=valid)
+    search = _Neighbors(embedding, valid, neighbors, largest_share, frames)
+    smoothed = search.mean(score.masked_fill(~valid, 0))
+    frame = smoothed.amax(-1, keepdim=True)
+    video = frame.amax(-2, keepdim=True)
+    confident = (smoothed > confident_share * torch.maximum(frame, 0.5 * video)) & valid
+    share = search.mean(confident.to(score.dtype))
+    return (share > vote_threshold) & valid
+
+
+class _Neighbors:
+    """The nearest seeds of every seed, found once for several labels: not as a list, but as a radius."""
+
+    def __init__(
+        self, embedding: Tensor, valid: Tensor, neighbors: int, largest_share: float, frames: int
+    ) -> None:
+        sizes = check_tensor("embedding", embedding, "... T K D")
+        count = {"T": sizes["T"], "K": sizes["K"]}
+        check_tensor(
+            "valid", valid, "... T K", kind="bool", sizes=count, leading=embedding.shape[:-3], like=embedding
+        )
+        check_positive("neighbors", neighbors)
+        check_positive("largest_share", largest_share)
+        check_positive("frames", frames)
+        dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
+        seeds = merge_leading(embedding.detach().to(dtype), 3)  # [B, T, K, D]
+        # small numbers keep the product exact enough; frame 0 alone, so that padded frames change no bit
+        self.seeds = seeds - seeds[:, :1].mean(2, keepdim=True)
+        self.valid = merge_leading(valid, 2)  # [B, T, K]
+        self.chosen, there = _spread_frames(self.valid, frames)  # [B, A]
+        self.there = (self._among(self.valid) & there[..., None]).flatten(1)  # [B, A K]
+        points = self._among(self.seeds).flatten(1, 2)
+        self.points = points
+        self.offset = points.square().sum(-1).masked_fill(~self.there, torch.inf)
+        total = self.there.shape[1]
+        self.most = min(neighbors, total)
+        self.wanted = (self.there.sum(1) * largest_share).long().clamp(min=3).clamp(max=self.most)  # [B]
+        self.radius: list[Tensor] = []
+
+    def _among(self, values: Tensor) -> Tensor:
+        """Values ``[B, T, ...]`` of the frames that are looked at, ``[B, A, ...]``."""
+        index = self.chosen.reshape(*self.chosen.shape, *[1] * (values.ndim - 2))
+        return values.gather(1, index.expand(*self.chosen.shape, *values.shape[2:]))
+
+    def mean(self, label: Tensor) -> Tensor:
+        """Mean label ``[..., T, K]`` of the neighbours of every seed."""
+        values = self._among(merge_leading(label, 2)).flatten(1).double()[:, None]  # [B, 1, A K]
+        rows = self.seeds.flatten(1, 2)
+        first = not self.radius
+        means = []
+        for number, block in enumerate(blocks(rows.shape[1], 16 * values.shape[2] * rows.shape[0])):
+            # |p|^2 of the row itself does not change the order of its neighbours
+            distance = torch.baddbmm(self.offset[:, None], rows[:, block], self.points.mT, alpha=-2)
+            if first:
+                nearest = distance.topk(self.most, largest=False).values  # ascending
+                place = (self.wanted - 1)[:, None, None].expand(-1, nearest.shape[1], 1)
+                self.radius.append(nearest.gather(-1, place))
+            near = (distance <= self.radius[number]) & (distance < torch.inf)  # [B, rows, A K]
+            means.append(torch.where(near, values, 0).sum(-1) / near.sum(-1).clamp(min=1))
+        result = torch.cat(means, 1).masked_fill(~self.valid.flatten(1), 0)
+        return result.reshape(label.shape).to(label.dtype)
+
+
+def _spread_frames(valid: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """At most ``frames`` frames of each video ``[B, T, K]``, evenly spaced, and which of them it has: ``[B, A]``."""
+    t = valid.shape[1]
+    number = torch.arange(t, device=valid.device)
+    length = ((number + 1) * valid.any(2)).amax(1, keepdim=True)  # [B, 1]; padded frames have no valid seed
+    count = length.clamp(max=frames)
+    place = number[: min(t, frames)]
+    return (place * length // count.clamp(min=1)).clamp(max=t - 1), place < count
