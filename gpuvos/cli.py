@@ -14,6 +14,7 @@ _COMMANDS = {
     "demo": "render a clip, segment it, leave pictures",
     "evaluate": "measure J and F on a dataset",
     "train": "train the network on photographs or rendered clips",
+    "bench": "registers, spills and shared memory of the kernels",
     "info": "versions, devices, implementations",
 }
 

@@ -70,7 +70,7 @@ def _compile(op: str, variant: Variant, architecture: int) -> Usage:
         constexprs=variant.constants,
         attrs={(place,): [["tt.divisibility", 16]] for place in pointers},  # as torch allocates
     )
-    options = {"num_warps": variant.num_warps, "num_stages": variant.num_stages}
+    options = {"num_warps": variant.num_warps, "num_stages": variant.num_stages, "enable_fp_fusion": True}
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     registers, stack, _, local = _resources(compiled.asm["cubin"])
     name = variant.function.__name__.lstrip("_")

@@ -1,0 +1,59 @@
+"""Every kernel compiles ahead of time for three generations of GPUs, with none at hand, and keeps to its registers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuvos.kernels.static import ARCHITECTURES, kernel_names
+
+pytest.importorskip("triton")
+
+# Shared memory that a program may use, in bytes, by the CUDA programming guide's table of compute capabilities.
+SHARED = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What ``gpuvos bench --static`` writes, run where no kernel is interpreted."""
+    file = tmp_path_factory.mktemp("static") / "static.json"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "gpuvos", "bench", "--static", "--json", str(file)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "| op | kernel |" in done.stdout
+    result: list[dict[str, Any]] = json.loads(file.read_text())["kernels"]
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", kernel_names())
+def test_compiles_everywhere_and_spills_nowhere(op: str, rows: list[dict[str, Any]]) -> None:
+    mine = [row for row in rows if row["op"] == op]
+    assert {row["architecture"] for row in mine} == set(ARCHITECTURES)
+    names = [(row["kernel"], row["note"], row["num_warps"], row["architecture"]) for row in mine]
+    assert len(set(names)) == len(names)  # a note tells every variant from the others
+    for row in mine:
+        assert row["spilled"] == 0, row
+        assert 0 < row["registers"] <= 255, row
+        assert row["shared"] <= SHARED[row["architecture"]], row
+
+
+def test_unknown_op_and_interpreted_process_are_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gpuvos", "bench", "--static", "--architectures", "90", "--ops"]
+    done = subprocess.run([*command, "nothing"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--ops: got nothing" in done.stderr
+    interpreted = {**os.environ, "TRITON_INTERPRET": "1"}
+    file = tmp_path / "static.json"
+    command += [kernel_names()[0], "--json", str(file)]
+    done = subprocess.run(command, env=interpreted, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "TRITON_INTERPRET" in done.stderr
+    assert not file.exists()
