@@ -37,12 +37,50 @@ def link_tracks(seeds: Seeds) -> Tensor:
     count = {"T": sizes["T"], "K": sizes["K"]}
     lead = embedding.shape[:-3]
     check_tensor("seeds.valid", valid, "... T K", kind="bool", sizes=count, leading=lead, like=embedding)
-    identity = torch.arange(sizes["K"], device=valid.device).expand(valid.shape)
-    distance = squared_distance(embedding[..., :-1, :, :], embedding[..., 1:, :, :])  # [..., T-1, K, K]
-    following = distance.masked_fill(~valid[..., 1:, None, :], torch.inf).argmin(-1)
+    following = following_seeds(embedding[..., :-1, :, :], embedding[..., 1:, :, :], valid[..., 1:, :])
+    return compose_tracks(following, valid)
+
+
+def following_seeds(embedding: Tensor, following: Tensor, valid: Tensor) -> Tensor:
+    """The most similar seed of the next frame, one step of Eq. 9; ties go to the lowest number.
+
+    Args:
+        embedding: ``[T, K, D]`` of the seeds of frames.
+        following: ``[T, K, D]`` of the seeds of the frames after them.
+        valid: ``[T, K]`` bool, which of the latter exist.
+
+    Returns:
+        ``[T, K]`` int64.
+
+    Example:
+        >>> e = torch.tensor([[[0.0], [9.0]]])
+        >>> following_seeds(e, e.flip(1), torch.ones(1, 2, dtype=torch.bool))
+        tensor([[1, 0]])
+    """
+    return squared_distance(embedding, following).masked_fill(~valid[..., None, :], torch.inf).argmin(-1)
+
+
+def compose_tracks(following: Tensor, valid: Tensor) -> Tensor:
+    """Tracks from their steps, as ``link_tracks`` gives them.
+
+    Args:
+        following: ``[T - 1, K]`` from ``following_seeds``.
+        valid: ``[T, K]`` bool.
+
+    Returns:
+        ``[T, K]`` int64.
+
+    Example:
+        >>> compose_tracks(torch.tensor([[1, 0], [1, 1]]), torch.ones(3, 2, dtype=torch.bool))
+        tensor([[0, 1],
+                [1, 0],
+                [1, 1]])
+    """
+    t, k = valid.shape[-2:]
+    identity = torch.arange(k, device=valid.device).expand(valid.shape)
     tracks = torch.cat((identity[..., :1, :], following), -2)  # [..., T, K]
     reach = 1
-    while reach < sizes["T"]:
+    while reach < t:
         composed = tracks[..., reach:, :].gather(-1, tracks[..., :-reach, :])
         tracks = torch.cat((tracks[..., :reach, :], composed), -2)
         reach *= 2

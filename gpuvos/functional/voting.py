@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -46,7 +48,7 @@ def smooth_seed_labels(
     sizes = check_tensor("embedding", embedding, "... T K D")
     count = {"T": sizes["T"], "K": sizes["K"]}
     check_tensor("label", label, "... T K", sizes=count, leading=embedding.shape[:-3], like=embedding)
-    search = _Neighbors(embedding, valid, neighbors, largest_share, frames)
+    search = _Sequence(embedding, valid, neighbors, largest_share, frames)
     return search.mean(label)
 
 
@@ -86,19 +88,97 @@ def vote_labels(
         >>> vote_labels(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
         tensor([[ True,  True, False, False]])
     """
+    vote = take_vote(
+        embedding, score, valid, neighbors=neighbors, largest_share=largest_share, frames=frames,
+        confident_share=confident_share,
+    )  # fmt: skip
+    return (vote.share > vote_threshold) & valid
+
+
+class Vote(NamedTuple):
+    """What ``vote_labels`` decides on."""
+
+    smoothed: Tensor  # [T, K] mean score of a seed's neighbours
+    confident: Tensor  # [T, K] bool
+    share: Tensor  # [T, K] share of a seed's neighbours that are confident
+
+
+def take_vote(
+    embedding: Tensor,
+    score: Tensor,
+    valid: Tensor,
+    *,
+    neighbors: int = 128,
+    largest_share: float = 1.0,
+    frames: int = 16,
+    confident_share: float = 0.55,
+) -> Vote:
+    """The vote behind ``vote_labels``, whose arguments these are.
+
+    Example:
+        >>> e = torch.tensor([[[0.0], [1.0], [5.0], [6.0]]])
+        >>> score = torch.tensor([[0.75, 0.5, 0.0, 0.0]])
+        >>> take_vote(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2).smoothed
+        tensor([[0.6250, 0.6250, 0.0000, 0.0000]])
+    """
     sizes = check_tensor("valid", valid, "... T K", kind="bool")
     check_tensor("score", score, "... T K", sizes=sizes, leading=valid.shape[:-2], like=valid)
-    search = _Neighbors(embedding, valid, neighbors, largest_share, frames)
+    search = _Sequence(embedding, valid, neighbors, largest_share, frames)
     smoothed = search.mean(score.masked_fill(~valid, 0))
     frame = smoothed.amax(-1, keepdim=True)
     video = frame.amax(-2, keepdim=True)
     confident = (smoothed > confident_share * torch.maximum(frame, 0.5 * video)) & valid
-    share = search.mean(confident.to(score.dtype))
-    return (share > vote_threshold) & valid
+    return Vote(smoothed, confident, search.mean(confident.to(score.dtype)))
 
 
-class _Neighbors:
-    """The nearest seeds of every seed, found once for several labels: not as a list, but as a radius."""
+def share_of_neighbors(
+    embedding: Tensor,
+    valid: Tensor,
+    points: Tensor,
+    label: Tensor,
+    there: Tensor,
+    *,
+    neighbors: int = 128,
+    largest_share: float = 1.0,
+) -> Tensor:
+    """Mean label of the nearest of other seeds: the vote of frames that are not looked at themselves (streaming).
+
+    Args:
+        embedding: ``[R, K, D]`` of the seeds that ask.
+        valid: ``[R, K]`` bool.
+        points: ``[A, K, D]`` of the seeds that answer.
+        label: ``[A, K]`` floating point.
+        there: ``[A, K]`` bool, which of those exist.
+        neighbors: as in ``smooth_seed_labels``.
+        largest_share: as in ``smooth_seed_labels``.
+
+    Returns:
+        ``[R, K]``; 0 where invalid.
+
+    Example:
+        >>> points, yes = torch.tensor([[[0.0], [9.0]]]), torch.ones(1, 2, dtype=torch.bool)
+        >>> share_of_neighbors(points + 1, yes, points, torch.tensor([[1.0, 0.0]]), yes, neighbors=1)
+        tensor([[1., 0.]])
+    """
+    sizes = check_tensor("embedding", embedding, "R K D")
+    channels = {"D": sizes["D"]}
+    check_tensor("valid", valid, "R K", kind="bool", sizes=sizes, like=embedding)
+    others = check_tensor("points", points, "A K D", sizes=channels, like=embedding)
+    check_tensor("label", label, "A K", sizes=others, like=embedding)
+    check_tensor("there", there, "A K", kind="bool", sizes=others, like=embedding)
+    dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
+    rows, answers = embedding.detach().to(dtype), points.detach().to(dtype)
+    centre = answers[:1].mean(1, keepdim=True)
+    search = _Neighbors(
+        (rows - centre).flatten(0, 1)[None], (answers - centre).flatten(0, 1)[None], there.flatten()[None],
+        neighbors, largest_share,
+    )  # fmt: skip
+    found = search.mean(label.flatten()[None]).reshape(valid.shape)
+    return found.masked_fill(~valid, 0).to(label.dtype)
+
+
+class _Sequence:
+    """The neighbours of every seed of a sequence among the seeds of evenly spaced frames of it."""
 
     def __init__(
         self, embedding: Tensor, valid: Tensor, neighbors: int, largest_share: float, frames: int
@@ -108,23 +188,20 @@ class _Neighbors:
         check_tensor(
             "valid", valid, "... T K", kind="bool", sizes=count, leading=embedding.shape[:-3], like=embedding
         )
-        check_positive("neighbors", neighbors)
-        check_positive("largest_share", largest_share)
         check_positive("frames", frames)
         dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
         seeds = merge_leading(embedding.detach().to(dtype), 3)  # [B, T, K, D]
         # small numbers keep the product exact enough; frame 0 alone, so that padded frames change no bit
-        self.seeds = seeds - seeds[:, :1].mean(2, keepdim=True)
+        seeds = seeds - seeds[:, :1].mean(2, keepdim=True)
         self.valid = merge_leading(valid, 2)  # [B, T, K]
-        self.chosen, there = _spread_frames(self.valid, frames)  # [B, A]
-        self.there = (self._among(self.valid) & there[..., None]).flatten(1)  # [B, A K]
-        points = self._among(self.seeds).flatten(1, 2)
-        self.points = points
-        self.offset = points.square().sum(-1).masked_fill(~self.there, torch.inf)
-        total = self.there.shape[1]
-        self.most = min(neighbors, total)
-        self.wanted = (self.there.sum(1) * largest_share).long().clamp(min=3).clamp(max=self.most)  # [B]
-        self.radius: list[Tensor] = []
+        self.chosen, there = spread_frames(self.valid, frames)  # [B, A]
+        self.search = _Neighbors(
+            seeds.flatten(1, 2),
+            self._among(seeds).flatten(1, 2),
+            (self._among(self.valid) & there[..., None]).flatten(1),
+            neighbors,
+            largest_share,
+        )
 
     def _among(self, values: Tensor) -> Tensor:
         """Values ``[B, T, ...]`` of the frames that are looked at, ``[B, A, ...]``."""
@@ -133,24 +210,42 @@ class _Neighbors:
 
     def mean(self, label: Tensor) -> Tensor:
         """Mean label ``[..., T, K]`` of the neighbours of every seed."""
-        values = self._among(merge_leading(label, 2)).flatten(1).double()[:, None]  # [B, 1, A K]
-        rows = self.seeds.flatten(1, 2)
+        result = self.search.mean(self._among(merge_leading(label, 2)).flatten(1))
+        return result.masked_fill(~self.valid.flatten(1), 0).reshape(label.shape).to(label.dtype)
+
+
+class _Neighbors:
+    """The nearest points ``[B, A, D]`` of every row ``[B, R, D]``: not as a list, but as a radius, found once."""
+
+    def __init__(
+        self, rows: Tensor, points: Tensor, there: Tensor, neighbors: int, largest_share: float
+    ) -> None:
+        check_positive("neighbors", neighbors)
+        check_positive("largest_share", largest_share)
+        self.rows, self.points = rows, points
+        self.offset = points.square().sum(-1).masked_fill(~there, torch.inf)
+        self.most = min(neighbors, there.shape[1])
+        self.wanted = (there.sum(1) * largest_share).long().clamp(min=3).clamp(max=self.most)  # [B]
+        self.radius: list[Tensor] = []
+
+    def mean(self, label: Tensor) -> Tensor:
+        """Mean label ``[B, A]`` of the neighbours of every row, ``[B, R]`` in float64."""
+        values = label.double()[:, None]  # [B, 1, A]
         first = not self.radius
         means = []
-        for number, block in enumerate(blocks(rows.shape[1], 16 * values.shape[2] * rows.shape[0])):
+        for number, block in enumerate(blocks(self.rows.shape[1], 16 * values.shape[2] * self.rows.shape[0])):
             # |p|^2 of the row itself does not change the order of its neighbours
-            distance = torch.baddbmm(self.offset[:, None], rows[:, block], self.points.mT, alpha=-2)
+            distance = torch.baddbmm(self.offset[:, None], self.rows[:, block], self.points.mT, alpha=-2)
             if first:
                 nearest = distance.topk(self.most, largest=False).values  # ascending
                 place = (self.wanted - 1)[:, None, None].expand(-1, nearest.shape[1], 1)
                 self.radius.append(nearest.gather(-1, place))
-            near = (distance <= self.radius[number]) & (distance < torch.inf)  # [B, rows, A K]
+            near = (distance <= self.radius[number]) & (distance < torch.inf)  # [B, rows, A]
             means.append(torch.where(near, values, 0).sum(-1) / near.sum(-1).clamp(min=1))
-        result = torch.cat(means, 1).masked_fill(~self.valid.flatten(1), 0)
-        return result.reshape(label.shape).to(label.dtype)
+        return torch.cat(means, 1)
 
 
-def _spread_frames(valid: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+def spread_frames(valid: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     """At most ``frames`` frames of each video ``[B, T, K]``, evenly spaced, and which of them it has: ``[B, A]``."""
     t = valid.shape[1]
     number = torch.arange(t, device=valid.device)
