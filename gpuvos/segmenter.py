@@ -95,16 +95,34 @@ def segment(
     else:
         choice, probability = _from_mask(embedding, forest, first_mask, choice, config)
     probability = probability.masked_fill(~present[..., None, None], 0)
-    if size is not None:
-        flat = interpolate(
-            merge_leading(probability, 2)[:, None], size=size, mode="bilinear", align_corners=False
-        )
-        probability = flat.reshape(*probability.shape[:2], *size).clamp(0, 1)
-    result = Segmentation(
+    result = _result(probability, seeds, forest, motion, choice, size)
+    return result if several else _first_video(result)
+
+
+def _result(
+    probability: Tensor,
+    seeds: Seeds,
+    forest: Forest,
+    motion: _Motion,
+    choice: _Choice,
+    size: tuple[int, int] | None,
+) -> Segmentation:
+    """Puts everything together, mask and probability at ``size``."""
+    probability = _resize(probability, size)
+    return Segmentation(
         probability > 0.5, probability, (2 * probability - 1).abs(), seeds, forest, choice.tracks, choice.score,
         choice.seed, choice.initial, choice.foreground, choice.background, motion.region_flow, motion.saliency,
     )  # fmt: skip
-    return result if several else _first_video(result)
+
+
+def _resize(probability: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Brings ``[B, T, H, W]`` to ``size``."""
+    if size is None:
+        return probability
+    flat = interpolate(
+        merge_leading(probability, 2)[:, None], size=size, mode="bilinear", align_corners=False
+    )
+    return flat.reshape(*probability.shape[:2], *size).clamp(0, 1)
 
 
 def _check_features(
@@ -202,30 +220,42 @@ def _choose(seeds: Seeds, weights: EdgeWeights, forest: Forest, motion: _Motion,
     tracks = F.link_tracks(seeds)
     score = F.track_scores(tracks, seeds.objectness, motion.saliency, rank_by=config.rank_by)
     seed = F.best_track(tracks, score)
-    if config.distance == "minimax":
-        initial = F.initial_foreground(forest, seed, motion.start)
-    else:
-        initial = F.initial_foreground_shortest(
-            weights, seeds.index, seed, motion.start, num_background=config.num_background
-        )
+    initial = _initial(seeds, weights, forest, motion, seed, config)
     if config.rule == "robust":
         chosen = F.vote_labels(
-            seeds.embedding,
-            motion.evidence,
-            seeds.valid,
-            neighbors=config.smoothing_neighbors,
-            largest_share=config.smoothing_share,
-            frames=config.smoothing_frames,
-            confident_share=config.confident_share,
-            vote_threshold=config.vote_threshold,
-        )
+            seeds.embedding, motion.evidence, seeds.valid, frames=config.smoothing_frames,
+            confident_share=config.confident_share, vote_threshold=config.vote_threshold,
+            **_neighbors(config),
+        )  # fmt: skip
         return _Choice(tracks, score, seed, initial, chosen, seeds.valid & ~chosen)
-    foreground, background = F.seed_sets(
+    return _Choice(tracks, score, seed, initial, *_seed_sets(seeds, forest, motion, seed, initial, config))
+
+
+def _neighbors(config: Config) -> dict[str, Any]:
+    """How many neighbours vote."""
+    return {"neighbors": config.smoothing_neighbors, "largest_share": config.smoothing_share}
+
+
+def _initial(
+    seeds: Seeds, weights: EdgeWeights, forest: Forest, motion: _Motion, seed: Tensor, config: Config
+) -> Tensor:
+    """Initial foreground, Eq. 11."""
+    if config.distance == "minimax":
+        return F.initial_foreground(forest, seed, motion.start)
+    return F.initial_foreground_shortest(
+        weights, seeds.index, seed, motion.start, num_background=config.num_background
+    )
+
+
+def _seed_sets(
+    seeds: Seeds, forest: Forest, motion: _Motion, seed: Tensor, initial: Tensor, config: Config
+) -> tuple[Tensor, Tensor]:
+    """Seed sets of the paper's rule, Eq. 12."""
+    return F.seed_sets(
         initial, forest.label, seeds.objectness, motion.saliency, seeds.valid, seed, motion.start,
         coverage=config.coverage, background_objectness=config.background_objectness,
         background_saliency=config.background_saliency,
     )  # fmt: skip
-    return _Choice(tracks, score, seed, initial, foreground, background)
 
 
 def _adapt(embedding: Tensor, seeds: Seeds, choice: _Choice, config: Config) -> Tensor:
