@@ -12,11 +12,12 @@ from gpuvos.errors import check_positive, check_tensor, check_values, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.lattice import Lattice, build_lattice, filter_values, image_features
 from gpuvos.kernels.blocks import blocks
-from gpuvos.kernels.packing import MAX_BITS, key_bits
-from gpuvos.kernels.separable_filter import separable_filter
+from gpuvos.kernels.gaussian_filter import gaussian_filter
+from gpuvos.kernels.packing import MAX_BITS, MAX_FEATURES, key_bits
 
 _BYTES_A_CORNER = 100  # of a pixel's simplex, at the peak of building the lattice
 _CPU_BUDGET, _DEVICE_BUDGET = 256 << 20, 4 << 30
+_FRAME_BITS = 10  # of a lattice key; no block has more frames
 _REACH = 5.0  # standard deviations at which the smoothness kernel, then 4e-6, ends
 
 
@@ -160,6 +161,7 @@ def dense_crf_marginals(
     speaks = None if mask is None else ~merge_leading(mask, 2)[:, None]
     budget = _CPU_BUDGET if unary.device.type == "cpu" else _DEVICE_BUDGET
     bytes_each = _BYTES_A_CORNER * (sizes["C"] + 3) * sizes["H"] * sizes["W"]
+    bytes_each = max(bytes_each, budget >> _FRAME_BITS)
     marginals = [
         _mean_field(
             energy[block], levels[block], None if speaks is None else speaks[block], model, lattice_points
@@ -183,7 +185,7 @@ class _Pairwise(NamedTuple):
 
     lattice: Lattice | None
     appearance_scale: Tensor
-    taps: list[float]
+    reach: int | None  # of the smoothness kernel in pixels; None where there is none
     smoothness_scale: Tensor
 
 
@@ -192,12 +194,14 @@ def _check_model(model: _Model, lattice_points: int | None, sizes: dict[str, int
         check_positive(name, value, zero=not name.endswith("sigma"))
     if lattice_points is not None:
         check_positive("lattice_points", lattice_points)
+    if sizes["C"] + 2 > MAX_FEATURES:
+        raise fail("image", f"{sizes['C']} channels", f"at most {MAX_FEATURES - 2}")
     extent = [sizes["W"] / model.appearance_sigma, sizes["H"] / model.appearance_sigma]
     extent += [255 / model.color_sigma] * sizes["C"]
-    if model.appearance_weight > 0 and key_bits(extent, 1) > MAX_BITS - 10:  # 10 for frames
+    if model.appearance_weight > 0 and key_bits(extent, 1) > MAX_BITS - _FRAME_BITS:
         raise fail(
             "appearance_sigma, color_sigma", f"{model.appearance_sigma} and {model.color_sigma}",
-            f"a lattice of less than 2^{MAX_BITS - 10} cells over this image", "raise one of them",
+            f"a lattice of less than 2^{MAX_BITS - _FRAME_BITS} cells over this image", "raise one of them",
         )  # fmt: skip
 
 
@@ -217,9 +221,9 @@ def _mean_field(
         if pairwise.lattice is not None:
             message = filter_values(belief * pairwise.appearance_scale, pairwise.lattice)
             logit = torch.addcmul(logit, message, pairwise.appearance_scale)
-        if pairwise.taps:
+        if pairwise.reach is not None:
             message = (belief * pairwise.smoothness_scale).flatten(0, 1)
-            message = separable_filter(message, pairwise.taps).view(belief.shape)
+            message = gaussian_filter(message, model.smoothness_sigma, pairwise.reach).view(belief.shape)
             logit = torch.addcmul(logit, message, pairwise.smoothness_scale)
     result = torch.cat((torch.sigmoid(-logit), torch.sigmoid(logit)), 1) if two else torch.softmax(logit, 1)
     return result if overflow is None else result.masked_fill(overflow[:, None, None, None], torch.nan)
@@ -234,12 +238,12 @@ def _pairwise(
         features, extent = image_features(levels, model.appearance_sigma, model.color_sigma)
         lattice, overflow = build_lattice(features, extent, lattice_points)
         appearance = _scale(filter_values(ones, lattice), ones, model.appearance_weight)
-    taps: list[float] = []
+    reach = None
     if model.smoothness_weight > 0:
         reach = min(math.ceil(_REACH * model.smoothness_sigma), max(ones.shape[-2:]) - 1)
-        taps = [math.exp(-0.5 * (distance / model.smoothness_sigma) ** 2) for distance in range(reach + 1)]
-        smoothness = _scale(separable_filter(ones[:, 0], taps)[:, None], ones, model.smoothness_weight)
-    return _Pairwise(lattice, appearance, taps, smoothness), overflow if lattice_points is not None else None
+        total = gaussian_filter(ones[:, 0], model.smoothness_sigma, reach)
+        smoothness = _scale(total[:, None], ones, model.smoothness_weight)
+    return _Pairwise(lattice, appearance, reach, smoothness), overflow if lattice_points is not None else None
 
 
 def _scale(total: Tensor, ones: Tensor, weight: float) -> Tensor:

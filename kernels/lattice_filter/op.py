@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpuvos.kernels.backend import implementation
 from gpuvos.kernels.lattice_filter import reference
 
 
@@ -23,6 +24,23 @@ def lattice_filter(
 ) -> Tensor:
     """Gaussian filter of ``values [N, C, P]`` over the lattice; differentiable with respect to the values."""
     return reference.lattice_filter(values, index, weight, order, row, first, neighbor, reverse)
+
+
+@lattice_filter.register_kernel("cuda")
+def _cuda(
+    values: Tensor,
+    index: Tensor,
+    weight: Tensor,
+    order: Tensor,
+    row: Tensor,
+    first: Tensor,
+    neighbor: Tensor,
+    reverse: bool,
+) -> Tensor:
+    dtype = torch.promote_types(values.dtype, weight.dtype)
+    module = implementation("lattice_filter", values.device, dtype)
+    filtered: Tensor = module.lattice_filter(values, index, weight, order, row, first, neighbor, reverse)
+    return filtered
 
 
 @lattice_filter.register_fake

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gpuvos.kernels.backend import implementation
 from gpuvos.kernels.lattice_neighbors import reference
 
 
@@ -12,6 +13,13 @@ from gpuvos.kernels.lattice_neighbors import reference
 def lattice_neighbors(key: Tensor, extent: list[float], frames: int, capacity: int) -> Tensor:
     """Sorted keys ``[E]`` of lattice points -> numbers ``[2, d+1, capacity]`` int32 of the points beside each."""
     return reference.lattice_neighbors(key, extent, frames, capacity)
+
+
+@lattice_neighbors.register_kernel("cuda")
+def _cuda(key: Tensor, extent: list[float], frames: int, capacity: int) -> Tensor:
+    module = implementation("lattice_neighbors", key.device)
+    neighbor: Tensor = module.lattice_neighbors(key, extent, frames, capacity)
+    return neighbor
 
 
 @lattice_neighbors.register_fake

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from gpuvos.kernels.backend import implementation
 from gpuvos.kernels.permutohedral_lattice import reference
 
 
@@ -14,6 +17,13 @@ def permutohedral_lattice(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """``[N, d, P]`` in ``[0, extent]`` -> index, weight ``[N, d+1, P]``; key, order, row ``[E]``; first ``[N+1]``."""
     return reference.permutohedral_lattice(features, extent)
+
+
+@permutohedral_lattice.register_kernel("cuda")
+def _cuda(features: Tensor, extent: list[float]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    module: Any = implementation("permutohedral_lattice", features.device, features.dtype)
+    index, weight, key, order, row, first = module.permutohedral_lattice(features, extent)
+    return index, weight, key, order, row, first
 
 
 @permutohedral_lattice.register_fake

@@ -47,7 +47,7 @@ def permutohedral_lattice(
     row = head.cumsum(0, dtype=torch.int32) - 1
     index = torch.empty_like(row).scatter_(0, order, row).view(n, d + 1, p)
     key = torch.full_like(ordered, NO_POINT).scatter_(0, row.long(), ordered)
-    ends = torch.arange(n + 1, device=key.device) * pack.frame
+    ends = torch.arange(n + 1, device=key.device) << pack.frame
     return index, weight, key, order.int(), row, torch.searchsorted(key, ends)
 
 
@@ -56,7 +56,7 @@ def _enclose(values: list[Tensor], pack: Packing, frame: int, corner: Tensor, we
     d = len(values)
     spread = [value * scale for value, scale in zip(values, pack.scale, strict=True)]
     tail = torch.zeros_like(spread[0])  # sum of the later features
-    key = torch.full_like(tail, frame * pack.frame + pack.offset, dtype=torch.int64)
+    key = torch.full_like(tail, (frame << pack.frame) + pack.offset, dtype=torch.int64)
     part: list[Tensor] = []  # fractional parts, last axis first
     step: list[Tensor] = []  # what the axis adds to a key
     for i in range(d, -1, -1):

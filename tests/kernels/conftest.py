@@ -194,8 +194,8 @@ def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any,
         return [(rand(2, 3, 12), rand(2, 4, 3), sides, other, *more) for other in (~sides, none)]
     if name in ("permutohedral_lattice", "lattice_neighbors", "lattice_filter"):
         return [_lattice_inputs(name, n, d, p, dtype, g) for n, d, p in ((2, 3, 9), (1, 5, 1), (1, 1, 4))]
-    if name == "separable_filter":
-        return [(rand(2, 3, 5), [1.0, 0.5, 0.25]), (rand(1, 1, 4), [2.0]), (rand(1, 1, 1), [1.0, 0.5])]
+    if name == "gaussian_filter":
+        return [(rand(2, 3, 5), 1.5, 4), (rand(1, 1, 4), 1.0, 0), (rand(1, 1, 1), 0.5, 2)]
     raise NotImplementedError(f"give the new op {name} some inputs here")
 
 

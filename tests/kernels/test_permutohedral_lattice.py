@@ -29,7 +29,7 @@ def digits(key: int, extent: list[float], frames: int) -> list[int]:
     strides = []
     for k in range(d):  # axes[0] is the sum of the strides, axes[i] differs as the digits' definition says
         strides.append((pack.axes[k] - pack.axes[k + 1] + (k * strides[k - 1] if k else 0)) // (k + 2))
-    rest, out = key % pack.frame, []
+    rest, out = key % (1 << pack.frame), []
     for k in range(d):
         out.append(rest // strides[k] - (2 * k + 3))
         rest %= strides[k]
