@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gpuvos.config import Config
     from gpuvos.errors import InputError
     from gpuvos.segmenter import FrontEnd, VideoSegmenter, segment
+    from gpuvos.streaming import StreamingSegmenter
     from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ _HOME = {
     "FrontEnd": "gpuvos.segmenter",
     "VideoSegmenter": "gpuvos.segmenter",
     "segment": "gpuvos.segmenter",
+    "StreamingSegmenter": "gpuvos.streaming",
     "EdgeWeights": "gpuvos.types",
     "Features": "gpuvos.types",
     "Forest": "gpuvos.types",
@@ -39,6 +41,7 @@ __all__ = [
     "InputError",
     "Seeds",
     "Segmentation",
+    "StreamingSegmenter",
     "VideoSegmenter",
     "segment",
 ]

@@ -1,0 +1,294 @@
+"""One frame in, one mask out: against the whole clip at once, and by what a stream may know."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gpuvos
+from gpuvos import Config, Features, InputError, Segmentation, StreamingSegmenter, VideoSegmenter
+from gpuvos import functional as F
+from gpuvos.data import render_clip
+from gpuvos.features.appearance import AppearanceFeatures
+from gpuvos.streaming import one_frame
+
+RULES = ["paper", "robust"]
+SMALL = {"num_seeds": 12, "num_background": 4, "window": 3, "smoothing_neighbors": 6, "smoothing_share": 1.0}
+
+
+class Recorded(nn.Module):
+    """Features that are known beforehand; the first pixel of a frame is its number."""
+
+    def __init__(self, frames: int, seed: int = 0, h: int = 12, w: int = 16) -> None:
+        super().__init__()
+        g = torch.Generator().manual_seed(seed)
+        inside = torch.zeros(frames, 1, h, w)
+        for t in range(frames):
+            inside[t, :, 3:8, 2 + t % 8 : 8 + t % 8] = 1
+        self.embedding = torch.cat((2 * inside, 0 * inside, 0 * inside), 1)
+        self.embedding += torch.randn(self.embedding.shape, generator=g)
+        self.objectness = 0.1 + 0.6 * inside[:, 0] + 0.3 * torch.rand(frames, h, w, generator=g)
+        self.flow = torch.cat((2 * inside, 0 * inside), 1) + 0.1 * torch.randn(frames, 2, h, w, generator=g)
+        self.calls: list[list[int]] = []
+
+    def frames(self) -> Tensor:
+        number = torch.arange(len(self.flow), dtype=torch.uint8)
+        return number[:, None, None, None].expand(-1, 3, 12, 16).contiguous()
+
+    def forward(self, frames: Tensor) -> Features:
+        number = frames[:, 0, 0, 0].tolist()
+        self.calls.append(number)
+        flow = self.flow[number].clone()
+        if number[-1] < len(self.flow) - 1:
+            flow[-1] = 99  # flow to a frame that is not there: it must not be used
+        return Features(self.embedding[number], self.objectness[number], flow)
+
+
+def leaves(result: Segmentation) -> Iterator[tuple[str, Tensor]]:
+    for name, value in result._asdict().items():
+        parts = {"": value} if isinstance(value, Tensor) else value._asdict()
+        yield from ((f"{name} {part}", tensor) for part, tensor in parts.items())
+
+
+def assert_same(one: Segmentation | None, two: Segmentation) -> None:
+    assert one is not None
+    for (name, a), (_, b) in zip(leaves(one), leaves(two), strict=True):
+        assert torch.equal(a, b), name
+
+
+def pushed(segmenter: StreamingSegmenter, frames: Tensor) -> list[Segmentation]:
+    return [result for frame in frames if (result := segmenter.push(frame)) is not None]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("distance", ["minimax", "shortest"])
+@pytest.mark.parametrize("every", [1, 3, None])
+def test_equals_the_whole_clip_bit_for_bit(rule: str, distance: str, every: int | None) -> None:
+    front = Recorded(20)
+    config = Config(rule=rule, distance=distance, adapt_every=every, **SMALL)
+    whole = VideoSegmenter(front, config)(front.frames())
+    assert whole.foreground.any()
+    for window, latency in ((None, None), (20, 19), (99, 50)):
+        segmenter = StreamingSegmenter(front, config, window=window, latency=latency)
+        for _ in range(2):  # flush begins anew
+            early = pushed(segmenter, front.frames())
+            assert not early or latency == 19
+            if not early:
+                assert_same(segmenter.flush(), whole)
+            segmenter.reset()
+
+
+def test_equals_the_whole_clip_of_a_real_front_end() -> None:
+    frames = render_clip("single", num_frames=5, height=56, width=72).frames
+    for front in (None, AppearanceFeatures()):
+        segmenter = StreamingSegmenter(front, window=None, latency=None)
+        assert pushed(segmenter, frames) == []
+        assert_same(segmenter.flush(), VideoSegmenter(front)(frames))
+    assert segmenter.flush() is None
+
+
+@pytest.mark.parametrize("latency", [0, 1, 2, 11, 12, 30])
+def test_push_returns_the_frame_of_its_latency(latency: int) -> None:
+    front = Recorded(12)
+    config = Config(rule="paper", **SMALL)
+    whole = VideoSegmenter(front, config)(front.frames())
+    segmenter = StreamingSegmenter(front, config, window=40, latency=latency)
+    order = []
+    for t, frame in enumerate(front.frames()):
+        result = segmenter.push(frame)
+        assert (result is None) == (t < latency)
+        if result is not None:
+            assert torch.equal(result.seeds.index[0], whole.seeds.index[t - latency])
+            order.append(t - latency)
+    rest = segmenter.flush()
+    if latency == 0:
+        assert rest is None
+    else:
+        assert rest is not None
+        assert torch.equal(rest.seeds.index, whole.seeds.index[len(order) :])
+        assert torch.equal(rest.region_flow, whole.region_flow[len(order) :])  # the last frame's own flow
+    assert segmenter.flush() is None
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("window", "latency"), [(4, 1), (5, 3), (2, 1), (6, 5)])
+def test_what_a_window_decides(rule: str, window: int, latency: int) -> None:
+    """Each mask is that of the method on the seeds of the window alone."""
+    front = Recorded(11)
+    config = Config(rule=rule, **SMALL)
+    whole = VideoSegmenter(front, config)(front.frames())
+    evidence = F.region_mean(front.objectness[:, None], whole.forest.label, 12)[..., 0]
+    evidence = (whole.saliency * evidence.clamp(min=0)).sqrt()
+    segmenter = StreamingSegmenter(front, config, window=window, latency=latency)
+    results = pushed(segmenter, front.frames())
+    assert len(results) == 11 - latency
+    differs = votes = False
+    for number, result in enumerate(results):
+        newest = number + latency - 1  # its flow is known
+        span = slice(max(0, newest - window + 1), newest + 1)
+        place = number - span.start
+        seeds = gpuvos.Seeds(*(value[span] for value in whole.seeds))
+        tracks = F.link_tracks(seeds)
+        score = F.track_scores(tracks, seeds.objectness, whole.saliency[span])
+        assert torch.equal(result.tracks[0], tracks[place])
+        assert torch.equal(result.track_score, score)
+        assert result.foreground_seed == F.best_track(tracks, score)[place]
+        if rule == "robust":
+            chosen = F.vote_labels(
+                seeds.embedding, evidence[span], seeds.valid, neighbors=6, largest_share=1.0
+            )
+            assert torch.equal(result.foreground[0], chosen[place])
+        expected = F.foreground_probability(
+            front.embedding[number], result.seeds.embedding[0], result.foreground[0], result.background[0]
+        )
+        torch.testing.assert_close(result.probability[0], expected)
+        differs |= not torch.equal(result.tracks[0], whole.tracks[number])
+        votes |= not torch.equal(result.foreground[0], whole.foreground[number])
+    assert differs  # else nothing above has been shown
+    assert votes or rule == "paper"
+
+
+def test_frames_looked_at_are_renewed_as_the_window_moves() -> None:
+    front = Recorded(30)
+    config = Config(smoothing_frames=4, **SMALL)
+    segmenter = StreamingSegmenter(front, config, window=12, latency=1)
+    panels = []
+    for frame in front.frames():
+        segmenter.push(frame)
+        panels.append(id(segmenter._panel))
+    changes = [t for t, (a, b) in enumerate(itertools.pairwise(panels), 1) if a != b]
+    assert changes[-4:] == [18, 21, 24, 27]  # every 12 / 4 frames
+    panel = segmenter._panel
+    assert panel is not None
+    assert torch.equal(
+        panel.embedding[-1], VideoSegmenter(front, config)(front.frames()).seeds.embedding[24]
+    )  # of 15 to 26
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_sees_no_frame_beyond_its_latency(rule: str) -> None:
+    one, two = Recorded(12, seed=0), Recorded(12, seed=1)
+    for name in ("embedding", "objectness", "flow"):
+        getattr(two, name)[:8] = getattr(one, name)[:8]
+    config = Config(rule=rule, **SMALL)
+    results = [
+        list(StreamingSegmenter(front, config, window=6, latency=2).stream(front.frames()))
+        for front in (one, two)
+    ]
+    for a, b in zip(results[0][:7], results[1][:7], strict=True):  # 6 + latency = 8 shows the flow of 7
+        assert_same(a, b)
+    assert not torch.equal(results[0][8].probability, results[1][8].probability)
+
+
+@pytest.mark.parametrize("every", [1, 3, None])
+def test_seed_sets_are_renewed_as_asked(every: int | None) -> None:
+    front = Recorded(10)
+    config = Config(rule="paper", adapt_every=every, **SMALL)
+    results = list(StreamingSegmenter(front, config, window=5, latency=2).stream(front.frames()))
+    for number, result in enumerate(results):
+        source = results[0 if every is None else number - number % every]
+        expected = F.foreground_probability(
+            front.embedding[number], source.seeds.embedding[0], source.foreground[0], source.background[0]
+        )
+        torch.testing.assert_close(result.probability[0], expected)
+
+
+def held(segmenter: StreamingSegmenter) -> int:
+    """Bytes of all that a stream remembers."""
+
+    def count(value: object) -> int:
+        if isinstance(value, Tensor):
+            return value.untyped_storage().nbytes()
+        return sum(count(part) for part in value) if hasattr(value, "__iter__") else 0
+
+    names = ("_last", "_tail", "_past", "_waiting", "_panel", "_source")
+    return sum(count(getattr(segmenter, name)) for name in names)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_memory_does_not_grow(rule: str) -> None:
+    front = Recorded(60)
+    segmenter = StreamingSegmenter(front, Config(rule=rule, **SMALL), window=8, latency=3)
+    sizes = []
+    for frame in front.frames():
+        segmenter.push(frame)
+        sizes.append(held(segmenter))
+    assert sizes[8] > sizes[4] > 0
+    assert set(sizes[20:]) == {sizes[20]}
+    assert all(len(numbers) <= 2 for numbers in front.calls)
+
+
+def test_stream_reads_no_further_than_it_must_and_keeps_the_order() -> None:
+    front = Recorded(9)
+    config = Config(rule="paper", **SMALL)
+    taken = []
+
+    def source() -> Iterator[Tensor]:
+        for number, frame in enumerate(front.frames()):
+            taken.append(number)
+            yield frame
+
+    segmenter = StreamingSegmenter(front, config, window=5, latency=3)
+    stream = segmenter.stream(source())
+    first = next(stream)
+    assert taken == [0, 1, 2, 3]
+    results = [first, *stream]
+    whole = VideoSegmenter(front, config)(front.frames())
+    assert torch.equal(torch.cat([result.seeds.index for result in results]), whole.seeds.index)
+    assert all(result.mask.shape == (1, 12, 16) for result in results)
+    assert list(segmenter.stream(iter(()))) == []
+
+
+def test_a_frame_alone() -> None:
+    frame = render_clip("single", num_frames=1, height=48, width=64).frames
+    front = AppearanceFeatures()
+    for latency in (0, 1, None):
+        segmenter = StreamingSegmenter(front, window=None, latency=latency)
+        assert_same(segmenter.push(frame[0]) or segmenter.flush(), VideoSegmenter(front)(frame))
+
+
+def test_one_frame_of_a_result() -> None:
+    front = Recorded(3)
+    whole = VideoSegmenter(front, Config(**SMALL))(front.frames())
+    part = one_frame(whole, 1)
+    for (name, a), (_, b) in zip(leaves(part), leaves(whole), strict=True):
+        assert torch.equal(a, b if name.startswith("track_score") else b[1:2]), name
+    with pytest.raises(InputError, match=r"number: got 3, wanted a frame in \[0, 2\]"):
+        one_frame(whole, 3)
+
+
+def test_bad_input_changes_nothing() -> None:
+    front = Recorded(6)
+    config = Config(**SMALL)
+    frames = front.frames()
+    good = list(StreamingSegmenter(front, config, window=4, latency=2).stream(frames))
+    segmenter = StreamingSegmenter(front, config, window=4, latency=2)
+    results = []
+    for frame in frames:
+        result = segmenter.push(frame)
+        results += [] if result is None else [result]
+        with pytest.raises(InputError, match=r"frame: got shape \(3, 5, 6\).*reset\(\)"):
+            segmenter.push(frame[:, :5, :6])
+        with pytest.raises(InputError, match=r"frame: got .*float32, cpu, wanted .*uint8"):
+            segmenter.push(frame.float() / 255)
+        with pytest.raises(InputError, match="frame: got shape"):
+            segmenter.push(frame[None])
+    for a, b in zip(results, good, strict=False):
+        assert_same(a, b)
+    segmenter.reset()
+    floats = StreamingSegmenter(front, config)
+    with pytest.raises(InputError, match="frames: got values"):
+        floats.push(frames[0].float() + 2)
+    assert floats.flush() is None
+    for window, latency in ((3, 3), (2, 5), (4, None)):
+        with pytest.raises(InputError, match=r"window: got .* more frames than the latency"):
+            StreamingSegmenter(front, window=window, latency=latency)
+    with pytest.raises(InputError, match="latency"):
+        StreamingSegmenter(front, latency=-1)
+    with pytest.raises(InputError, match="config"):
+        StreamingSegmenter(front, 3)  # type: ignore[arg-type]
+    assert segmenter.config == config
