@@ -1,23 +1,26 @@
-"""``gpuvos evaluate``: J and F of every sequence of a dataset, with the time it took."""
+"""``gpuvos evaluate``: J and F of every sequence of a dataset, or the paper's experiments."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 import time
 from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import gpuvos
 from gpuvos.commands.common import RULES, add_method_arguments, build_config, build_segmenter, pick_device
-from gpuvos.data.davis import Davis2016, DavisSequence
 from gpuvos.data.files import atomic_file
 from gpuvos.errors import fail
-from gpuvos.metrics import boundary_accuracy, davis2016_frames, region_similarity
+from gpuvos.experiments.datasets import DATASETS, SPLITS, Benchmark, LabelledVideo
+from gpuvos.experiments.variants import EXPERIMENTS, plan, seed_accuracy
+from gpuvos.metrics import boundary_accuracy, region_similarity
 from gpuvos.segmenter import VideoSegmenter, segment
 from gpuvos.sheet import contact_sheet
 from gpuvos.types import Features, Segmentation
@@ -39,50 +42,133 @@ class Row(NamedTuple):
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of ``gpuvos evaluate``."""
-    parser.add_argument("--dataset", default="davis2016", choices=("davis2016",))
-    parser.add_argument("--split", default="train", choices=("train", "val", "trainval"))
+    parser.add_argument("--dataset", default="davis2016", choices=DATASETS)
+    parser.add_argument(
+        "--split", choices=SPLITS, help="default: train of davis2016, test of fbms59; segtrack2 has none"
+    )
     parser.add_argument(
         "--root", type=Path, required=True, help="folder of the dataset in its official layout"
     )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
     parser.add_argument(
-        "--rule", nargs="+", default=[RULES[0]], choices=RULES, help="one or both, on one run of features"
+        "--rule", nargs="+", choices=RULES, help="one or both; default: robust, both with --experiment"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, help="folder for results.json, results.csv, table.md and sheets"
+        "-o", "--output", type=Path, help="folder for tables and sheets; an experiment resumes what is in it"
+    )
+    parser.add_argument(
+        "--experiment", nargs="+", metavar="NAME", choices=(*EXPERIMENTS, "all"),
+        help="the paper's experiments instead: all, or some of " + ", ".join(EXPERIMENTS),
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-crf", action="store_true", help="experiments without the dense CRF, which is slow"
+    )
+    parser.add_argument(
+        "--cache", type=Path, help="folder for features, about 3 MB a frame; default: OUTPUT/features"
     )
     add_method_arguments(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Evaluates, prints the table, writes it where asked; returns the exit status."""
+    split = arguments.split or {"davis2016": "train", "fbms59": "test"}.get(arguments.dataset, "train")
+    benchmark = Benchmark(arguments.dataset, arguments.root, split=split)
+    names = arguments.sequences or list(benchmark.names)
+    for name in names:
+        if name not in benchmark.names:
+            raise fail("--sequences", name, "sequences of the split: " + ", ".join(benchmark.names))
+    if arguments.experiment is None:
+        return _run_table(arguments, benchmark, names)
+    return _run_experiments(arguments, benchmark, names)
+
+
+def _run_table(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> int:
+    """J, F and speed of every sequence."""
     from tqdm import tqdm
 
-    dataset = Davis2016(arguments.root, split=arguments.split)
-    names = arguments.sequences or list(dataset.names)
-    for name in names:
-        if name not in dataset.names:
-            raise fail("--sequences", name, "sequences of the split: " + ", ".join(dataset.names))
+    rules = arguments.rule or [RULES[0]]
     device = pick_device(arguments.device)
     segmenter = build_segmenter(arguments, RULES[0])
     rows: list[Row] = []
     for name in tqdm(names, unit="sequence", disable=None):
-        sequence = dataset[name]
-        features, seconds = _features(segmenter, sequence.frames.to(device))
-        for rule in arguments.rule:
-            row, result = _measure(sequence, features, seconds, build_config(arguments, rule))
+        video = _moved(benchmark[name], device)
+        features, seconds = _features(segmenter, video.frames)
+        for rule in rules:
+            row, result = _measure(video, features, seconds, build_config(arguments, rule))
             rows.append(row)
             if arguments.output is not None:
-                sheet = contact_sheet(
-                    sequence.frames.to(device), features, result, truth=sequence.mask.to(device), panel_width=240,
-                    config=build_config(arguments, rule),
-                )  # fmt: skip
-                save_png(arguments.output / "sheets" / f"{name}-{rule}.png", sheet)
+                config = build_config(arguments, rule)
+                _write_sheet(
+                    arguments.output / "sheets" / f"{name}-{rule}.png", video, features, result, config
+                )
     table = markdown(rows)
     print(table)
     if arguments.output is not None:
         _write(arguments.output, rows, table, str(device))
     return 0
+
+
+def _run_experiments(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> int:
+    """The paper's tables, in one process or those of torchrun."""
+    from gpuvos.experiments import report, tables
+    from gpuvos.experiments.cache import FeatureCache
+    from gpuvos.experiments.runner import Runner, processes
+
+    if arguments.output is None:
+        raise fail("--output", "nothing", "a folder for results", "an experiment resumes what is in it")
+    chosen = EXPERIMENTS if "all" in arguments.experiment else tuple(dict.fromkeys(arguments.experiment))
+    rules = tuple(dict.fromkeys(arguments.rule or RULES))
+    variants = plan(chosen, rules, crf=not arguments.no_crf)
+    configs = {rule: build_config(arguments, rule) for rule in rules}
+    with processes() as among:
+        if among.world > 1 and arguments.device == "auto" and torch.cuda.is_available():
+            arguments.device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+        device, segmenter = pick_device(arguments.device), build_segmenter(arguments, rules[0])
+        cache = FeatureCache(arguments.cache or arguments.output / "features", _front_end(segmenter))
+        runner = Runner(
+            benchmark, segmenter, configs, folder=arguments.output / "sequences", cache=cache, device=device
+        )
+        every = tuple(dict.fromkeys(variant for wanted in variants.values() for variant in wanted))
+        results = runner.run(names, every, among)
+        if among.rank == 0:
+            context = tables.Context(results, benchmark.name, benchmark.split, rules, not arguments.no_crf)
+            built = [tables.build(name, context) for name in chosen]
+            facts: dict[str, object] = {
+                "gpuvos": gpuvos.__version__,
+                "torch": torch.__version__,
+                "device": device.type,
+            }
+            facts |= {
+                "front_end": cache.key,
+                "configs": {rule: asdict(config) for rule, config in configs.items()},
+            }
+            report.write(arguments.output, built, facts)
+            print("\n\n".join(report.markdown(table) for table in built))
+    return 0
+
+
+def _front_end(segmenter: VideoSegmenter) -> nn.Module:
+    assert isinstance(segmenter.front_end, nn.Module)
+    return segmenter.front_end
+
+
+def _moved(video: LabelledVideo, device: torch.device) -> LabelledVideo:
+    return video._replace(frames=video.frames.to(device), mask=video.mask.to(device))
+
+
+def _write_sheet(
+    path: Path, video: LabelledVideo, features: Features, result: Segmentation, config: gpuvos.Config
+) -> None:
+    """Every step at three annotated frames, with the truth."""
+    count = len(video.annotated)
+    picked = sorted({0, count // 2, count - 1})
+    truth = video.mask.new_zeros((len(video.frames), *video.size))
+    truth[list(video.annotated)] = video.mask
+    times = [video.annotated[number] for number in picked]
+    sheet = contact_sheet(
+        video.frames, features, result, times=times, truth=truth, panel_width=240, config=config
+    )
+    save_png(path, sheet)
 
 
 def _synchronize(device: torch.device) -> float:
@@ -99,30 +185,19 @@ def _features(segmenter: VideoSegmenter, frames: Tensor) -> tuple[Features, floa
 
 
 def _measure(
-    sequence: DavisSequence, features: Features, feature_seconds: float, config: gpuvos.Config
+    video: LabelledVideo, features: Features, feature_seconds: float, config: gpuvos.Config
 ) -> tuple[Row, Segmentation]:
-    truth = sequence.mask.to(features.flow.device)
-    begin = _synchronize(truth.device)
-    result = segment(*features, config=config, size=(truth.shape[-2], truth.shape[-1]))
-    method_seconds = _synchronize(truth.device) - begin
-    counted = davis2016_frames(len(truth))
-    similarity = region_similarity(result.mask, truth)[counted].mean()
-    accuracy = boundary_accuracy(result.mask, truth)[counted].mean()
+    begin = _synchronize(video.frames.device)
+    result = segment(*features, config=config, size=video.size)
+    method_seconds = _synchronize(video.frames.device) - begin
+    annotated = torch.tensor(video.annotated, device=result.mask.device)
+    mask, truth = result.mask[annotated][video.counted], video.mask[video.counted]
     row = Row(
-        sequence.name, config.rule, len(truth), similarity.item(), accuracy.item(),
-        _seed_accuracy(result, truth).item(), feature_seconds, method_seconds,
+        video.name, config.rule, len(video.frames), region_similarity(mask, truth).mean().item(),
+        boundary_accuracy(mask, truth).mean().item(), seed_accuracy(result, video).item(), feature_seconds,
+        method_seconds,
     )  # fmt: skip
     return row, result
-
-
-def _seed_accuracy(result: Segmentation, truth: Tensor) -> Tensor:
-    """Share of frames whose foreground seed lies on the object, at the resolution of the grid."""
-    h, w = result.initial.shape[-2:]
-    index = result.seeds.index.gather(1, result.foreground_seed.clamp(min=0)[:, None])[:, 0].clamp(min=0)
-    row = ((index // w).float() + 0.5) * truth.shape[1] / h
-    column = ((index % w).float() + 0.5) * truth.shape[2] / w
-    frame = torch.arange(len(truth), device=truth.device)
-    return truth[frame, row.long(), column.long()].float().mean()
 
 
 def markdown(rows: list[Row]) -> str:

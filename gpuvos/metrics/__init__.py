@@ -1,4 +1,4 @@
-"""Measures: region similarity J, boundary accuracy F, their statistics, and the endpoint error of flow.
+"""Measures: region similarity J, boundary accuracy F, FBMS precision and recall, statistics, endpoint error of flow.
 
 >>> import torch
 >>> from gpuvos.metrics import boundary_accuracy, region_similarity, summary
@@ -13,14 +13,17 @@ tensor([1., 1., 1.])
 
 from gpuvos.metrics.boundary import boundary_accuracy
 from gpuvos.metrics.flow import endpoint_error
+from gpuvos.metrics.foreground import ForegroundScore, foreground_score
 from gpuvos.metrics.region import region_similarity
 from gpuvos.metrics.statistics import Summary, davis2016_frames, summary
 
 __all__ = [
+    "ForegroundScore",
     "Summary",
     "boundary_accuracy",
     "davis2016_frames",
     "endpoint_error",
+    "foreground_score",
     "region_similarity",
     "summary",
 ]
