@@ -12,6 +12,8 @@ from gpuvos.kernels.lattice_filter import lattice_filter
 from gpuvos.kernels.lattice_neighbors import lattice_neighbors
 from gpuvos.kernels.permutohedral_lattice import permutohedral_lattice
 
+_ROUND = 1024  # points: kernels are compiled for sizes that divide well, not once more for every image
+
 
 class Lattice(NamedTuple):
     """Lattice of the pixels of N frames; ``gpuvos.kernels.permutohedral_lattice`` describes the fields."""
@@ -59,7 +61,7 @@ def build_lattice(features: Tensor, extent: list[float], points: int | None) -> 
     if points is not None:
         capacity = min(points * len(features), len(key))
     elif values_readable(first):
-        capacity = int(first[-1].item())
+        capacity = -(-int(first[-1].item()) // _ROUND) * _ROUND
     else:
         capacity = len(key)
     neighbor = lattice_neighbors(key, extent, len(features), capacity)
