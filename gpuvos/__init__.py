@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gpuvos.config import Config
     from gpuvos.errors import InputError
+    from gpuvos.objects import Instances, instances
     from gpuvos.segmenter import FrontEnd, VideoSegmenter, segment
     from gpuvos.streaming import StreamingSegmenter
     from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
@@ -22,6 +23,8 @@ _HOME = {
     "InputError": "gpuvos.errors",
     "FrontEnd": "gpuvos.segmenter",
     "VideoSegmenter": "gpuvos.segmenter",
+    "instances": "gpuvos.objects",
+    "Instances": "gpuvos.objects",
     "segment": "gpuvos.segmenter",
     "StreamingSegmenter": "gpuvos.streaming",
     "EdgeWeights": "gpuvos.types",
@@ -39,10 +42,12 @@ __all__ = [
     "Forest",
     "FrontEnd",
     "InputError",
+    "Instances",
     "Seeds",
     "Segmentation",
     "StreamingSegmenter",
     "VideoSegmenter",
+    "instances",
     "segment",
 ]
 
