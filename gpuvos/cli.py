@@ -13,6 +13,7 @@ _COMMANDS = {
     "segment": "segment the moving object of a video",
     "demo": "render a clip, segment it, leave pictures",
     "evaluate": "measure J and F on a dataset",
+    "figures": "draw the figures of the paper for a sequence",
     "train": "train the network on photographs or rendered clips",
     "bench": "registers, spills and shared memory of the kernels",
     "info": "versions, devices, implementations",

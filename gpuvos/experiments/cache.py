@@ -109,12 +109,12 @@ def _rounded(features: Features) -> Features:
 
 
 def _write(file: Path, features: Features) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: value.cpu().contiguous() for name, value in features._asdict().items()}
     tensors["embedding"] = tensors["embedding"].half()
     with atomic_file(file) as temporary:
-        save_file(tensors, temporary)
+        temporary.write_bytes(save(tensors))
 
 
 def _read(file: Path, device: torch.device) -> Features | None:

@@ -148,7 +148,7 @@ class _Canvas:
     def legend(self, names: Sequence[str]) -> None:
         """Names with their colours in a row above the chart, from the right."""
         font, y = _font(), 36 * _SCALE
-        x = self.left + self.width
+        x: float = self.left + self.width
         for name, color in reversed(list(zip(names, _cycle(len(names)), strict=True))):
             x -= font.getlength(name)
             self._text((x, y), name, "lm")

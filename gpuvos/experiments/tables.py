@@ -186,7 +186,7 @@ def _sequences(context: Context) -> Table:
         means.append(mean(known) if known else None)
     series = [
         Series(columns[number], _numbers([row[number] for row in rows])) for number in range(1, len(columns))
-        if columns[number] not in ("[ARP]", "[FSEG]")
+        if "CRF" not in columns[number] and columns[number] not in ("[ARP]", "[FSEG]")
     ]  # fmt: skip
     chart = bar_chart(f"J of every sequence ({context.where})", names, series, y_title="J")
     note = f"Columns in brackets: Tables 6 and 7, {published.SOURCE}; their means here are of the sequences shown."

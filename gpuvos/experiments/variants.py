@@ -80,6 +80,7 @@ class Workbench:
     ) -> None:
         self.video, self.features, self.configs, self.semantic = video, features, configs, semantic
         self._base: dict[str, Segmentation] = {}
+        self._semi_probability: dict[str, Tensor] = {}
 
     def base(self, rule: str) -> Segmentation:
         """The method under a rule, on the grid."""
@@ -172,10 +173,14 @@ class Workbench:
         """Table 5: the seed sets come from the first mask."""
         if self.video.annotated[0] != 0:
             return {}
-        result = segment(*self.features, config=self.configs[rule], first_mask=self.video.mask[0])
-        if detail == "crf":
-            return self._refined(result.probability)
-        return self._masks(self._enlarged(result.probability) > 0.5)
+        if rule not in self._semi_probability:
+            first = self.video.mask[0]
+            result = segment(*self.features, config=self.configs[rule], first_mask=first)
+            self._semi_probability[rule] = result.probability
+        probability = self._semi_probability[rule]
+        return (
+            self._refined(probability) if detail == "crf" else self._masks(self._enlarged(probability) > 0.5)
+        )
 
     def _oracle(self, rule: str, detail: str) -> Row:
         truth, annotated = self.truth, torch.tensor(self.video.annotated, device=self.truth.device)
