@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpuvos.config import Config
+    from gpuvos.editing import relabel, seeds_at
     from gpuvos.errors import InputError
+    from gpuvos.explanation import Explanation, Reason, explain
     from gpuvos.objects import Instances, instances
+    from gpuvos.prompting import Prompts, mask_from_points, prompts
     from gpuvos.segmenter import FrontEnd, VideoSegmenter, segment
     from gpuvos.streaming import StreamingSegmenter
     from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
@@ -23,6 +26,14 @@ _HOME = {
     "InputError": "gpuvos.errors",
     "FrontEnd": "gpuvos.segmenter",
     "VideoSegmenter": "gpuvos.segmenter",
+    "mask_from_points": "gpuvos.prompting",
+    "Prompts": "gpuvos.prompting",
+    "prompts": "gpuvos.prompting",
+    "seeds_at": "gpuvos.editing",
+    "relabel": "gpuvos.editing",
+    "Reason": "gpuvos.explanation",
+    "explain": "gpuvos.explanation",
+    "Explanation": "gpuvos.explanation",
     "instances": "gpuvos.objects",
     "Instances": "gpuvos.objects",
     "segment": "gpuvos.segmenter",
@@ -38,16 +49,24 @@ _MODULES = ("data", "features", "functional", "kernels", "metrics", "sheet", "vi
 __all__ = [
     "Config",
     "EdgeWeights",
+    "Explanation",
     "Features",
     "Forest",
     "FrontEnd",
     "InputError",
     "Instances",
+    "Prompts",
+    "Reason",
     "Seeds",
     "Segmentation",
     "StreamingSegmenter",
     "VideoSegmenter",
+    "explain",
     "instances",
+    "mask_from_points",
+    "prompts",
+    "relabel",
+    "seeds_at",
     "segment",
 ]
 
