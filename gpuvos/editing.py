@@ -78,7 +78,11 @@ def relabel(
         )  # fmt: skip
         probability[frames] = _resize(found[None], (probability.shape[-2], probability.shape[-1]))[0]
     return result._replace(
-        mask=probability > 0.5, probability=probability, confidence=(2 * probability - 1).abs(), **sets
+        mask=probability > 0.5,
+        probability=probability,
+        confidence=(2 * probability - 1).abs(),
+        foreground=sets["foreground"],
+        background=sets["background"],
     )
 
 
