@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import choose
+from gpuvos.kernels.backend import choose, implementation
 from gpuvos.kernels.foreground_probability import reference
 
 
@@ -17,6 +17,17 @@ def foreground_probability(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``[N, D, P]``, ``[N, K, D]``, 2 x ``[N, K]`` bool, ``[]`` -> ``[N, P]``, 2 seed numbers ``[N, P]`` int32."""
     return reference.foreground_probability(embedding, seed_embedding, foreground, background, temperature)
+
+
+@foreground_probability.register_kernel("cuda")
+def _cuda(
+    embedding: Tensor, seed_embedding: Tensor, foreground: Tensor, background: Tensor, temperature: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    module = implementation("foreground_probability", embedding.device, embedding.dtype)
+    result: tuple[Tensor, Tensor, Tensor] = module.foreground_probability(
+        embedding, seed_embedding, foreground, background, temperature
+    )
+    return result
 
 
 @foreground_probability.register_fake
@@ -66,6 +77,22 @@ def foreground_probability_backward(
     return reference.foreground_probability_backward(
         embedding, seed_embedding, nearest_fg, nearest_bg, temperature, grad
     )
+
+
+@foreground_probability_backward.register_kernel("cuda")
+def _cuda_backward(
+    embedding: Tensor,
+    seed_embedding: Tensor,
+    nearest_fg: Tensor,
+    nearest_bg: Tensor,
+    temperature: Tensor,
+    grad: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    module = implementation("foreground_probability", embedding.device, embedding.dtype)
+    result: tuple[Tensor, Tensor, Tensor] = module.foreground_probability_backward(
+        embedding, seed_embedding, nearest_fg, nearest_bg, temperature, grad
+    )
+    return result
 
 
 @foreground_probability_backward.register_fake

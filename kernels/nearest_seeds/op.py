@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import choose
+from gpuvos.kernels.backend import choose, implementation
 from gpuvos.kernels.nearest_seeds import reference
 
 
@@ -17,6 +17,17 @@ def nearest_seeds(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``[N, D, P]``, ``[N, K, D]``, 2 x ``[N, K]`` bool -> 2 squared distances, 2 seed numbers ``[N, P]``."""
     return reference.nearest_seeds(embedding, seed_embedding, foreground, background)
+
+
+@nearest_seeds.register_kernel("cuda")
+def _cuda(
+    embedding: Tensor, seed_embedding: Tensor, foreground: Tensor, background: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    module = implementation("nearest_seeds", embedding.device, embedding.dtype)
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = module.nearest_seeds(
+        embedding, seed_embedding, foreground, background
+    )
+    return result
 
 
 @nearest_seeds.register_fake
@@ -65,6 +76,22 @@ def nearest_seeds_backward(
     return reference.nearest_seeds_backward(
         embedding, seed_embedding, nearest_fg, nearest_bg, grad_fg, grad_bg
     )
+
+
+@nearest_seeds_backward.register_kernel("cuda")
+def _cuda_backward(
+    embedding: Tensor,
+    seed_embedding: Tensor,
+    nearest_fg: Tensor,
+    nearest_bg: Tensor,
+    grad_fg: Tensor,
+    grad_bg: Tensor,
+) -> tuple[Tensor, Tensor]:
+    module = implementation("nearest_seeds", embedding.device, embedding.dtype)
+    result: tuple[Tensor, Tensor] = module.nearest_seeds_backward(
+        embedding, seed_embedding, nearest_fg, nearest_bg, grad_fg, grad_bg
+    )
+    return result
 
 
 @nearest_seeds_backward.register_fake

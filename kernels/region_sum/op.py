@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpuvos.kernels.backend import implementation
 from gpuvos.kernels.region_sum import reference
 
 
@@ -14,6 +15,13 @@ from gpuvos.kernels.region_sum import reference
 def region_sum(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
     """Sums and counts by label: ``[N, C, P]``, ``[N, P]`` int64 -> ``[N, K, C]``, ``[N, K]`` int64."""
     return reference.region_sum(values, label, num_regions)
+
+
+@region_sum.register_kernel("cuda")
+def _cuda(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
+    module = implementation("region_sum", values.device, values.dtype)
+    result: tuple[Tensor, Tensor] = module.region_sum(values, label, num_regions)
+    return result
 
 
 @region_sum.register_fake
