@@ -17,6 +17,7 @@ from gpuvos.sheet import BACKGROUND, CANDIDATE, FOREGROUND, NEITHER, TRUTH
 from gpuvos.types import Features, Segmentation
 
 _WIDTH, _GAP, _PAPER = 420, 6, 20
+_GRAPH = 14  # rows of the grid that figure 3 shows as a graph
 _COLUMNS = 5  # frames of figures 1 and 5
 
 
@@ -94,29 +95,47 @@ class _Canvas:
         seeds, valid = self.result.seeds.index[times], self.result.seeds.valid[times]
         chosen = viz.draw_points(dim, seeds, self.grid, valid=valid, group=group, radius=3)
         heat = viz.heatmap(self._smooth(shown / top), low=0.0, high=1.0)
-        first = [self._picture(times)[0], self._embedding(times)[0], self._graph(frame)]
-        return _page([first, [heat[0], dots[0], chosen[0]]])
+        return _page([[self._picture(times)[0], *self._graph(frame)], [heat[0], dots[0], chosen[0]]])
 
-    def _graph(self, frame: int) -> Tensor:
-        """The embedding graph around the best seed: cells in the colours of the embedding, edges by their weights."""
-        seed = int(self.result.foreground_seed[frame].clamp(min=0))
-        place = int(self.result.seeds.index[frame, seed].clamp(min=0))
+    def _box(self, frame: int) -> tuple[slice, slice]:
+        """Rows and columns of the grid, of the shape of a panel, around the strongest edge of the result's outline."""
         h, w = self.grid
-        rows, columns = min(h, 16), min(w, round(16 * self.size[1] / self.size[0]))
+        rows, columns = min(h, _GRAPH), min(w, round(_GRAPH * self.size[1] / self.size[0]))
+        outline = viz.mask_contour(grid_truth(self.result.mask[frame : frame + 1], self.grid))
+        edges = F.edge_map(self.features.embedding[frame : frame + 1], squared_distance=True)
+        place = int(torch.where(outline, edges, 0).flatten().argmax())
         top = min(max(place // w - rows // 2, 0), h - rows)
         left = min(max(place % w - columns // 2, 0), w - columns)
-        part = self.features.embedding[frame : frame + 1, :, top : top + rows, left : left + columns]
-        weights = F.edge_weights(part)
-        colors = viz.embedding_colors(self.features.embedding)[
-            frame, :, top : top + rows, left : left + columns
-        ]
-        cells = torch.zeros(1, 3, 2 * rows - 1, 2 * columns - 1, dtype=torch.uint8, device=part.device)
-        cells[0, :, ::2, ::2] = colors
+        return slice(top, top + rows), slice(left, left + columns)
+
+    def _graph(self, frame: int) -> tuple[Tensor, Tensor]:
+        """Embedding with a white box, and the graph in that box: its edges from dark to light by their weights."""
+        part = self._box(frame)
+        colors = viz.embedding_colors(self.features.embedding)[frame][:, *part]
+        weights = F.edge_weights(self.features.embedding[frame : frame + 1, :, *part])
+        rows, columns = colors.shape[1:]
+        graph = torch.full(
+            (3, 6 * rows - 3, 6 * columns - 3), _PAPER, dtype=torch.uint8, device=colors.device
+        )
         largest = max((float(side.max()) for side in weights if side.numel()), default=0.0)
-        for side, target in ((weights.right, cells[:, :, ::2, 1::2]), (weights.down, cells[:, :, 1::2, ::2])):
-            if side.numel():
-                target.copy_(viz.heatmap(side.float() / max(largest, 1e-12), low=0.0, high=1.0))
-        return nnf.interpolate(cells, size=self.size, mode="nearest")[0]
+        for shift in range(3):
+            for across in range(3):  # nodes of 3 x 3 pixels, edges of 3 x 1
+                graph[:, shift::6, across::6] = colors
+            if columns > 1:
+                graph[:, 1::6, 3 + shift :: 6] = viz.heatmap(
+                    weights.right / max(largest, 1e-12), low=0, high=1
+                )[0]
+            if rows > 1:
+                graph[:, 3 + shift :: 6, 1::6] = viz.heatmap(
+                    weights.down / max(largest, 1e-12), low=0, high=1
+                )[0]
+        shown = nnf.interpolate(graph[None], size=self.size, mode="nearest")[0]
+        times = torch.tensor([frame], device=colors.device)
+        inside = torch.zeros(1, *self.grid, dtype=torch.bool, device=colors.device)
+        inside[:, *part] = True
+        outline = viz.mask_contour(self._cells(inside), thickness=2)
+        white = (255, 255, 255)
+        return viz.overlay(self._embedding(times), outline, color=white, alpha=1.0, contour=False)[0], shown
 
     def figure4(self, frame: int) -> Tensor:
         times = torch.tensor([frame], device=self.frames.device)
