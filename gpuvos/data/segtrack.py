@@ -91,12 +91,10 @@ class SegTrack2:
             raise fail("name", repr(name), f"one of {', '.join(self._sequences)}")
         pairs = self._sequences[name]
         frames = [read_image(image)[0] for image, _ in pairs]
-        masks = [torch.stack([_read(file) for file in files]).any(0) for _, files in pairs]
-        for (image, files), frame, mask in zip(pairs, frames, masks, strict=True):
-            for file, size in ((image, frame.shape[1:]), (files[0], mask.shape)):
-                if tuple(size) != tuple(frames[0].shape[1:]):
-                    wanted = f"{frames[0].shape[1]} x {frames[0].shape[2]} like '{pairs[0][0]}'"
-                    raise fail("root", f"'{file}' of {size[0]} x {size[1]} pixels", wanted)
+        size = (frames[0].shape[1], frames[0].shape[2])
+        for (image, _), frame in zip(pairs, frames, strict=True):
+            _check_size(image, (frame.shape[1], frame.shape[2]), size)
+        masks = [torch.stack([_read(file, size) for file in files]).any(0) for _, files in pairs]
         return SegTrackSequence(
             name, torch.stack(frames), torch.stack(masks), tuple(image.stem for image, _ in pairs)
         )
@@ -131,11 +129,15 @@ def _match(frames: list[Path], masks: list[Path], folder: Path) -> list[Path]:
     raise fail("root", got, wanted, "unpack the archive anew into an empty folder")
 
 
-def _read(file: Path) -> Tensor:
+def _read(file: Path, size: tuple[int, int]) -> Tensor:
     """Mask [H, W] bool of one object."""
     with load_image(file) as image:
+        _check_size(file, (image.height, image.width), size)
         grey = image.convert("L")
-        return (
-            torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).view(grey.height, grey.width)
-            >= 128
-        )
+        return torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).view(size) >= 128
+
+
+def _check_size(file: Path, got: tuple[int, int], wanted: tuple[int, int]) -> None:
+    if got != wanted:
+        first = f"{wanted[0]} x {wanted[1]} like the first frame of its sequence"
+        raise fail("root", f"'{file}' of {got[0]} x {got[1]} pixels", first)
