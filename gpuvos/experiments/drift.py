@@ -46,7 +46,8 @@ def measure(embedding: Tensor, truth: Tensor, annotated: tuple[int, ...]) -> dic
         mine, rest = points[number][truth[number]], points[number][~truth[number]]
         near, far, around = nearest(mine, inside), nearest(mine, outside), nearest(rest, outside)
         row["time"].append((frame - first) / max(last - first, 1))
-        row["wrong"].append(_mean((far < near).float()))
+        comparable = len(inside) > 0 and len(outside) > 0
+        row["wrong"].append(_mean((far < near).float()) if comparable else None)
         row["foreground"].append(_mean(near))
         row["background"].append(_mean(around))
     return row

@@ -130,6 +130,10 @@ def test_drift_against_loops(generator: torch.Generator) -> None:
     assert row["wrong"][0] == 0
     empty = drift.measure(embedding, torch.zeros_like(truth), (0, 1, 2))
     assert empty["wrong"] == [None] * 3
+    truth[0] = False  # the object comes later: there is nothing to compare with
+    late = drift.measure(embedding, truth, (0, 1, 2))
+    assert late["wrong"] == late["foreground"] == [None] * 3
+    assert None not in late["background"]
 
 
 def test_a_line_goes_where_its_values_are() -> None:

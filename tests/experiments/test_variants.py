@@ -153,3 +153,25 @@ def test_sparse_ground_truth(bench: Workbench) -> None:
             everything = bench.measure(variant)["j"]  # frames 1 to 5
             torch.testing.assert_close(some["j"], [everything[0], everything[3]], atol=1e-6, rtol=0)
     assert Workbench(sparse, bench.features, CONFIGS).measure("paper/semi") == {}  # no mask of frame 0
+
+
+def test_frames_without_the_object(bench: Workbench) -> None:
+    """The object comes in frame 3 and leaves after frame 4; every variant says something finite."""
+    mask = bench.video.mask.clone()
+    mask[:3] = False
+    mask[5:] = False
+    late = Workbench(bench.video._replace(mask=mask), bench.features, CONFIGS)
+    for variant in (
+        "paper",
+        "robust/semi",
+        "paper/oracle-seeds",
+        "paper/oracle-track",
+        "paper/oracle-regions",
+        "ceiling",
+    ):
+        row = late.measure(variant)
+        assert all(0 <= value <= 1 for value in row["j"] + row["f"]), variant
+    assert late.measure("paper/oracle-seeds")["j"][0] == 1  # nothing is there and nothing is found
+    nowhere = Workbench(bench.video._replace(mask=mask & False), bench.features, CONFIGS)
+    assert nowhere.measure("paper")["seed_accuracy"] == 0
+    assert set(nowhere.measure("drift")["wrong"]) == {None}
