@@ -17,6 +17,8 @@ class DenseCRF(nn.Module):
         color_sigma: its standard deviation in grey levels of 0 to 255.
         smoothness_weight: of the kernel of position alone.
         smoothness_sigma: its standard deviation in pixels.
+        lattice_points: memory for so many lattice points a frame, which spares reading their number back from the
+            device; frames that need more come out as NaN.
 
     Example:
         >>> import torch
@@ -33,6 +35,7 @@ class DenseCRF(nn.Module):
         color_sigma: float = 3.0,
         smoothness_weight: float = 3.0,
         smoothness_sigma: float = 1.0,
+        lattice_points: int | None = None,
     ) -> None:
         super().__init__()
         self.iterations = iterations
@@ -41,22 +44,17 @@ class DenseCRF(nn.Module):
         self.color_sigma = color_sigma
         self.smoothness_weight = smoothness_weight
         self.smoothness_sigma = smoothness_sigma
+        self.lattice_points = lattice_points
 
     def forward(
-        self,
-        probability: Tensor,
-        image: Tensor,
-        *,
-        mask: Tensor | None = None,
-        lattice_points: int | None = None,
-        validate: bool = True,
+        self, probability: Tensor, image: Tensor, *, mask: Tensor | None = None, validate: bool = True
     ) -> Tensor:
         """Probability ``[T, H, W]`` of the foreground given ``probability [T, H, W]`` and ``image [T, C, H, W]``."""
         return F.dense_crf(
             probability, image, iterations=self.iterations, appearance_weight=self.appearance_weight,
             appearance_sigma=self.appearance_sigma, color_sigma=self.color_sigma,
             smoothness_weight=self.smoothness_weight, smoothness_sigma=self.smoothness_sigma, mask=mask,
-            lattice_points=lattice_points, validate=validate,
+            lattice_points=self.lattice_points, validate=validate,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

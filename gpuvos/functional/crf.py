@@ -69,20 +69,20 @@ def dense_crf(
         >>> (dense_crf(probability, image) > 0.5).sum(1)
         tensor([[0, 0, 0, 0, 8, 8, 8, 8]])
     """
-    check_tensor("probability", probability, "... H W")
+    sizes = check_tensor("probability", probability, "... H W")
     if not 0 < clip < 0.5:
         raise fail("clip", repr(clip), "a number between 0 and 0.5")
+    model = _Model(
+        iterations, appearance_weight, appearance_sigma, color_sigma, smoothness_weight, smoothness_sigma
+    )
+    _check(image, mask, model, lattice_points, sizes, probability, probability.shape[:-2])
     if validate:
         check_values("probability", probability, low=0, high=1)
-    dtype = torch.float64 if probability.dtype == torch.float64 else torch.float32
-    share = probability.to(dtype)
-    unary = -torch.stack((1 - share, share), -3).clamp(clip, 1 - clip).log()
-    marginals = dense_crf_marginals(
-        unary, image, iterations=iterations, appearance_weight=appearance_weight,
-        appearance_sigma=appearance_sigma, color_sigma=color_sigma, smoothness_weight=smoothness_weight,
-        smoothness_sigma=smoothness_sigma, mask=mask, lattice_points=lattice_points, validate=validate,
-    )  # fmt: skip
-    return marginals[..., 1, :, :]
+        check_values("image", image, low=0, high=1)
+    share = merge_leading(probability, 2)[:, None]  # [N, 1, H, W]
+    share = share.to(torch.float64 if share.dtype == torch.float64 else torch.float32)
+    logit = share.clamp(clip, 1 - clip).log() - (1 - share).clamp(clip, 1 - clip).log()
+    return torch.sigmoid(_solve(logit, image, mask, model, lattice_points)).reshape(probability.shape)
 
 
 def dense_crf_marginals(
@@ -141,34 +141,21 @@ def dense_crf_marginals(
         torch.Size([2, 3, 4, 5])
     """
     sizes = check_tensor("unary", unary, "... L H W")
-    grid = {"H": sizes["H"], "W": sizes["W"]}
-    lead = unary.shape[:-3]
-    sizes |= check_tensor("image", image, "... C H W", kind="frames", sizes=grid, leading=lead, like=unary)
-    if mask is not None:
-        check_tensor("mask", mask, "... H W", kind="bool", sizes=grid, leading=lead, like=unary)
     model = _Model(
         iterations, appearance_weight, appearance_sigma, color_sigma, smoothness_weight, smoothness_sigma
     )
-    _check_model(model, lattice_points, sizes)
+    _check(image, mask, model, lattice_points, sizes, unary, unary.shape[:-3])
     if validate:
         check_values("unary", unary)
         check_values("image", image, low=0, high=1)
-    dtype = torch.float64 if unary.dtype == torch.float64 else torch.float32
-    energy = merge_leading(unary, 3).to(dtype)  # [N, L, H, W]
-    if energy.numel() == 0:
+    energy = merge_leading(unary, 3)  # [N, L, H, W]
+    energy = energy.to(torch.float64 if energy.dtype == torch.float64 else torch.float32)
+    if sizes["L"] < 2:
         return torch.softmax(-energy, 1).reshape(unary.shape)
-    levels = merge_leading(image, 3).detach().to(dtype) * (255 if image.is_floating_point() else 1)
-    speaks = None if mask is None else ~merge_leading(mask, 2)[:, None]
-    budget = _CPU_BUDGET if unary.device.type == "cpu" else _DEVICE_BUDGET
-    bytes_each = _BYTES_A_CORNER * (sizes["C"] + 3) * sizes["H"] * sizes["W"]
-    bytes_each = max(bytes_each, budget >> _FRAME_BITS)
-    marginals = [
-        _mean_field(
-            energy[block], levels[block], None if speaks is None else speaks[block], model, lattice_points
-        )
-        for block in blocks(len(energy), bytes_each, budget=budget)
-    ]
-    return torch.cat(marginals).reshape(unary.shape)
+    if sizes["L"] == 2:
+        logit = _solve(energy[:, :1] - energy[:, 1:], image, mask, model, lattice_points)
+        return torch.sigmoid(torch.cat((-logit, logit), 1)).reshape(unary.shape)
+    return torch.softmax(_solve(-energy, image, mask, model, lattice_points), 1).reshape(unary.shape)
 
 
 class _Model(NamedTuple):
@@ -189,7 +176,14 @@ class _Pairwise(NamedTuple):
     smoothness_scale: Tensor
 
 
-def _check_model(model: _Model, lattice_points: int | None, sizes: dict[str, int]) -> None:
+def _check(
+    image: Tensor, mask: Tensor | None, model: _Model, lattice_points: int | None, sizes: dict[str, int],
+    like: Tensor, leading: torch.Size,
+) -> None:  # fmt: skip
+    sizes = {"H": sizes["H"], "W": sizes["W"]}
+    sizes = check_tensor("image", image, "... C H W", kind="frames", sizes=sizes, leading=leading, like=like)
+    if mask is not None:
+        check_tensor("mask", mask, "... H W", kind="bool", sizes=sizes, leading=leading, like=like)
     for name, value in model._asdict().items():
         check_positive(name, value, zero=not name.endswith("sigma"))
     if lattice_points is not None:
@@ -205,18 +199,41 @@ def _check_model(model: _Model, lattice_points: int | None, sizes: dict[str, int
         )  # fmt: skip
 
 
-def _mean_field(
-    energy: Tensor, levels: Tensor, speaks: Tensor | None, model: _Model, lattice_points: int | None
+def _solve(
+    start: Tensor, image: Tensor, mask: Tensor | None, model: _Model, lattice_points: int | None
 ) -> Tensor:
-    """Marginals ``[n, L, H, W]`` of a block of frames."""
-    ones = torch.ones_like(energy[:, :1]) if speaks is None else speaks.to(energy.dtype)
+    """Logits ``[N, C, H, W]`` after the last iteration, a few frames at a time; see ``_mean_field``."""
+    if start.numel() == 0:
+        return start
+    image = merge_leading(image.detach(), 3)
+    speaks = None if mask is None else ~merge_leading(mask, 2)[:, None]
+    budget = _CPU_BUDGET if start.device.type == "cpu" else _DEVICE_BUDGET
+    bytes_each = _BYTES_A_CORNER * (image.shape[1] + 3) * start[0, 0].numel()
+    bytes_each = max(bytes_each, budget >> _FRAME_BITS)
+    scale = 255 if image.is_floating_point() else 1
+    parts = [
+        _mean_field(
+            start[block], image[block].to(start.dtype) * scale,
+            None if speaks is None else speaks[block], model, lattice_points,
+        )
+        for block in blocks(len(start), bytes_each, budget=budget)
+    ]  # fmt: skip
+    return torch.cat(parts)
+
+
+def _mean_field(
+    start: Tensor, levels: Tensor, speaks: Tensor | None, model: _Model, lattice_points: int | None
+) -> Tensor:
+    """Logits ``[n, C, H, W]`` of a block of frames from those of the unaries.
+
+    A single channel is the difference of two labels' logits: it says everything, as tanh of its half, the difference
+    of their marginals, does of their messages.
+    """
+    ones = torch.ones_like(start[:, :1]) if speaks is None else speaks.to(start.dtype)
     pairwise, overflow = _pairwise(levels, ones, model, lattice_points)
-    # two labels: the difference of their logits says everything, and tanh of its half is the difference of their Q
-    two = energy.shape[1] == 2
-    start = energy[:, :1] - energy[:, 1:] if two else -energy
     logit = start
     for _ in range(model.iterations):
-        belief = torch.tanh(logit / 2) if two else torch.softmax(logit, 1)
+        belief = torch.tanh(logit / 2) if start.shape[1] == 1 else torch.softmax(logit, 1)
         logit = start
         if pairwise.lattice is not None:
             message = filter_values(belief * pairwise.appearance_scale, pairwise.lattice)
@@ -225,8 +242,7 @@ def _mean_field(
             message = (belief * pairwise.smoothness_scale).flatten(0, 1)
             message = gaussian_filter(message, model.smoothness_sigma, pairwise.reach).view(belief.shape)
             logit = torch.addcmul(logit, message, pairwise.smoothness_scale)
-    result = torch.cat((torch.sigmoid(-logit), torch.sigmoid(logit)), 1) if two else torch.softmax(logit, 1)
-    return result if overflow is None else result.masked_fill(overflow[:, None, None, None], torch.nan)
+    return logit if overflow is None else logit.masked_fill(overflow[:, None, None, None], torch.nan)
 
 
 def _pairwise(
