@@ -148,7 +148,11 @@ def every_function(e: Tensor, o: Tensor, flow: Tensor) -> dict[str, object]:
     call(F.smooth_seed_labels, seeds.embedding, seeds.objectness, seeds.valid, neighbors=4)
     call(F.vote_labels, seeds.embedding, saliency, seeds.valid, neighbors=4)
     call(F.mask_seed_sets, e, label, initial, k)
-    call(F.foreground_probability, e, seeds.embedding, *sets)  # type: ignore[misc]
+    p = call(F.foreground_probability, e, seeds.embedding, *sets)  # type: ignore[misc]
+    image = o[..., None, :, :].expand(*o.shape[:-2], 3, *o.shape[-2:])
+    call(F.dense_crf, p, image, iterations=1)
+    call(F.dense_crf_marginals, e, image, iterations=1)
+    call(F.estimate_temperature, e, num_seeds=k, window=3)
     return out
 
 

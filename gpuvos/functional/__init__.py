@@ -14,6 +14,7 @@ from gpuvos.functional.selection import (
     seed_sets,
 )
 from gpuvos.functional.similarity import similarity, squared_distance
+from gpuvos.functional.temperature import estimate_temperature
 from gpuvos.functional.tracks import best_track, link_tracks, track_scores
 from gpuvos.functional.voting import smooth_seed_labels, vote_labels
 
@@ -24,6 +25,7 @@ __all__ = [
     "dense_crf_marginals",
     "edge_map",
     "edge_weights",
+    "estimate_temperature",
     "foreground_probability",
     "gather_pixels",
     "initial_background",
