@@ -180,11 +180,7 @@ def _defined(definition: Path, files: dict[str, Path], frames: list[Path]) -> li
 def _entries(definition: Path) -> list[tuple[str, str]]:
     """Pairs of a key, in lower case without its colon, and the value on the next line."""
     lines = [line.strip() for line in definition.read_text("utf-8", errors="replace").splitlines()]
-    pairs = [
-        (line[:-1].strip().lower(), value)
-        for line, value in pairwise(lines)
-        if line.endswith(":")
-    ]
+    pairs = [(line[:-1].strip().lower(), value) for line, value in pairwise(lines) if line.endswith(":")]
     for key, value in pairs:
         if (key.startswith("scale of region") or key == "frame number") and not re.fullmatch(r"\d+", value):
             raise InputError(f"root: got {value!r} after '{key}' in '{definition}', wanted a number")
