@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gpuvos.kernels.backend import implementation
 from gpuvos.kernels.shortest_forest import reference
 
 
@@ -14,6 +15,13 @@ def shortest_forest(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``[N, H, W-1]``, ``[N, H-1, W]``, 2 x ``[N, K]`` -> label, distance, largest edge, all ``[N, H, W]``."""
     return reference.shortest_forest(right, down, index, valid)
+
+
+@shortest_forest.register_kernel("cuda")
+def _cuda(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    module = implementation("shortest_forest", right.device, right.dtype)
+    result: tuple[Tensor, Tensor, Tensor] = module.shortest_forest(right, down, index, valid)
+    return result
 
 
 @shortest_forest.register_fake

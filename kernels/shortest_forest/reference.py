@@ -23,8 +23,8 @@ def shortest_forest(
     Ties go to the lowest seed number, then to the path with the smaller largest edge, so every region is connected.
 
     Args:
-        right: ``[N, H, W-1]`` non-negative weights.
-        down: ``[N, H-1, W]`` non-negative weights.
+        right: ``[N, H, W-1]`` weights; a NaN is a wall, below zero is zero (paths would go around for ever).
+        down: ``[N, H-1, W]``.
         index: ``[N, K]`` int64 raster index of the seeds.
         valid: ``[N, K]`` bool.
 
@@ -38,7 +38,10 @@ def shortest_forest(
     largest = torch.empty_like(distance)
     for block in blocks(n, 16 * h * w, budget=4 << 20):  # stays in the cache over the many sweeps
         label[block], distance[block], largest[block] = _grow(
-            right[block].to(dtype), down[block].to(dtype), index[block], valid[block]
+            right[block].to(dtype).clamp(min=0),
+            down[block].to(dtype).clamp(min=0),
+            index[block],
+            valid[block],
         )
     return label, distance, largest
 

@@ -210,6 +210,13 @@ def test_a_nan_weight_is_a_wall_and_ends() -> None:
     assert distance.tolist() == largest.tolist() == [[[0, 1, torch.inf, torch.inf]]]
 
 
+def test_a_weight_below_zero_is_zero_and_ends() -> None:
+    label, distance, largest = shortest_forest(*graph_of([[1, -3, 2]], [], [0]))
+    assert label.tolist() == [[[0, 0, 0, 0]]]
+    assert distance.tolist() == [[[0, 1, 1, 3]]]
+    assert largest.tolist() == [[[0, 1, 1, 2]]]
+
+
 @pytest.mark.parametrize("blocked", [False, True])
 def test_a_batch_equals_its_frames(
     random_graph: Callable[..., Graph],
