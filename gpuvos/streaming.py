@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gpuvos import functional as F
 from gpuvos.config import Config
-from gpuvos.errors import check_positive, check_tensor, fail
+from gpuvos.errors import check_positive, check_tensor, check_values, fail
 from gpuvos.functional.tracks import compose_tracks, following_seeds
 from gpuvos.functional.voting import share_of_neighbors, take_vote
 from gpuvos.segmenter import (
@@ -67,7 +67,8 @@ class StreamingSegmenter(nn.Module):
     With ``window=None`` and ``latency=None`` every mask comes from ``flush`` and equals that of ``VideoSegmenter`` bit
     for bit; so it is with numbers that no clip exceeds.
 
-    The front end sees pairs of frames, so that a frame has its flow to the next one: the least latency is 1. With
+    The front end sees pairs of frames, so that a frame has its flow to the next one, for which a latency of 1 is
+    needed; one with the methods ``appearance`` and ``complete`` (see ``LearnedFeatures``) sees every frame once. With
     ``latency=0`` a frame is shown as the last of its pair, whose flow is minus the flow to the frame before (as that
     of the last frame of a clip always is).
 
@@ -119,6 +120,7 @@ class StreamingSegmenter(nn.Module):
     def reset(self) -> None:
         """Forgets every frame; the next one begins a new video, of any size."""
         self._last: Tensor | None = None  # frame
+        self._appearance: tuple[Tensor, Tensor] | None = None  # of the last frame
         self._tail: Features | None = None  # features of the last frame as if no other came
         self._known = 0  # frames whose features are known
         self._past: deque[_Past] = deque(maxlen=self.window)
@@ -154,8 +156,8 @@ class StreamingSegmenter(nn.Module):
                 f"shape {tuple(last.shape)}, {last.dtype}, {last.device} like the frame before",
                 "call reset() before another video",
             )  # fmt: skip
-        clip = frame[None] if last is None else torch.stack((last, frame))
-        features = self.segmenter.features(clip, validate=validate)
+        features, appearance = self._features(frame, validate)
+        self._appearance = appearance
         self._last = frame.clone()  # the caller may reuse its memory
         self._tail = Features(*(value[-1:] for value in features))
         if self.latency == 0:
@@ -199,6 +201,23 @@ class StreamingSegmenter(nn.Module):
         if rest is not None:
             for number in range(rest.mask.shape[0]):
                 yield one_frame(rest, number)
+
+    def _features(self, frame: Tensor, validate: bool) -> tuple[Features, tuple[Tensor, Tensor] | None]:
+        """Features of the last frame, if there is one, and of this one; and what can be kept for the next call."""
+        clip = frame[None] if self._last is None else torch.stack((self._last, frame))
+        front: Any = self.segmenter.front_end
+        if not all(hasattr(front, name) for name in ("appearance", "flow", "complete")):
+            return self.segmenter.features(clip, validate=validate), None
+        if validate:
+            check_values("frames", frame, low=0, high=1)
+        new = front.appearance(frame[None])
+        both = (
+            new
+            if self._appearance is None
+            else tuple(map(torch.cat, zip(self._appearance, new, strict=True)))
+        )
+        flow = front.flow(clip, size=(new[1].shape[-2], new[1].shape[-1]))
+        return front.complete(*both, flow), new
 
     def _learn(self, features: Features) -> None:
         """Puts a frame whose features are known into the window."""

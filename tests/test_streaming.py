@@ -14,6 +14,8 @@ from gpuvos import Config, Features, InputError, Segmentation, StreamingSegmente
 from gpuvos import functional as F
 from gpuvos.data import render_clip
 from gpuvos.features.appearance import AppearanceFeatures
+from gpuvos.features.learned import LearnedFeatures
+from gpuvos.features.plugins import ModuleFeatures
 from gpuvos.streaming import one_frame
 
 RULES = ["paper", "robust"]
@@ -82,9 +84,23 @@ def test_equals_the_whole_clip_bit_for_bit(rule: str, distance: str, every: int 
             segmenter.reset()
 
 
+def test_the_network_sees_every_frame_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    front = LearnedFeatures()
+    seen = []
+    original = front.appearance
+    monkeypatch.setattr(front, "appearance", lambda frames: (seen.append(len(frames)), original(frames))[1])
+    frames = render_clip("single", num_frames=3, height=32, width=48).frames
+    segmenter = StreamingSegmenter(front, window=4, latency=1)
+    assert len(list(segmenter.stream(frames))) == 3
+    assert seen == [1, 1, 1]
+    with pytest.raises(InputError, match="frames: got values"):
+        segmenter.push(frames[0].float())
+
+
 def test_equals_the_whole_clip_of_a_real_front_end() -> None:
     frames = render_clip("single", num_frames=5, height=56, width=72).frames
-    for front in (None, AppearanceFeatures()):
+    net = nn.Conv2d(3, 70, 7, stride=4, padding=3)
+    for front in (None, AppearanceFeatures(), ModuleFeatures(net)):
         segmenter = StreamingSegmenter(front, window=None, latency=None)
         assert pushed(segmenter, frames) == []
         assert_same(segmenter.flush(), VideoSegmenter(front)(frames))

@@ -92,14 +92,21 @@ class LearnedFeatures(nn.Module):
         Raises:
             InputError: a wrong shape or dtype, or no pixel at all.
         """
+        embedding, objectness = self.appearance(frames)
+        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
+        return self.complete(embedding, objectness, flow)
+
+    def appearance(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What needs no other frame (so a stream computes it once): embedding ``[T, D, H, W]``, objectness."""
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
         if min(sizes.values()) == 0:
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
         chunk = self.chunk or (_CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK)
         parts = [self._look(part) for part in torch.split(frames, chunk)]
-        embedding = torch.cat([part[0] for part in parts])  # [T, D, H, W]
-        objectness = torch.cat([part[1] for part in parts])  # [T, H, W]
-        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
+        """Features from ``appearance`` and the flow of the clip."""
         features = with_context(
             embedding, objectness, flow, position_weight=self.position, motion_weight=self.motion
         )

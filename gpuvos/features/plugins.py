@@ -119,6 +119,12 @@ class ModuleFeatures(nn.Module):
             InputError: a wrong shape, dtype or device, no pixel at all, an output of the module or of ``objectness``
                 that is not as above, or training mode, where a batch may mix its frames.
         """
+        embedding, objectness = self.appearance(frames)
+        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
+        return self.complete(embedding, objectness, flow)
+
+    def appearance(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What needs no other frame (so a stream computes it once): embedding ``[T, d, H, W]``, objectness."""
         if self.training:
             raise InputError(
                 f"{type(self).__name__}: got training mode, wanted evaluation mode; call .eval()"
@@ -130,9 +136,10 @@ class ModuleFeatures(nn.Module):
         grid = (-(-sizes["h"] // stride), -(-sizes["w"] // stride))
         chunk = self.chunk or (_CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK)
         parts = [self._look(part, grid) for part in torch.split(frames, chunk)]
-        embedding = torch.cat([part[0] for part in parts])  # [T, d, H, W]
-        objectness = torch.cat([part[1] for part in parts])  # [T, H, W]
-        flow = self.flow(frames, size=grid)
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
+        """Features from ``appearance`` and the flow of the clip."""
         return with_context(
             embedding, objectness, flow, position_weight=self.position, motion_weight=self.motion
         )

@@ -48,7 +48,7 @@ def estimate_temperature(embedding: Tensor, *, num_seeds: int = 100, window: int
     seeds = select_seeds(e, torch.zeros_like(e[:, 0]), candidates, num_seeds=num_seeds)
     label = minimax_forest(edge_weights(e), seeds.index, seeds.valid).label
     mean = region_mean(e, label, num_seeds)  # [N, K, D]
-    own = gather_pixels(mean.mT.unflatten(2, (1, num_seeds)), label.flatten(1))  # [N, H W, D]
+    own = gather_pixels(mean.mT[:, :, None], label.flatten(1))  # [N, H W, D]
     within = (e.flatten(2).mT - own).square().sum(-1).mean()
     pairs = seeds.valid[:, None] & seeds.valid[:, :, None]
     pairs = pairs & ~torch.eye(num_seeds, dtype=torch.bool, device=e.device)
