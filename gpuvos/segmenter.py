@@ -305,6 +305,7 @@ class VideoSegmenter(nn.Module):
         front_end: anything that returns Features for a clip; ``LearnedFeatures()`` (the
             network inside the package) where absent.
         config: parameters of the method.
+        crf: refines probabilities by the frames, for example ``gpuvos.nn.DenseCRF()``; none where absent.
 
     Example:
         >>> frames = torch.zeros(3, 3, 32, 48, dtype=torch.uint8)
@@ -312,7 +313,13 @@ class VideoSegmenter(nn.Module):
         torch.Size([3, 32, 48])
     """
 
-    def __init__(self, front_end: FrontEnd | None = None, config: Config | None = None) -> None:
+    def __init__(
+        self,
+        front_end: FrontEnd | None = None,
+        config: Config | None = None,
+        *,
+        crf: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         if front_end is None:
             from gpuvos.features.learned import LearnedFeatures
@@ -320,6 +327,7 @@ class VideoSegmenter(nn.Module):
             front_end = LearnedFeatures()
         self.front_end = front_end
         self.config = _checked_config(config)
+        self.crf = crf
 
     @torch.no_grad()
     def forward(
@@ -340,7 +348,16 @@ class VideoSegmenter(nn.Module):
         """
         features = self.features(frames, validate=validate)
         size = (frames.shape[-2], frames.shape[-1])
-        return segment(*features, config=self.config, size=size, first_mask=first_mask, validate=validate)
+        result = segment(*features, config=self.config, size=size, first_mask=first_mask, validate=validate)
+        return self.refine(result, frames, validate=validate)
+
+    def refine(self, result: Segmentation, frames: Tensor, *, validate: bool = True) -> Segmentation:
+        """Mask, probability and confidence after the CRF, where there is one; ``frames`` as large as the masks."""
+        if self.crf is None:
+            return result
+        probability = self.crf(result.probability, frames, validate=validate)
+        confidence = (2 * probability - 1).abs()
+        return result._replace(mask=probability > 0.5, probability=probability, confidence=confidence)
 
     def features(self, frames: Tensor, *, validate: bool = True) -> Features:
         """Checks frames ``[T, 3, H, W]`` and runs the front end on them, as they come."""

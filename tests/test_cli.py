@@ -62,6 +62,24 @@ def test_segment_writes_everything(clip: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no work folder is left
 
 
+def test_crf_refines_what_is_written_and_measured(
+    clip: Path, davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = []
+    for number, option in enumerate(([], ["--crf"])):
+        output = tmp_path / str(number)
+        assert main(["segment", str(clip), "-o", str(output), *QUICK, *option]) == 0
+        written.append(np.load(output / "result-00000.npz", allow_pickle=False))
+    assert not np.array_equal(written[0]["probability"], written[1]["probability"])
+    assert np.array_equal(written[0]["seed_index"], written[1]["seed_index"])
+    capsys.readouterr()
+    tables = []
+    for option in ([], ["--crf"]):
+        assert main(["evaluate", "--root", str(davis), "--sequences", "one", *QUICK, *option]) == 0
+        tables.append(capsys.readouterr().out.splitlines()[2].split("|")[4:6])  # J and F
+    assert tables[0] != tables[1]
+
+
 def test_segment_in_pieces_keeps_every_frame(clip: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     assert main(["segment", str(clip), "-o", str(output), "--clip-length", "4", "--start", "1", *QUICK]) == 0

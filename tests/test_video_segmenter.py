@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import gpuvos
 from gpuvos import Config, Features, InputError, Segmentation, VideoSegmenter
+from gpuvos.nn import DenseCRF
 
 SMALL = {"num_seeds": 12, "num_background": 4, "window": 3, "smoothing_neighbors": 6}
 RULES = ["paper", "robust"]
@@ -100,3 +101,17 @@ def test_bad_frames_are_refused_by_name() -> None:
         VideoSegmenter(lambda f: f)(good)
     with pytest.raises(InputError, match=r"^objectness:"):
         VideoSegmenter(lambda f: Features(f, f, f[:, :2]))(good)
+
+
+def test_a_crf_refines_the_masks() -> None:
+    frames, _ = red_square()
+    plain = VideoSegmenter(plain_front_end, Config(rule="paper", **SMALL))
+    refined = VideoSegmenter(plain_front_end, plain.config, crf=DenseCRF(iterations=3))
+    before, after = plain(frames), refined(frames)
+    assert torch.equal(after.probability, DenseCRF(iterations=3)(before.probability, frames))
+    assert torch.equal(after.mask, after.probability > 0.5)
+    assert torch.equal(after.confidence, (2 * after.probability - 1).abs())
+    assert not torch.equal(after.probability, before.probability)
+    assert torch.equal(after.seeds.index, before.seeds.index)
+    assert_same(plain.refine(before, frames), before)
+    assert "DenseCRF" in str(refined)

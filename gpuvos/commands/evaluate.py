@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 
 import gpuvos
-from gpuvos.commands.common import RULES, add_method_arguments, build_config, build_segmenter, pick_device
+from gpuvos.commands.common import (
+    RULES,
+    add_crf_argument,
+    add_method_arguments,
+    build_config,
+    build_segmenter,
+    pick_device,
+)
 from gpuvos.data.files import atomic_file
 from gpuvos.errors import fail
 from gpuvos.experiments.datasets import DATASETS, SPLITS, Benchmark, LabelledVideo
@@ -66,6 +73,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--cache", type=Path, help="folder for features, about 3 MB a frame; default: OUTPUT/features"
     )
+    add_crf_argument(parser)
     add_method_arguments(parser)
 
 
@@ -94,7 +102,7 @@ def _run_table(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> 
         video = _moved(benchmark[name], device)
         features, seconds = _features(segmenter, video.frames)
         for rule in rules:
-            row, result = _measure(video, features, seconds, build_config(arguments, rule))
+            row, result = _measure(segmenter, video, features, seconds, build_config(arguments, rule))
             rows.append(row)
             if arguments.output is not None:
                 config = build_config(arguments, rule)
@@ -185,10 +193,14 @@ def _features(segmenter: VideoSegmenter, frames: Tensor) -> tuple[Features, floa
 
 
 def _measure(
-    video: LabelledVideo, features: Features, feature_seconds: float, config: gpuvos.Config
+    segmenter: VideoSegmenter,
+    video: LabelledVideo,
+    features: Features,
+    feature_seconds: float,
+    config: gpuvos.Config,
 ) -> tuple[Row, Segmentation]:
     begin = _synchronize(video.frames.device)
-    result = segment(*features, config=config, size=video.size)
+    result = segmenter.refine(segment(*features, config=config, size=video.size), video.frames)
     method_seconds = _synchronize(video.frames.device) - begin
     annotated = torch.tensor(video.annotated, device=result.mask.device)
     mask, truth = result.mask[annotated][video.counted], video.mask[video.counted]

@@ -10,7 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gpuvos.commands.common import RULES, add_method_arguments, build_segmenter, pick_device
+from gpuvos.commands.common import (
+    RULES,
+    add_crf_argument,
+    add_method_arguments,
+    build_segmenter,
+    pick_device,
+)
 from gpuvos.data.files import atomic_folder
 from gpuvos.data.masks import read_mask, save_npz, write_mask
 from gpuvos.data.video import Clip, iterate_video, probe_video
@@ -43,6 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=200,
         help="longer videos are segmented in pieces of so many frames (200)",
     )
+    add_crf_argument(parser)
     add_method_arguments(parser)
 
 
@@ -90,7 +97,8 @@ def segment_clip(
         first_mask = first_mask.to(device)
     features = segmenter.features(frames)
     size = (frames.shape[-2], frames.shape[-1])
-    return features, segment(*features, config=segmenter.config, size=size, first_mask=first_mask)
+    result = segment(*features, config=segmenter.config, size=size, first_mask=first_mask)
+    return features, segmenter.refine(result, frames)
 
 
 def _expected_frames(arguments: Namespace) -> int | None:
