@@ -67,4 +67,10 @@ def _variant(kind: str) -> Variant:
     return Variant(_convolve, signature, {"REACH": 5, "BLOCK": BLOCK}, note=f"{kind}, reach 5")
 
 
-VARIANTS = tuple(_variant(kind) for kind in ("fp32", "fp16", "bf16"))
+_DOWN = _variant("fp32")
+_ALONG = _DOWN._replace(
+    signature=_DOWN.signature | {"step": "constexpr"},
+    constants=_DOWN.constants | {"step": 1},
+    note="fp32, rows",
+)
+VARIANTS = (_DOWN, _ALONG, _variant("fp16"), _variant("bf16"))
