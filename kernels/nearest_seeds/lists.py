@@ -93,6 +93,33 @@ def _list_warps(length: int) -> int:
 
 
 @triton.jit
+def _offsets(
+    k, member, seeds_ptr, centre_ptr, table_ptr, D, C: tl.constexpr, STEP: tl.constexpr, TYPE: tl.constexpr
+):
+    """Constant parts of the scores ``[L]``; writes the centre and the table."""
+    members = tl.maximum(tl.sum(member.to(tl.int32), 0), 1)
+    offset = tl.zeros(k.shape, tl.float32)
+    for start in range(0, C, STEP):
+        d = start + tl.arange(0, STEP)
+        s = tl.load(seeds_ptr + k[:, None] * D + d[None, :], member[:, None] & (d < D)[None, :], 0)
+        tl.store(table_ptr + k[:, None] * C + d[None, :], s)  # the same by both programs of the frame
+        s = s.to(tl.float32)
+        centre = tl.sum(s, 0) / members
+        if TYPE == tl.float32:
+            shifted = s - centre[None, :]
+            offset += tl.sum(shifted * shifted, 1)
+        else:
+            centre = centre.to(TYPE).to(tl.float32)
+            shifted = s - centre[None, :]
+            rounded = (shifted.to(TYPE).to(tl.float32) != shifted) & member[:, None]
+            centre = tl.where(tl.max(rounded.to(tl.int32), 0) > 0, 0.0, centre)
+            shifted = s - centre[None, :]
+            offset += tl.sum(shifted * (shifted + 2 * centre[None, :]), 1)  # the pixels are not centred
+        tl.store(centre_ptr + d, centre)
+    return offset
+
+
+@triton.jit
 def _write_rows(k, place, listed, table_ptr, centre_ptr, rows_ptr, C: tl.constexpr, STEP: tl.constexpr):
     """Writes the listed seeds without the centre to their places."""
     for start in range(0, C, STEP):
@@ -121,7 +148,6 @@ def _list_seeds(
 ):
     """One program for each set of a frame."""
     STEP: tl.constexpr = 8  # channels, then seeds
-    TYPE: tl.constexpr = rows_ptr.dtype.element_ty
     part = tl.program_id(0).to(tl.int64)
     frame, background = part // 2, part % 2 == 1
     seeds_ptr += frame * K * D
@@ -135,25 +161,7 @@ def _list_seeds(
     in_fg = tl.load(foreground_ptr + k, k < K, 0).to(tl.int32)
     in_bg = tl.load(background_ptr + k, k < K, 0).to(tl.int32)
     member = (in_fg | in_bg) != 0
-    members = tl.maximum(tl.sum(member.to(tl.int32), 0), 1)
-    offset = tl.zeros((L,), tl.float32)
-    for start in range(0, C, STEP):
-        d = start + tl.arange(0, STEP)
-        s = tl.load(seeds_ptr + k[:, None] * D + d[None, :], member[:, None] & (d < D)[None, :], 0)
-        tl.store(table_ptr + k[:, None] * C + d[None, :], s)  # the same by both programs of the frame
-        s = s.to(tl.float32)
-        centre = tl.sum(s, 0) / members
-        if TYPE == tl.float32:
-            shifted = s - centre[None, :]
-            offset += tl.sum(shifted * shifted, 1)
-        else:
-            centre = centre.to(TYPE).to(tl.float32)
-            shifted = s - centre[None, :]
-            rounded = (shifted.to(TYPE).to(tl.float32) != shifted) & member[:, None]
-            centre = tl.where(tl.max(rounded.to(tl.int32), 0) > 0, 0.0, centre)
-            shifted = s - centre[None, :]
-            offset += tl.sum(shifted * (shifted + 2 * centre[None, :]), 1)  # the pixels are not centred
-        tl.store(centre_ptr + d, centre)
+    offset = _offsets(k, member, seeds_ptr, centre_ptr, table_ptr, D, C, STEP, rows_ptr.dtype.element_ty)
     tl.store(scratch_ptr + k, offset)
     tl.debug_barrier()  # what other threads wrote is read from here on
 

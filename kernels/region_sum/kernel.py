@@ -97,6 +97,14 @@ def _added(partial: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @triton.jit
+def _part(value, weight, origin_ptr, c, C, WEIGHTED: tl.constexpr):
+    """What is summed of a tile, as far as it has the label of the origin."""
+    if WEIGHTED:
+        value = weight[None, :] * (value - tl.load(origin_ptr + c, c < C, 0).to(tl.float32)[:, None])
+    return value
+
+
+@triton.jit
 def _partial_sums(
     values_ptr,  # [N, C, P]
     label_ptr,  # [N, P]
@@ -138,15 +146,11 @@ def _partial_sums(
             values_ptr + p.to(tl.int64)[None, :] * stride_p, (c < C)[:, None] & (p < P)[None, :], 0
         )
         value = value.to(tl.float32)
-        if WEIGHTED:
-            weight = tl.load(weight_ptr + p, p < P, 0).to(tl.float32)
+        weight = tl.load(weight_ptr + p, p < P, 0).to(tl.float32) if WEIGHTED else 1.0
         lowest = tl.min(left, 0)
         while lowest < K:
             here = left == lowest
-            part = value
-            if WEIGHTED:
-                origin = tl.load(origin_ptr + lowest * C + c, c < C, 0).to(tl.float32)
-                part = weight[None, :] * (value - origin[:, None])
+            part = _part(value, weight, origin_ptr + lowest * C, c, C, WEIGHTED)
             part = tl.sum(tl.where(here[None, :], part, 0.0), 1)
             total += tl.where((k == lowest)[:, None], part[None, :], 0.0)
             count += tl.where(k == lowest, tl.sum(here.to(tl.int32), 0), 0)

@@ -47,6 +47,30 @@ def _value(value_ptr, place, there, STAGE: tl.constexpr):
 
 
 @triton.jit
+def _settle(
+    value, row, column, by_left, by_right, by_top, by_bottom, STAGE: tl.constexpr, TILE: tl.constexpr
+):
+    """Lowers the pixels by those beside them in the tile until nothing changes."""
+    STEPS: tl.constexpr = 2  # along rows, then along columns: the two want different layouts of registers
+    # At the border of the tile a pixel is its own neighbour, which lowers nothing.
+    left = tl.maximum(column - 1, 0) + row * 0
+    after = tl.minimum(column + 1, TILE - 1) + row * 0
+    above = tl.maximum(row - 1, 0) + column * 0
+    below = tl.minimum(row + 1, TILE - 1) + column * 0
+    lowered = 1
+    while lowered > 0:
+        start = value
+        for _ in tl.static_range(STEPS):
+            value = tl.minimum(value, _join(tl.gather(value, left, 1), by_left, STAGE))
+            value = tl.minimum(value, _join(tl.gather(value, after, 1), by_right, STAGE))
+        for _ in tl.static_range(STEPS):
+            value = tl.minimum(value, _join(tl.gather(value, above, 0), by_top, STAGE))
+            value = tl.minimum(value, _join(tl.gather(value, below, 0), by_bottom, STAGE))
+        lowered = tl.max(tl.max((value < start).to(tl.int32), 1), 0)
+    return value
+
+
+@triton.jit
 def settle_tile(
     tile_y,
     tile_x,
@@ -61,9 +85,6 @@ def settle_tile(
     TILE: tl.constexpr,
 ):
     """Relaxes the pixels of a tile, given those around it, until nothing changes; whether its border did."""
-    STEPS: tl.constexpr = (
-        2  # along a row before columns have their turn: the two want different layouts of registers
-    )
     row, column = tl.arange(0, TILE)[:, None], tl.arange(0, TILE)[None, :]
     y = tile_y * TILE + row
     x = tile_x * TILE + column
@@ -92,31 +113,15 @@ def settle_tile(
     before = _value(value_ptr, place, inside, STAGE)
     value = before
     # From outside of the tile: once, what is there stays as it is.
-    value = tl.minimum(
-        value, _join(_value(value_ptr, place - 1, leftmost & (column == 0), STAGE), by_left, STAGE)
-    )
-    value = tl.minimum(
-        value, _join(_value(value_ptr, place + 1, rightmost & (column == TILE - 1), STAGE), by_right, STAGE)
-    )
-    value = tl.minimum(value, _join(_value(value_ptr, place - W, topmost & (row == 0), STAGE), by_top, STAGE))
-    value = tl.minimum(
-        value, _join(_value(value_ptr, place + W, lowest & (row == TILE - 1), STAGE), by_bottom, STAGE)
-    )
-    # Neighbours in the tile; at its border a pixel is its own, which lowers nothing.
-    left = tl.maximum(column - 1, 0) + row * 0
-    after = tl.minimum(column + 1, TILE - 1) + row * 0
-    above = tl.maximum(row - 1, 0) + column * 0
-    below = tl.minimum(row + 1, TILE - 1) + column * 0
-    lowered = 1
-    while lowered > 0:
-        start = value
-        for _ in tl.static_range(STEPS):
-            value = tl.minimum(value, _join(tl.gather(value, left, 1), by_left, STAGE))
-            value = tl.minimum(value, _join(tl.gather(value, after, 1), by_right, STAGE))
-        for _ in tl.static_range(STEPS):
-            value = tl.minimum(value, _join(tl.gather(value, above, 0), by_top, STAGE))
-            value = tl.minimum(value, _join(tl.gather(value, below, 0), by_bottom, STAGE))
-        lowered = tl.max(tl.max((value < start).to(tl.int32), 1), 0)
+    other = _value(value_ptr, place - 1, leftmost & (column == 0), STAGE)
+    value = tl.minimum(value, _join(other, by_left, STAGE))
+    other = _value(value_ptr, place + 1, rightmost & (column == TILE - 1), STAGE)
+    value = tl.minimum(value, _join(other, by_right, STAGE))
+    other = _value(value_ptr, place - W, topmost & (row == 0), STAGE)
+    value = tl.minimum(value, _join(other, by_top, STAGE))
+    other = _value(value_ptr, place + W, lowest & (row == TILE - 1), STAGE)
+    value = tl.minimum(value, _join(other, by_bottom, STAGE))
+    value = _settle(value, row, column, by_left, by_right, by_top, by_bottom, STAGE, TILE)
     changed = inside & (value < before)
     tl.store(value_ptr + place, value.to(value_ptr.dtype.element_ty), changed)
     border = (row == 0) | (row == TILE - 1) | (column == 0) | (column == TILE - 1)
