@@ -63,7 +63,8 @@ def foreground_probability(
 def _as_tensor(temperature: float | Tensor, like: Tensor) -> Tensor:
     check_temperature(temperature)
     if not isinstance(temperature, Tensor):
-        return like.new_full((), temperature, dtype=torch.float64)  # on the device, without a copy that waits
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        return like.new_full((), temperature, dtype=dtype)  # on the device, without a copy that waits
     check_tensor("temperature", temperature, "...", like=like)
     if temperature.numel() != 1:
         raise fail("temperature", f"shape {tuple(temperature.shape)}", "one number")

@@ -169,7 +169,7 @@ def _foreground_probability_backward(
 
 def _backward_variant(kind: str, c: int) -> Variant:
     pointers = {
-        "embedding": kind, "table": kind, "nearest_fg": "i32", "nearest_bg": "i32", "temperature": "fp64",
+        "embedding": kind, "table": kind, "nearest_fg": "i32", "nearest_bg": "i32", "temperature": "fp32",
         "grad": "fp32", "grad_embedding": kind, "pull": "fp32", "push": "fp32", "heat": "fp32",
     }  # fmt: skip
     signature = {f"{name}_ptr": f"*{value}" for name, value in pointers.items()}
@@ -179,7 +179,7 @@ def _backward_variant(kind: str, c: int) -> Variant:
     return Variant(_foreground_probability_backward, signature, constants, note=f"{kind}, C = {c}")
 
 
-_OUTPUTS = {"temperature": "fp64", "probability": "fp32", "nearest_fg": "i32", "nearest_bg": "i32"}
+_OUTPUTS = {"temperature": "fp32", "probability": "fp32", "nearest_fg": "i32", "nearest_bg": "i32"}
 VARIANTS = (
     search_variant(_foreground_probability, "bf16", 52, _OUTPUTS),
     search_variant(_foreground_probability, "fp16", 128, _OUTPUTS),
