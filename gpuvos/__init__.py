@@ -44,7 +44,7 @@ _HOME = {
     "Seeds": "gpuvos.types",
     "Segmentation": "gpuvos.types",
 }
-_MODULES = ("data", "features", "functional", "kernels", "metrics", "sheet", "viz")
+_MODULES = ("data", "features", "functional", "kernels", "metrics", "nn", "sheet", "viz")
 
 __all__ = [
     "Config",

@@ -12,6 +12,7 @@ from gpuvos import functional as F
 from gpuvos.config import Config
 from gpuvos.errors import check_tensor, check_values, fail, values_readable
 from gpuvos.functional.batch import merge_leading
+from gpuvos.functional.edges import embedding_graph
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
 
@@ -183,15 +184,11 @@ def _regions(
     embedding: Tensor, objectness: Tensor, present: Tensor, config: Config
 ) -> tuple[Seeds, EdgeWeights, Forest]:
     """Edge map, candidates, seeds and geodesic regions of every frame, Eq. 4-6."""
-    maximum = (
-        config.edge_reduce == "max"
-    )  # its order is that of the squared distance, which does not saturate
-    edges = F.edge_map(
-        embedding, reduce=config.edge_reduce, temperature=config.temperature, squared_distance=maximum
+    weights, candidates = embedding_graph(
+        embedding, reduce=config.edge_reduce, temperature=config.temperature, window=config.window
     )
-    candidates = F.candidate_mask(edges, window=config.window) & present[..., None, None]
+    candidates = candidates & present[..., None, None]
     seeds = F.select_seeds(embedding, objectness, candidates, num_seeds=config.num_seeds)
-    weights = F.edge_weights(embedding)
     grow = F.minimax_forest if config.distance == "minimax" else F.shortest_forest
     return seeds, weights, grow(weights, seeds.index, seeds.valid)
 

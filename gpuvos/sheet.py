@@ -143,15 +143,15 @@ def _columns(
 
 
 def _candidates(embedding: Tensor, config: Config) -> tuple[Tensor, Tensor]:
-    """Edge map to look at, and candidates, both as the segmenter computes them."""
-    from gpuvos.functional import candidate_mask, edge_map
+    """Edge map to look at, and candidates as the segmenter computes them."""
+    from gpuvos.functional.edges import edge_map, embedding_graph
 
-    # Distances rather than similarities order the pixels: those of a wide embedding all saturate at 1.
-    largest = config.edge_reduce == "max"
-    edges = edge_map(
-        embedding, reduce=config.edge_reduce, temperature=config.temperature, squared_distance=largest
+    _, candidates = embedding_graph(
+        embedding, reduce=config.edge_reduce, temperature=config.temperature, window=config.window
     )
-    return (edges.sqrt() if largest else edges).float(), candidate_mask(edges, window=config.window)
+    # Distances rather than similarities are shown: those of a wide embedding all saturate at 1.
+    edges = edge_map(embedding, reduce=config.edge_reduce, squared_distance=True).sqrt()
+    return edges.float(), candidates
 
 
 def _marks(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -141,17 +141,18 @@ def test_candidates_are_those_of_the_method(
     features, result = made_up(frames=1)
     asked = []
 
-    def candidate_mask(edges: Tensor, *, window: int) -> Tensor:
-        asked.append(window)
-        assert edges.shape == (1, 6, 8)
+    def embedding_graph(embedding: Tensor, **options: object) -> tuple[None, Tensor]:
+        asked.append(options)
+        assert torch.equal(embedding, features.embedding)
         mask = torch.zeros(1, 6, 8, dtype=torch.bool)
         mask[0, 2, 5] = True
-        return mask
+        return None, mask
 
-    monkeypatch.setattr(functional, "candidate_mask", candidate_mask)
-    contact_sheet(some_frames(1), features, result, panel_width=32, config=Config(window=5))
+    monkeypatch.setattr(functional.edges, "embedding_graph", embedding_graph)
+    config = Config(window=5, edge_reduce="mean", temperature=3.0)
+    contact_sheet(some_frames(1), features, result, panel_width=32, config=config)
     yellow = (panels["candidates"][0] == torch.tensor(sheet.CANDIDATE).view(3, 1, 1)).all(0)
-    assert asked == [5]
+    assert asked == [{"window": 5, "reduce": "mean", "temperature": 3.0}]
     expected = torch.zeros(24, 32, dtype=torch.bool)
     expected[8:12, 20:24] = True
     assert torch.equal(yellow, expected)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d, pad
 
 from gpuvos.errors import check_choice, check_positive, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
+from gpuvos.kernels.edge_candidates import edge_candidates
+from gpuvos.kernels.edge_candidates.reference import dissimilarity, is_window_minimum, reduce_edges
 from gpuvos.kernels.grid_edges import grid_edges
 from gpuvos.types import EdgeWeights
 
@@ -42,6 +43,37 @@ def _safe_sqrt(value: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, value, 1).sqrt(), 0)
 
 
+def embedding_graph(
+    embedding: Tensor, *, reduce: str = "max", temperature: float = 1.0, window: int = 9
+) -> tuple[EdgeWeights, Tensor]:
+    """Edge weights, and candidate points by Eq. 4-5, from one read of the embedding; without a gradient.
+
+    What ``edge_weights`` and ``candidate_mask`` of the edge map give. With ``max`` the order of the map is that of the
+    squared distance itself, which does not saturate as ``1 - R`` does.
+
+    Args:
+        embedding: ``[T, D, H, W]`` (any leading dimensions).
+        reduce: as in ``edge_map``.
+        temperature: as in ``edge_map``; matters to ``mean`` alone.
+        window: as in ``candidate_mask``.
+
+    Returns:
+        EdgeWeights and candidates ``[T, H, W]`` bool.
+
+    Example:
+        >>> weights, candidates = embedding_graph(torch.tensor([[[[0.0, 2.0, 3.0]]]]), window=3)
+        >>> weights.right, candidates
+        (tensor([[[2., 1.]]]), tensor([[[ True, False,  True]]]))
+    """
+    _check_map_options(reduce, temperature)
+    _check_window(window)
+    right, down = _squared_edges(embedding.detach() if isinstance(embedding, Tensor) else embedding)
+    flat = edge_candidates(
+        merge_leading(right, 2), merge_leading(down, 2), window, reduce, float(temperature)
+    )
+    return EdgeWeights(right.sqrt(), down.sqrt()), flat.reshape(*right.shape[:-1], down.shape[-1])
+
+
 def edge_map(
     embedding: Tensor, *, reduce: str = "max", temperature: float = 1.0, squared_distance: bool = False
 ) -> Tensor:
@@ -61,24 +93,18 @@ def edge_map(
         >>> edge_map(torch.tensor([[[[0.0, 0.0, 1.0]]]]), squared_distance=True)
         tensor([[[0., 1., 1.]]])
     """
+    _check_map_options(reduce, temperature)
+    right, down = _squared_edges(embedding)
+    if squared_distance:
+        return reduce_edges(right, down, reduce)
+    if reduce == "max":
+        return dissimilarity(reduce_edges(right, down, reduce), temperature)
+    return reduce_edges(dissimilarity(right, temperature), dissimilarity(down, temperature), reduce)
+
+
+def _check_map_options(reduce: str, temperature: float) -> None:
     check_choice("reduce", reduce, ("max", "mean"))
     check_positive("temperature", temperature)
-    right, down = _squared_edges(embedding)
-    if not squared_distance and reduce == "mean":
-        right, down = torch.tanh(right / (2 * temperature)), torch.tanh(down / (2 * temperature))
-    sides = torch.stack(
-        (pad(right, (0, 1)), pad(right, (1, 0)), pad(down, (0, 0, 0, 1)), pad(down, (0, 0, 1, 0)))
-    )
-    if reduce == "mean":
-        h, w = sides.shape[-2:]
-        across = torch.arange(w, device=sides.device)
-        along = torch.arange(h, device=sides.device)
-        count = ((across > 0).int() + (across < w - 1).int()) + ((along > 0).int() + (along < h - 1).int())[
-            :, None
-        ]
-        return sides.sum(0) / count.clamp(min=1)
-    largest = sides.amax(0)
-    return largest if squared_distance else torch.tanh(largest / (2 * temperature))
 
 
 def candidate_mask(edge_map: Tensor, *, window: int = 9) -> Tensor:
@@ -98,9 +124,10 @@ def candidate_mask(edge_map: Tensor, *, window: int = 9) -> Tensor:
         tensor([[[False,  True, False,  True]]])
     """
     check_tensor("edge_map", edge_map, "... H W")
+    _check_window(window)
+    return is_window_minimum(edge_map, window)
+
+
+def _check_window(window: int) -> None:
     if window < 1 or window % 2 == 0:
         raise fail("window", str(window), "a positive odd number")
-    flat = merge_leading(edge_map, 2)[:, None]
-    smallest = -max_pool2d(-flat, (1, window), stride=1, padding=(0, window // 2))
-    smallest = -max_pool2d(-smallest, (window, 1), stride=1, padding=(window // 2, 0))
-    return (flat == smallest).reshape(edge_map.shape)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from gpuvos.kernels.backend import implementation
 from gpuvos.kernels.farthest_points import reference
 
 
@@ -12,6 +15,14 @@ from gpuvos.kernels.farthest_points import reference
 def farthest_points(embedding: Tensor, priority: Tensor, candidates: Tensor, num_points: int) -> Tensor:
     """Diverse points: ``[N, D, P]``, ``[N, P]``, ``[N, P]`` bool -> indices ``[N, K]``, -1 where none is left."""
     return reference.farthest_points(embedding, priority, candidates, num_points)
+
+
+@farthest_points.register_kernel("cuda")
+def _cuda(embedding: Tensor, priority: Tensor, candidates: Tensor, num_points: int) -> Tensor:
+    dtype = torch.promote_types(embedding.dtype, priority.dtype)  # neither may be rounded
+    module: Any = implementation("farthest_points", embedding.device, dtype)
+    chosen: Tensor = module.farthest_points(embedding, priority, candidates, num_points)
+    return chosen
 
 
 @farthest_points.register_fake

@@ -47,11 +47,12 @@ def _sample(embedding: Tensor, priority: Tensor, candidates: Tensor, num_points:
     gap = points.new_full((n, width), torch.inf).masked_fill_(~there, -1)  # -1: taken or not a candidate
     out = candidates.new_full((n, num_points), -1, dtype=torch.int64)
     rows = torch.arange(n, device=embedding.device)
+    difference = torch.empty_like(points)
     for k in range(min(num_points, width)):
         pick = (gap if k else first).argmax(1)  # argmax takes the lowest index of equal values
         left = gap[rows, pick] >= 0
         out[:, k] = torch.where(left, index[rows, pick], -1)
-        squared = (points - points[rows, pick, None]).square_().sum(2)
-        gap = torch.minimum(gap, squared)
+        torch.sub(points, points[rows, pick, None], out=difference)
+        torch.minimum(gap, difference.square_().sum(2), out=gap)
         gap[rows, pick] = -1
     return out

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpuvos.kernels.backend import implementation
 from gpuvos.kernels.grid_edges import reference
 
 
@@ -14,6 +15,13 @@ from gpuvos.kernels.grid_edges import reference
 def grid_edges(embedding: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distances between 4-neighbours: ``[N, D, H, W]`` -> right ``[N, H, W-1]``, down ``[N, H-1, W]``."""
     return reference.grid_edges(embedding)
+
+
+@grid_edges.register_kernel("cuda")
+def _cuda(embedding: Tensor) -> tuple[Tensor, Tensor]:
+    module: Any = implementation("grid_edges", embedding.device, embedding.dtype)
+    right, down = module.grid_edges(embedding)
+    return right, down
 
 
 @grid_edges.register_fake

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from gpuvos.kernels.backend import implementation
 from gpuvos.kernels.minimax_forest import reference
 
 
@@ -14,6 +17,13 @@ def minimax_forest(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``[N, H, W-1]``, ``[N, H-1, W]``, 2 x ``[N, K]`` -> label, distance ``[N, H, W]``, between ``[N, K, K]``."""
     return reference.minimax_forest(right, down, index, valid)
+
+
+@minimax_forest.register_kernel("cuda")
+def _cuda(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    module: Any = implementation("minimax_forest", right.device, right.dtype)
+    label, distance, between = module.minimax_forest(right, down, index, valid)
+    return label, distance, between
 
 
 @minimax_forest.register_fake

@@ -103,8 +103,8 @@ def _insert(parts, steps, SIZE: tl.constexpr, part, step):
     passed = part != part  # false
     for i in tl.static_range(SIZE):
         passed = passed | (parts[i] < part)
-        new_parts = new_parts + (tl.where(passed, part, parts[i]),)  # type: ignore[assignment]
-        new_steps = new_steps + (tl.where(passed, step, steps[i]),)  # type: ignore[assignment]
+        new_parts = new_parts + (tl.where(passed, part, parts[i]),)
+        new_steps = new_steps + (tl.where(passed, step, steps[i]),)
         part, step = tl.where(passed, parts[i], part), tl.where(passed, steps[i], step)
     return new_parts + (part,), new_steps + (step,)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import importlib
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -172,6 +173,10 @@ def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any,
     def rand(*shape: int) -> Tensor:
         return torch.rand(shape, generator=g).to(dtype)
 
+    if name == "edge_candidates":
+        sizes = ((2, 5, 7), (1, 1, 6), (1, 1, 1))
+        edges = [(rand(n, h, w - 1), rand(n, h - 1, w)) for n, h, w in sizes]
+        return [(*edges[0], 3, "max", 1.0), (*edges[1], 3, "mean", 0.5), (*edges[2], 9, "mean", 1.0)]
     if name == "grid_edges":
         return [(rand(2, 5, 4, 3),), (rand(1, 2, 1, 6),), (rand(1, 1, 1, 1),)]
     if name in ("minimax_forest", "shortest_forest"):
@@ -256,14 +261,35 @@ def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[int]]:
 
 
 @pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType, str], list[tuple[int, ...]]]:
+    """Notes the grid of every launch of a module's kernel in the list returned."""
+
+    def watch(module: ModuleType, name: str) -> list[tuple[int, ...]]:
+        grids: list[tuple[int, ...]] = []
+        function = getattr(module, name)
+
+        class Watched:
+            def __getitem__(self, grid: tuple[int, ...]) -> Any:
+                grids.append(grid)
+                return function[grid]
+
+        monkeypatch.setattr(module, name, Watched())
+        return grids
+
+    return watch
+
+
+@pytest.fixture
 def poisoned_buffers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Fills every uninitialised tensor made from Python with NaN or a large integer; collects their shapes."""
+    """Fills every uninitialised tensor made from Python with NaN, a large integer or True; collects their shapes."""
     shapes: list[tuple[int, ...]] = []
 
     def poisoned(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def wrapper(*args: Any, **kwargs: Any) -> Tensor:
             value = make(*args, **kwargs)
             shapes.append(tuple(value.shape))
+            if value.dtype == torch.bool:
+                return value.fill_(True)
             return value.fill_(torch.nan if value.dtype.is_floating_point else torch.iinfo(value.dtype).max)
 
         return wrapper

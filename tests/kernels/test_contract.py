@@ -49,6 +49,7 @@ def same(one: Any, two: Any) -> bool:
 
 def test_the_walk_finds_the_ops() -> None:
     known = {
+        "edge_candidates",
         "farthest_points",
         "foreground_probability",
         "gaussian_filter",
