@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import gpuvos
 from gpuvos import Config, Features, Segmentation, segment
 from gpuvos import functional as F
+from gpuvos.kernels.grid_edges import grid_edges
 
 SMALL = {"num_seeds": 12, "num_background": 4, "window": 3, "smoothing_neighbors": 6}
 RULES = ["paper", "robust"]
@@ -349,3 +350,23 @@ def test_memory_layout_changes_nothing() -> None:
     ]
     assert not strided[0].is_contiguous()
     assert_same(segment(*strided, config=Config(**SMALL)), segment(*features, config=Config(**SMALL)))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("reduce", ["max", "mean"])
+def test_edges_are_taken_from_one_read_of_the_embedding(
+    rule: str, distance: str, reduce: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gpuvos.functional import edges
+
+    calls = []
+
+    def counted(embedding: Tensor) -> tuple[Tensor, Tensor]:
+        calls.append(embedding.shape)
+        return grid_edges(embedding)
+
+    monkeypatch.setattr(edges, "grid_edges", counted)
+    features, _ = scene()
+    segment(*features, config=Config(rule=rule, distance=distance, edge_reduce=reduce, **SMALL))
+    assert calls == [features.embedding.shape]

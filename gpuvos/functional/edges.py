@@ -67,7 +67,7 @@ def embedding_graph(
     """
     _check_map_options(reduce, temperature)
     _check_window(window)
-    right, down = _squared_edges(embedding.detach() if isinstance(embedding, Tensor) else embedding)
+    right, down = (value.detach() for value in _squared_edges(embedding))
     flat = edge_candidates(
         merge_leading(right, 2), merge_leading(down, 2), window, reduce, float(temperature)
     )

@@ -10,6 +10,7 @@ import torch
 
 from gpuvos import InputError
 from gpuvos import functional as F
+from gpuvos.functional.edges import embedding_graph
 
 SHAPES = [(1, 1), (1, 7), (6, 1), (5, 8)]
 
@@ -159,7 +160,29 @@ def test_gradients_are_right_and_finite_where_neighbours_are_equal(generator: to
     assert torch.equal(flat.grad, torch.zeros_like(flat))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES, (13, 11)])
+def test_one_pass_gives_what_the_steps_give(
+    dtype: torch.dtype, shape: tuple[int, int], generator: torch.Generator
+) -> None:
+    e = torch.randn(2, 3, 4, *shape, generator=generator).to(dtype).requires_grad_()
+    for reduce in ("max", "mean"):
+        weights, candidates = embedding_graph(e, reduce=reduce, temperature=1.7, window=5)
+        edges = F.edge_map(e, reduce=reduce, temperature=1.7, squared_distance=reduce == "max")
+        assert torch.equal(candidates, F.candidate_mask(edges, window=5))
+        for one, two in zip(weights, F.edge_weights(e), strict=True):
+            assert torch.equal(one, two)
+            assert two.requires_grad
+            assert not one.requires_grad
+
+
+def test_the_default_of_one_pass_is_that_of_the_paper(generator: torch.Generator) -> None:
+    e = torch.randn(1, 3, 20, 21, generator=generator)
+    assert torch.equal(embedding_graph(e)[1], F.candidate_mask(F.edge_map(e, squared_distance=True)))
+
+
 def test_no_frames() -> None:
+    assert embedding_graph(torch.zeros(0, 2, 3, 4))[1].shape == (0, 3, 4)
     assert F.edge_map(torch.zeros(0, 2, 3, 4)).shape == (0, 3, 4)
     assert F.candidate_mask(torch.zeros(0, 3, 4)).shape == (0, 3, 4)
 
@@ -169,10 +192,15 @@ def test_bad_input_names_the_argument() -> None:
     for bad in (None, e.long(), e[0, 0]):
         with pytest.raises(InputError, match=r"^embedding:"):
             F.edge_weights(bad)
-    with pytest.raises(InputError, match=r"^reduce:"):
-        F.edge_map(e, reduce="sum")
-    with pytest.raises(InputError, match=r"^temperature:"):
-        F.edge_map(e, temperature=-1.0)
+    with pytest.raises(InputError, match=r"^embedding:"):
+        embedding_graph(None)
+    for function in (F.edge_map, embedding_graph):
+        with pytest.raises(InputError, match=r"^reduce:"):
+            function(e, reduce="sum")
+        with pytest.raises(InputError, match=r"^temperature:"):
+            function(e, temperature=-1.0)
     for window in (0, 4, -3):
         with pytest.raises(InputError, match=r"^window:"):
             F.candidate_mask(e[:, 0], window=window)
+        with pytest.raises(InputError, match=r"^window:"):
+            embedding_graph(e, window=window)
