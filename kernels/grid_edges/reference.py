@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.blocks import blocks
+from gpuvos.kernels.blocks import BLOCK_BYTES, blocks
+
+_CACHE_BYTES = 2 << 20  # of differences, so that they never leave a processor's cache
 
 
 def grid_edges(embedding: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,8 +23,11 @@ def grid_edges(embedding: Tensor) -> tuple[Tensor, Tensor]:
     dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
     right = embedding.new_empty((n, h, w - 1), dtype=dtype)
     down = embedding.new_empty((n, h - 1, w), dtype=dtype)
-    for block in blocks(n, d * h * w * dtype.itemsize):
-        e = embedding[block].to(dtype)  # [n, D, H, W]
-        right[block] = (e[..., 1:] - e[..., :-1]).square_().sum(1)
-        down[block] = (e[..., 1:, :] - e[..., :-1, :]).square_().sum(1)
+    budget = _CACHE_BYTES if embedding.device.type == "cpu" else BLOCK_BYTES
+    for frames in blocks(n, d * h * w * dtype.itemsize, budget=budget):
+        for rows in blocks(h, len(embedding[frames]) * d * w * dtype.itemsize, budget=budget):
+            e = embedding[frames, :, rows.start : rows.stop + 1].to(dtype)  # and the row below
+            inside = e[:, :, : rows.stop - rows.start]
+            right[frames, rows] = (inside[..., 1:] - inside[..., :-1]).square_().sum(1)
+            down[frames, rows] = (e[..., 1:, :] - e[..., :-1, :]).square_().sum(1)
     return right, down
