@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_positive, check_tensor
+from gpuvos.errors import check_count, check_positive, check_share, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.kernels.blocks import blocks
 
@@ -45,7 +45,7 @@ def smooth_seed_labels(
         >>> smooth_seed_labels(e, label, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
         tensor([[0.5000, 0.5000, 0.0000, 0.0000]])
     """
-    sizes = check_tensor("embedding", embedding, "... T K D")
+    sizes = check_tensor("embedding", embedding, "... T K D", filled=True)
     count = {"T": sizes["T"], "K": sizes["K"]}
     check_tensor("label", label, "... T K", sizes=count, leading=embedding.shape[:-3], like=embedding)
     search = _Sequence(embedding, valid, neighbors, largest_share, frames)
@@ -88,6 +88,7 @@ def vote_labels(
         >>> vote_labels(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
         tensor([[ True,  True, False, False]])
     """
+    check_share("vote_threshold", vote_threshold)
     vote = take_vote(
         embedding, score, valid, neighbors=neighbors, largest_share=largest_share, frames=frames,
         confident_share=confident_share,
@@ -121,8 +122,9 @@ def take_vote(
         >>> take_vote(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2).smoothed
         tensor([[0.6250, 0.6250, 0.0000, 0.0000]])
     """
-    sizes = check_tensor("valid", valid, "... T K", kind="bool")
+    sizes = check_tensor("valid", valid, "... T K", kind="bool", filled=True)
     check_tensor("score", score, "... T K", sizes=sizes, leading=valid.shape[:-2], like=valid)
+    check_share("confident_share", confident_share)
     search = _Sequence(embedding, valid, neighbors, largest_share, frames)
     smoothed = search.mean(score.masked_fill(~valid, 0))
     frame = smoothed.amax(-1, keepdim=True)
@@ -183,12 +185,12 @@ class _Sequence:
     def __init__(
         self, embedding: Tensor, valid: Tensor, neighbors: int, largest_share: float, frames: int
     ) -> None:
-        sizes = check_tensor("embedding", embedding, "... T K D")
+        sizes = check_tensor("embedding", embedding, "... T K D", filled=True)
         count = {"T": sizes["T"], "K": sizes["K"]}
         check_tensor(
             "valid", valid, "... T K", kind="bool", sizes=count, leading=embedding.shape[:-3], like=embedding
         )
-        check_positive("frames", frames)
+        check_count("frames", frames)
         dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
         seeds = merge_leading(embedding.detach().to(dtype), 3)  # [B, T, K, D]
         # small numbers keep the product exact enough; frame 0 alone, so that padded frames change no bit
@@ -220,7 +222,7 @@ class _Neighbors:
     def __init__(
         self, rows: Tensor, points: Tensor, there: Tensor, neighbors: int, largest_share: float
     ) -> None:
-        check_positive("neighbors", neighbors)
+        check_count("neighbors", neighbors)
         check_positive("largest_share", largest_share)
         self.rows, self.points = rows, points
         self.offset = points.square().sum(-1).masked_fill(~there, torch.inf)
