@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -113,19 +114,21 @@ def check_count(argument: str, value: object, low: int = 1) -> None:
         Traceback (most recent call last):
         gpuvos.errors.InputError: num_seeds: got 2.0, wanted an integer of at least 1
     """
-    whole = hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
-    if not whole or getattr(value, "ndim", 0) or value < low:  # type: ignore[operator]
+    whole = isinstance(value, SupportsIndex) and not isinstance(value, bool | Tensor)
+    if not whole or getattr(value, "ndim", False) or value < low:  # type: ignore[operator]
         raise fail(argument, repr(value), f"an integer of at least {low}")
 
 
 def check_size(argument: str, value: object) -> None:
     """Raises InputError unless ``value`` is ``(rows, columns)``, whole numbers above zero."""
+    wanted = "(rows, columns), both above zero"
+    if not isinstance(value, Sequence) or len(value) != 2:
+        raise fail(argument, repr(value), wanted)
     try:
-        rows, columns = value  # type: ignore[misc]
-        check_count(argument, rows)
-        check_count(argument, columns)
-    except (InputError, TypeError, ValueError, RuntimeError):
-        raise fail(argument, repr(value), "(rows, columns), both above zero") from None
+        for side in value:
+            check_count(argument, side)
+    except InputError:
+        raise fail(argument, repr(value), wanted) from None
 
 
 def check_share(argument: str, value: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import math
 import time
 from collections.abc import Iterator
@@ -209,8 +210,10 @@ class _Run:
             "state": asdict(self.state),
             "config": asdict(self.config),
         }
+        written = io.BytesIO()
+        torch.save(content, written)  # its own writer would not say that a disk is full
         with atomic_file(self.folder / "checkpoint.pt") as temporary:
-            torch.save(content, temporary)
+            temporary.write_bytes(written.getbuffer())
         self._write_log()
 
     def _write_log(self) -> None:
@@ -236,7 +239,17 @@ class _Run:
         file = self.folder / "checkpoint.pt"
         if not file.is_file():
             raise fail("resume", f"no file '{file}'", "the folder of a run that was stopped")
-        content: dict[str, Any] = torch.load(file, map_location=self.device, weights_only=True)
+        try:
+            content: dict[str, Any] = torch.load(file, map_location=self.device, weights_only=True)
+            missing = {"network", "teacher", "optimizer", "state", "config"} - content.keys()
+        except Exception as error:  # a damaged file makes the reader raise almost anything
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            remedy = "begin anew in another folder"
+            raise fail("resume", f"'{file}' ({reason})", "a checkpoint of this command", remedy) from error
+        if missing:
+            raise fail(
+                "resume", f"'{file}' without {', '.join(sorted(missing))}", "a checkpoint of this command"
+            )
         # Longer runs, and other intervals of logging, are no other run.
         free = {"steps", "minutes", "log_every", "save_every", "evaluate_every"}
         ours = asdict(self.config)
