@@ -1,4 +1,4 @@
-"""``gpuvos evaluate``: J and F of every sequence of a dataset, or the paper's experiments."""
+"""``gpuvos evaluate``: J, F and T of every sequence of a dataset, or the paper's experiments."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from gpuvos.commands.common import (
 from gpuvos.data.files import atomic_file
 from gpuvos.errors import fail
 from gpuvos.experiments.datasets import DATASETS, SPLITS, Benchmark, LabelledVideo
-from gpuvos.experiments.variants import EXPERIMENTS, plan, seed_accuracy
-from gpuvos.metrics import boundary_accuracy, region_similarity
+from gpuvos.experiments.variants import EXPERIMENTS, mean_of, plan, seed_accuracy, stability
+from gpuvos.metrics import DAVIS2016_OCCLUDED, boundary_accuracy, region_similarity
 from gpuvos.segmenter import VideoSegmenter, segment
 from gpuvos.sheet import contact_sheet
 from gpuvos.types import Features, Segmentation
@@ -42,6 +42,7 @@ class Row(NamedTuple):
     frames: int
     j: float
     f: float
+    t: float | None  # None if no two successive frames are annotated and have an outline
     seed_accuracy: float  # share of frames whose foreground seed lies on the object
     feature_seconds: float
     method_seconds: float
@@ -91,7 +92,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _run_table(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> int:
-    """J, F and speed of every sequence."""
+    """J, F, T and speed of every sequence."""
     from tqdm import tqdm
 
     rules = arguments.rule or [RULES[0]]
@@ -109,7 +110,7 @@ def _run_table(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> 
                 _write_sheet(
                     arguments.output / "sheets" / f"{name}-{rule}.png", video, features, result, config
                 )
-    table = markdown(rows)
+    table = markdown(rows, dataset=benchmark.name)
     print(table)
     if arguments.output is not None:
         _write(arguments.output, rows, table, str(device))
@@ -206,33 +207,39 @@ def _measure(
     mask, truth = result.mask[annotated][video.counted], video.mask[video.counted]
     row = Row(
         video.name, config.rule, len(video.frames), region_similarity(mask, truth).mean().item(),
-        boundary_accuracy(mask, truth).mean().item(), seed_accuracy(result, video).item(), feature_seconds,
-        method_seconds,
+        boundary_accuracy(mask, truth).mean().item(), mean_of(stability(result.mask[annotated], video)),
+        seed_accuracy(result, video).item(), feature_seconds, method_seconds,
     )  # fmt: skip
     return row, result
 
 
-def markdown(rows: list[Row]) -> str:
-    """Table of all rows, and the mean over sequences of each rule."""
+def markdown(rows: list[Row], *, dataset: str = "davis2016") -> str:
+    """Table of all rows, and the mean over sequences of each rule; of T without DAVIS's occluded sequences."""
     lines = [
-        "| sequence | rule | frames | J | F | seed accuracy | features, frames/s | method, frames/s |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| sequence | rule | frames | J | F | T | seed accuracy | features, frames/s | method, frames/s |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    lines.extend(_line(row.sequence, row.rule, [row]) for row in rows)
+    lines.extend(_line(row.sequence, row.rule, [row], frozenset()) for row in rows)
+    left_out = DAVIS2016_OCCLUDED if dataset == "davis2016" else frozenset()
     rules = dict.fromkeys(row.rule for row in rows)
-    lines.extend(_line("**mean**", rule, [row for row in rows if row.rule == rule]) for rule in rules)
+    lines.extend(
+        _line("**mean**", rule, [row for row in rows if row.rule == rule], left_out) for rule in rules
+    )
     return "\n".join(lines)
 
 
-def _line(name: str, rule: str, rows: list[Row]) -> str:
+def _line(name: str, rule: str, rows: list[Row], left_out: frozenset[str]) -> str:
     frames = sum(row.frames for row in rows)
     j, f, seed = (
         100 * sum(values) / len(rows)
         for values in zip(*((r.j, r.f, r.seed_accuracy) for r in rows), strict=True)
     )
+    known = [row.t for row in rows if row.t is not None and row.sequence not in left_out]
+    t = f"{100 * sum(known) / len(known):.1f}" if known else "-"
     features = frames / sum(row.feature_seconds for row in rows)
     method = frames / sum(row.method_seconds for row in rows)
-    return f"| {name} | {rule} | {frames} | {j:.1f} | {f:.1f} | {seed:.1f} | {features:.1f} | {method:.1f} |"
+    cells = (name, rule, str(frames), *(f"{value:.1f}" for value in (j, f)), t)
+    return "| " + " | ".join((*cells, *(f"{value:.1f}" for value in (seed, features, method)))) + " |"
 
 
 def _write(folder: Path, rows: list[Row], table: str, device: str) -> None:

@@ -33,7 +33,8 @@ def made_up() -> Context:
         for name, j in (("bear", 0.5), ("boat", 0.7)):
             value = j + number / 100
             rows[name] = {
-                "j": [value - 0.1, value + 0.1], "f": [value], "seed_accuracy": 0.9, "precision": 1.0, "recall": 0.5,
+                "j": [value - 0.1, value + 0.1], "f": [value], "t": [0.2, None], "seed_accuracy": 0.9,
+                "precision": 1.0, "recall": 0.5,
             }  # fmt: skip
         results[variant] = rows
     results["drift"] = {
@@ -75,6 +76,7 @@ def test_numbers_are_in_their_places() -> None:
     assert main.rows[3][:2] == ["gpuvos, paper rule + CRF", pytest.approx(number_of("paper/crf"))]
     assert main.rows[0][main.columns.index("F-measure")] == pytest.approx(200 / 3)
     assert ["[paper]", 77.5] in [row[:2] for row in main.rows]
+    assert main.rows[0][main.columns.index("T mean")] == pytest.approx(20)
     adaptation = build("adaptation", context)
     assert adaptation.rows[1][1:3] == [pytest.approx(number_of(v)) for v in ("paper", "paper/every-5")]
     assert adaptation.rows[1][6] == pytest.approx(number_of("paper/every-never"))
@@ -88,6 +90,26 @@ def test_numbers_are_in_their_places() -> None:
     assert sequences.rows[-1][-2] == pytest.approx((93.5 + 65.2) / 2)
     oracles = build("oracles", context)
     assert oracles.rows[1][3] == pytest.approx(number_of("paper/oracle-track"))
+
+
+def test_stability_leaves_out_occluded_sequences_and_old_rows() -> None:
+    results = {
+        "robust": {
+            "bear": {"j": [0.5], "f": [0.5], "t": [0.1, 0.3]},
+            "lucia": {"j": [0.5], "f": [0.5], "t": [0.9]},
+        },
+        "paper": {
+            "bear": {"j": [0.5], "f": [0.5]},
+            "lucia": {"j": [0.5], "f": [0.5]},
+        },  # written before there was T
+    }
+    context = Context(results, "davis2016", "train", RULES, crf=False)
+    main = build("main", context)
+    place = main.columns.index("T mean")
+    assert [row[place] for row in main.rows[:2]] == [pytest.approx(20), None]
+    assert "its mean is of 1 sequence," in main.note
+    elsewhere = build("main", context._replace(dataset="segtrack2"))
+    assert elsewhere.rows[0][place] == pytest.approx(100 * (0.2 + 0.9) / 2)
 
 
 def test_means_of_the_appendix_are_those_of_the_tables() -> None:
