@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 Points = NDArray[np.float64]
 
-# Steps (row, column) by heading: down, right, up, left. The object is on the left hand, so every heading is followed
-# by the next one in a turn to the left, which stays at the same pixel of the object.
-_STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
-_NONE, _TURN = 4, 5  # no outline leaves a corner; two do, and each turns left
+# Headings. The object is on the left hand; a turn to the left, to the next heading, stays at its pixel.
+_DOWN, _UP = 0, 2  # 1 is right, 3 left
+_NONE, _TURN = 4, 5  # no outline leaves a corner; two do, each with a turn to the left
 
 
 def longest_polygon(mask: NDArray[np.bool_], *, tolerance: float, spacing: float) -> Points:
@@ -48,48 +47,50 @@ def _outlines(mask: NDArray[np.bool_]) -> Iterator[tuple[Points, bool]]:
     """
     inside = np.pad(mask, 1)
     nw, ne, sw, se = inside[:-1, :-1], inside[:-1, 1:], inside[1:, :-1], inside[1:, 1:]
-    leaving = np.full(nw.shape, _NONE, dtype=np.int8)  # heading by corner [H + 1, W + 1]
+    leaving = np.full(nw.shape, _NONE)  # heading by corner [H + 1, W + 1]
     for heading, here in enumerate((se & ~sw, ne & ~se, nw & ~ne, sw & ~nw)):
         leaving[here] = heading
     leaving[(nw & se & ~ne & ~sw) | (ne & sw & ~nw & ~se)] = _TURN
-    # Upper ends of the vertical sides, row by row.
-    vertical = np.argwhere(inside[1:-1, :-1] != inside[1:-1, 1:])
-    table: list[list[int]] = leaving.tolist()
-    seen: set[tuple[int, int]] = set()
-    for row, column in vertical.tolist():
-        if (row, column) not in seen:
-            yield from _follow(table, seen, row, column, down=bool(inside[row + 1, column + 1]))
+    flat, width = leaving.ravel(), leaving.shape[1]
+    corners = np.flatnonzero(flat != _NONE)
+    headings = dict(zip(corners.tolist(), flat[corners].tolist(), strict=True))
+    side = se != sw  # a vertical side begins here and goes down; row by row
+    seen: set[int] = set()
+    for upper, down in zip(np.flatnonzero(side).tolist(), se[side].tolist(), strict=True):
+        if upper not in seen:
+            start = (upper, _DOWN) if down else (upper + width, _UP)
+            for path in _follow(headings, seen, start, width):
+                yield _closed(np.stack(np.divmod(np.array(path), width), axis=1).astype(np.float64))
 
 
 def _follow(
-    leaving: list[list[int]], seen: set[tuple[int, int]], row: int, column: int, *, down: bool
-) -> Iterator[tuple[Points, bool]]:
-    """The outlines met by following the vertical side below a corner until it is met again."""
-    start = (row, column, 0) if down else (row + 1, column, 2)
-    row, column, heading = start
-    path = [(row, column)]
-    turns: dict[tuple[int, int], int] = {}  # place in the path of corners where two outlines meet
+    headings: dict[int, int], seen: set[int], start: tuple[int, int], width: int
+) -> Iterator[list[int]]:
+    """The outlines met from a corner and heading on until both come again; adds their vertical sides to ``seen``."""
+    steps = (width, 1, -width, -1)
+    corner, heading = start
+    path = [corner]
+    # Place in the path of corners where outlines meet.
+    turns = {corner: 0} if headings[corner] == _TURN else {}
     while True:
-        if heading in (0, 2):
-            seen.add((row if heading == 0 else row - 1, column))
-        row, column = row + _STEPS[heading][0], column + _STEPS[heading][1]
-        path.append((row, column))
-        following = leaving[row][column]
-        heading = (heading + 1) % 4 if following == _TURN else following
-        if (row, column, heading) == start:
-            yield _closed(path)
+        if heading in (_DOWN, _UP):
+            seen.add(corner if heading == _DOWN else corner - width)
+        corner += steps[heading]
+        path.append(corner)
+        turn = headings[corner] == _TURN
+        heading = (heading + 1) % 4 if turn else headings[corner]
+        if (corner, heading) == start:
+            yield path[:-1]
             return
-        if following == _TURN:
-            begin = turns.setdefault((row, column), len(path) - 1)
-            if begin < len(path) - 1:
-                yield _closed(path[begin:])
-                turns = {corner: place for corner, place in turns.items() if place <= begin}
-                del path[begin + 1 :]
+        if turn and turns.setdefault(corner, len(path) - 1) < len(path) - 1:
+            begin = turns[corner]
+            yield path[begin:-1]
+            turns = {other: place for other, place in turns.items() if place <= begin}
+            del path[begin + 1 :]
 
 
-def _closed(path: list[tuple[int, int]]) -> tuple[Points, bool]:
-    """A closed path, begun and turned as ``_outlines`` has it, and whether it goes around a hole."""
-    points = np.array(path[:-1], dtype=np.float64)
+def _closed(points: Points) -> tuple[Points, bool]:
+    """A closed path [N, 2], begun and turned as ``_outlines`` has it, and whether it goes around a hole."""
     row, column = points.T
     hole = bool((row * np.roll(column, -1) - np.roll(row, -1) * column).sum() < 0)  # twice the signed area
     if hole:
@@ -152,8 +153,8 @@ def _segment_distance(begin: Points, end: Points, point: Points) -> NDArray[np.f
     """
     along, to = end - begin, point - begin
     length, shadow = (along * along).sum(1), (to * along).sum(1)
-    share = np.float32(shadow) / np.float32(np.where(length > 0, length, 1))
-    share = np.where(shadow <= 0, 0.0, np.where(length <= shadow, 1.0, np.float64(share)))
+    single = shadow.astype(np.float32) / np.where(length > 0, length, 1).astype(np.float32)
+    share = np.where(shadow <= 0, 0.0, np.where(length <= shadow, 1.0, single.astype(np.float64)))
     away = to - share[:, None] * along
     square: NDArray[np.float64] = (away * away).sum(1)
     return square

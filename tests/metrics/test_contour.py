@@ -71,7 +71,7 @@ def test_an_outline_that_meets_itself_is_two() -> None:
     assert sorted(tuple(corner) for corner in outlines[0][0][1:].tolist()) == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(60))
 def test_outlines_are_every_side_of_the_mask_once(seed: int) -> None:
     """Filling by parity gives the mask back, and no outline meets a corner twice."""
     random = np.random.default_rng(seed)
