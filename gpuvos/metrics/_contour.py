@@ -51,7 +51,7 @@ def _outlines(mask: NDArray[np.bool_]) -> Iterator[tuple[Points, bool]]:
     for heading, here in enumerate((se & ~sw, ne & ~se, nw & ~ne, sw & ~nw)):
         leaving[here] = heading
     leaving[(nw & se & ~ne & ~sw) | (ne & sw & ~nw & ~se)] = _TURN
-    flat, width = leaving.ravel(), leaving.shape[1]
+    flat, width = leaving.ravel(), mask.shape[1] + 1
     corners = np.flatnonzero(flat != _NONE)
     headings = dict(zip(corners.tolist(), flat[corners].tolist(), strict=True))
     side = se != sw  # a vertical side begins here and goes down; row by row
