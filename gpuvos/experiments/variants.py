@@ -81,6 +81,7 @@ class Workbench:
         self.video, self.features, self.configs, self.semantic = video, features, configs, semantic
         self._base: dict[str, Segmentation] = {}
         self._semi_probability: dict[str, Tensor] = {}
+        self._semantic_features: Features | None = None
 
     def base(self, rule: str) -> Segmentation:
         """The method under a rule, on the grid."""
@@ -213,7 +214,9 @@ class Workbench:
         if name == "semantic":
             if self.semantic is None:
                 return {}
-            features = self.semantic(self.video.frames, features)
+            if self._semantic_features is None:
+                self._semantic_features = self.semantic(self.video.frames, features)
+            features = self._semantic_features
         else:
             features = features._replace(embedding=ablation.part(features.embedding, name))
         result = segment(*features, config=self.configs[rule])
