@@ -37,6 +37,7 @@ def made_up() -> Context:
                 "precision": 1.0, "recall": 0.5,
             }  # fmt: skip
         results[variant] = rows
+    results["truth"] = {"bear": {"t": [0.1]}, "boat": {"t": [0.0, None]}}
     results["drift"] = {
         name: {"time": [0.0, 1.0], "wrong": [0.0, end], "foreground": [0.0, 2.0], "background": [0.0, None]}
         for name, end in (("bear", 0.2), ("boat", 0.4))
@@ -76,6 +77,7 @@ def test_numbers_are_in_their_places() -> None:
     assert main.rows[3][:2] == ["gpuvos, paper rule + CRF", pytest.approx(number_of("paper/crf"))]
     assert main.rows[0][main.columns.index("F-measure")] == pytest.approx(200 / 3)
     assert ["[paper]", 77.5] in [row[:2] for row in main.rows]
+    assert [main.rows[4][0], main.rows[4][main.columns.index("T mean")]] == ["true masks", pytest.approx(5)]
     assert main.rows[0][main.columns.index("T mean")] == pytest.approx(20)
     adaptation = build("adaptation", context)
     assert adaptation.rows[1][1:3] == [pytest.approx(number_of(v)) for v in ("paper", "paper/every-5")]
