@@ -40,12 +40,12 @@ def plan(experiments: tuple[str, ...], rules: tuple[str, ...], *, crf: bool) -> 
 
     Example:
         >>> plan(("main", "drift"), ("paper",), crf=True)
-        {'main': ('paper', 'paper/crf'), 'drift': ('drift',)}
+        {'main': ('paper', 'paper/crf', 'truth'), 'drift': ('drift',)}
     """
     plain = tuple(rules)
     refined = tuple(f"{rule}/crf" for rule in rules) if crf else ()
     wanted: dict[str, tuple[str, ...]] = {
-        "main": plain + refined,
+        "main": (*plain, *refined, "truth"),
         "adaptation": plain + _each(rules, [period_name(period) for period in PERIODS if period != 1]),
         "saliency": plain + _each(rules, [f"rank-{ranking}" for ranking in RANKINGS if ranking != "both"]),
         "semi": _each(rules, ["semi", "semi-crf"] if crf else ["semi"]),
@@ -104,6 +104,8 @@ class Workbench:
         """The row of results of a variant; per-frame values are those of the frames that the protocol counts."""
         if variant == "drift":
             return drift.measure(self.features.embedding, self.truth, self.video.annotated)
+        if variant == "truth":
+            return {"t": stability(self.video.mask, self.video)}
         if variant == "ceiling":
             return self._masks(oracles.enlarge(self.truth.float(), self.video.size) > 0.5)
         rule, _, what = variant.partition("/")

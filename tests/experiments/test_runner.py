@@ -66,7 +66,7 @@ def test_killed_and_started_again(davis: Path, whole: Path, tmp_path: Path) -> N
     begun.send_signal(signal.SIGKILL)
     begun.wait()
     before = {path: path.stat().st_mtime_ns for path in output.glob("sequences/*/*.json")}
-    assert 5 <= len(before) < 36  # 3 sequences, 12 variants
+    assert 5 <= len(before) < 39  # 3 sequences, 13 variants
     assert not (output / "report.md").exists()
     assert main(command(davis, output)) == 0
     assert reports(output) == reports(whole)

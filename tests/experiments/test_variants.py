@@ -102,6 +102,7 @@ def test_stability_is_of_the_counted_frames(bench: Workbench) -> None:
     assert bench.measure("paper")["t"] == temporal_stability(result.mask[1:6]).tolist()
     assert "t" not in bench.measure("paper/every-5")  # no table shows it
     nothing = bench.video.mask & False
+    assert bench.measure("truth") == {"t": temporal_stability(bench.video.mask[1:6]).tolist()}
     assert stability(nothing, bench.video) == [None] * 4
     assert mean_of(stability(nothing, bench.video)) is None
 

@@ -208,6 +208,24 @@ def test_any_batch_and_any_id(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(temporal_stability(masks), alone)
 
 
+def test_an_outline_with_very_many_points_is_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = torch.stack([blob(48, 60, phase) for phase in (0.0, 0.4)])
+    counts = [len(longest_polygon(mask.numpy(), tolerance=1.5, spacing=3.0)) for mask in masks]
+    whole = temporal_stability(masks)
+    monkeypatch.setattr(temporal, "_POINTS", max(counts))
+    assert torch.equal(temporal_stability(masks), whole)
+    monkeypatch.setattr(temporal, "_POINTS", min(counts) // 2)
+    seen = []
+    contexts = temporal.shape_contexts
+    monkeypatch.setattr(
+        temporal, "shape_contexts", lambda points: seen.append(len(points)) or contexts(points)
+    )
+    assert 0 < temporal_stability(masks).item() < 5
+    assert max(seen) <= min(counts) // 2
+    noise = torch.rand(2, 120, 160, generator=torch.Generator().manual_seed(0)) > 0.4
+    assert temporal_stability(noise).isfinite().all()
+
+
 def test_bad_input() -> None:
     with pytest.raises(InputError, match="several frames"):
         temporal_stability(torch.zeros(4, 4, dtype=torch.bool))
