@@ -14,6 +14,14 @@ if KERNEL_DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs a GPU where there is none."""
+    if KERNEL_DEVICE == "cpu":
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
 @pytest.fixture(scope="session")
 def development_data() -> Path:
     """Folder of the development data (DAVIS-2016 train, stills, flow); the test skips where it is absent."""
