@@ -61,7 +61,7 @@ def _limits(
     seed = tl.load(seed_ptr + frame)
     known = (seed >= 0) & (seed < K)
     between_ptr += (frame * K + row) * K
-    near = tl.load(between_ptr + seed, (row < K) & known, 0).to(tl.float32)
+    near = tl.load(between_ptr + tl.where(known, seed, 0), row < K, 0).to(tl.float32)
     far = tl.full((ROWS, COLUMNS), float("inf"), tl.float32)
     for first in range(0, K, COLUMNS):
         column = first + tl.arange(0, COLUMNS)
@@ -72,7 +72,8 @@ def _limits(
         )
         far = tl.minimum(far, value.to(tl.float32))
     far = tl.min(far, 1)
-    tl.store(limit_ptr + frame * K + row, tl.where(known & (near < far), far, -1.0), row < K)
+    limit = tl.where(near < far, far, -1.0)
+    tl.store(limit_ptr + frame * K + row, tl.where(known, limit, -1.0), row < K)
 
 
 @triton.jit(do_not_specialize=("P", "K"))
