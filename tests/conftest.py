@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -40,4 +41,27 @@ def generator() -> torch.Generator:
 @pytest.fixture(scope="session")
 def kernel_device() -> str:
     """Where the Triton kernels run in this process: on "cuda", or interpreted on "cpu"."""
+    if KERNEL_DEVICE == "cpu" and not _interpreter_works():
+        pytest.skip(
+            f"the interpreter of triton {version('triton')} does not run with numpy {version('numpy')}: "
+            "pip install 'numpy<2.4', or a newer torch"
+        )
     return KERNEL_DEVICE
+
+
+def _interpreter_works() -> bool:
+    """Whether a loop can be interpreted; triton 3.6 makes an int of an array for it, which numpy 2.4 refuses."""
+    triton = pytest.importorskip("triton")
+
+    @triton.jit
+    def loop(end):
+        for _ in range(end):
+            pass
+
+    try:
+        loop[(1,)](2)
+    except Exception as error:
+        if isinstance(error.__cause__ or error, TypeError):
+            return False
+        raise
+    return True
