@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
@@ -88,6 +89,22 @@ def test_folder_of_an_op(name: str) -> None:
     overload = getattr(torch.ops.gpuvos, name).default
     assert [argument.name for argument in overload._schema.arguments] == list(wanted)
     assert not overload._schema.is_mutable
+
+
+def test_ops_with_a_gradient_have_gradient_checks() -> None:
+    assert (
+        tuple(op for op in OPS if "register_autograd(" in (FOLDER / op / "op.py").read_text())
+        == DIFFERENTIABLE
+    )
+    for op in DIFFERENTIABLE:
+        assert re.search(r"\bgradcheck\(", (Path(__file__).parent / f"test_{op}.py").read_text()), op
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_kernels_say_what_they_must_move_and_what_they_move(name: str) -> None:
+    text = ast.get_docstring(ast.parse((FOLDER / name / "kernel.py").read_text())) or ""
+    assert re.search(r"[Bb]ytes", text)
+    assert re.search(r"must\s+move|[Cc]ompulsory", text)
 
 
 @pytest.mark.parametrize("name", OPS)
