@@ -153,7 +153,12 @@ def _dataset(
     context.max_consecutive_actor_init_deaths = _INIT_DEATHS
     rows = [{"video": str(job.video), "output": str(job.output)} for job in jobs]
     pool = ray.data.ActorPoolStrategy(size=min(each.actors, len(rows)), max_tasks_in_flight_per_actor=1)
-    return ray.data.from_items(rows, override_num_blocks=min(len(rows), _TASKS)).map(
-        SegmentActor, fn_constructor_args=(open_segmenter, options), compute=pool, num_cpus=each.cpus,
-        num_gpus=each.gpus, max_restarts=-1, max_task_retries=-1,  # Worker counts attempts
-    )  # fmt: skip
+    dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _TASKS))
+    # Killed actors are started anew and given their task again without limit: Ray Data's default. Worker has a limit.
+    return dataset.map(
+        SegmentActor,
+        fn_constructor_args=(open_segmenter, options),
+        compute=pool,
+        num_cpus=each.cpus,
+        num_gpus=each.gpus,
+    )
