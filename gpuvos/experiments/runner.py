@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -25,6 +25,7 @@ from gpuvos.features.learned import LearnedFeatures
 from gpuvos.progress import progress
 from gpuvos.segmenter import VideoSegmenter
 
+Result = TypeVar("Result")
 Results = dict[str, dict[str, Row]]  # by variant, then by sequence
 
 
@@ -155,7 +156,7 @@ class Runner:
             path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def gather(rows: dict[tuple[str, str], Row | None], among: Processes) -> dict[tuple[str, str], Row]:
+def gather(rows: Mapping[tuple[str, str], Result | None], among: Processes) -> dict[tuple[str, str], Result]:
     """The rows of all processes, in the first of them."""
     own = {key: row for key, row in rows.items() if row is not None}
     if among.world == 1:
