@@ -9,7 +9,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,9 @@ from gpuvos.segmenter import VideoSegmenter, segment
 from gpuvos.sheet import contact_sheet
 from gpuvos.types import Features, Segmentation
 from gpuvos.viz import save_png
+
+if TYPE_CHECKING:
+    from gpuvos.experiments.runner import Processes
 
 
 class Row(NamedTuple):
@@ -92,29 +95,47 @@ def run(arguments: Namespace) -> int:
 
 
 def _run_table(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> int:
-    """J, F, T and speed of every sequence."""
-    from tqdm import tqdm
+    """J, F, T and speed of every sequence, in one process or those of torchrun."""
+    from gpuvos.experiments.runner import gather, processes
 
     rules = arguments.rule or [RULES[0]]
-    device = pick_device(arguments.device)
-    segmenter = build_segmenter(arguments, RULES[0])
-    rows: list[Row] = []
-    for name in tqdm(names, unit="sequence", disable=None):
+    with processes() as among:
+        device = _pick_device(arguments, among)
+        rows = gather(_rows(arguments, benchmark, names, rules, among), among)
+        if among.rank == 0:
+            ordered = [rows[name, rule] for name in names for rule in rules]
+            table = markdown(ordered, dataset=benchmark.name)
+            print(table)
+            if arguments.output is not None:
+                _write(arguments.output, ordered, table, str(device))
+    return 0
+
+
+def _rows(
+    arguments: Namespace, benchmark: Benchmark, names: list[str], rules: list[str], among: Processes
+) -> dict[tuple[str, str], Row]:
+    """Measures the sequences of this process and draws their sheets."""
+    from tqdm import tqdm
+
+    segmenter, device = build_segmenter(arguments, RULES[0]), pick_device(arguments.device)
+    rows: dict[tuple[str, str], Row] = {}
+    for name in tqdm(names[among.rank :: among.world], unit="sequence", disable=among.rank > 0 or None):
         video = _moved(benchmark[name], device)
         features, seconds = _features(segmenter, video.frames)
         for rule in rules:
-            row, result = _measure(segmenter, video, features, seconds, build_config(arguments, rule))
-            rows.append(row)
+            config = build_config(arguments, rule)
+            rows[name, rule], result = _measure(segmenter, video, features, seconds, config)
             if arguments.output is not None:
-                config = build_config(arguments, rule)
-                _write_sheet(
-                    arguments.output / "sheets" / f"{name}-{rule}.png", video, features, result, config
-                )
-    table = markdown(rows, dataset=benchmark.name)
-    print(table)
-    if arguments.output is not None:
-        _write(arguments.output, rows, table, str(device))
-    return 0
+                path = arguments.output / "sheets" / f"{name}-{rule}.png"
+                _write_sheet(path, video, features, result, config)
+    return rows
+
+
+def _pick_device(arguments: Namespace, among: Processes) -> torch.device:
+    """The device of this process: with several and no choice, the GPUs in turn."""
+    if among.world > 1 and arguments.device == "auto" and torch.cuda.is_available():
+        arguments.device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    return pick_device(arguments.device)
 
 
 def _run_experiments(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> int:
@@ -130,9 +151,8 @@ def _run_experiments(arguments: Namespace, benchmark: Benchmark, names: list[str
     variants = plan(chosen, rules, crf=not arguments.no_crf)
     configs = {rule: build_config(arguments, rule) for rule in rules}
     with processes() as among:
-        if among.world > 1 and arguments.device == "auto" and torch.cuda.is_available():
-            arguments.device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
-        device, segmenter = pick_device(arguments.device), build_segmenter(arguments, rules[0])
+        device = _pick_device(arguments, among)
+        segmenter = build_segmenter(arguments, rules[0])
         cache = FeatureCache(arguments.cache or arguments.output / "features", _front_end(segmenter))
         runner = Runner(
             benchmark, segmenter, configs, folder=arguments.output / "sequences", cache=cache, device=device

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from gpuvos.commands.common import (
     RULES,
@@ -17,10 +20,12 @@ from gpuvos.commands.common import (
     build_segmenter,
     pick_device,
 )
-from gpuvos.data.files import atomic_folder
+from gpuvos.commands.engine import add_engine_arguments, run_engine
 from gpuvos.data.masks import read_mask, save_npz, write_mask
+from gpuvos.data.prefetch import prefetch
 from gpuvos.data.video import Clip, iterate_video, probe_video
 from gpuvos.data.video_writer import VideoWriter
+from gpuvos.engine.worker import SegmentVideo
 from gpuvos.errors import fail
 from gpuvos.segmenter import VideoSegmenter, segment
 from gpuvos.sheet import contact_sheet
@@ -30,9 +35,18 @@ from gpuvos.viz import overlay, save_png
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of ``gpuvos segment``."""
-    parser.add_argument("video", type=Path, help="video file, GIF, folder of images")
-    parser.add_argument("-o", "--output", type=Path, help="folder to write; default: NAME-gpuvos beside you")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output folder if it exists")
+    parser.add_argument(
+        "video",
+        nargs="+",
+        help="video file, GIF, folder of images; folder of such; @FILE: a list of them, one a line",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="folder to write; default: NAME-gpuvos beside you. Several videos: NAME-gpuvos in it",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace output folders that exist")
     parser.add_argument("--rule", default=RULES[0], choices=RULES, help="how seeds are labelled")
     parser.add_argument(
         "--first-mask", type=Path, help="PNG mask of the object in the first frame: semi-supervised"
@@ -50,26 +64,33 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="longer videos are segmented in pieces of so many frames (200)",
     )
     add_crf_argument(parser)
+    add_engine_arguments(parser)
     add_method_arguments(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Segments and writes masks, overlay, contact sheet and arrays; returns the exit status."""
-    from tqdm import tqdm
+    return run_engine(arguments, open_segmenter)
 
-    output = arguments.output or Path(f"{arguments.video.resolve().stem}-gpuvos")
-    segmenter, device = build_segmenter(arguments, arguments.rule), pick_device(arguments.device)
+
+def open_segmenter(arguments: Namespace) -> SegmentVideo:
+    """Builds the segmenter, once for many videos."""
+    segmenter = build_segmenter(arguments, arguments.rule)
+    return partial(segment_file, arguments, segmenter, pick_device(arguments.device))
+
+
+def segment_file(
+    arguments: Namespace, segmenter: VideoSegmenter, device: torch.device, path: Path, work: Path
+) -> int:
+    """Segments one video into a folder that exists; returns the number of frames."""
     first_mask = None if arguments.first_mask is None else read_mask(arguments.first_mask) > 0
-    clips = iterate_video(
-        arguments.video, chunk=arguments.clip_length, start=arguments.start, stop=arguments.stop,
-        step=arguments.step, max_side=arguments.max_side,
-    )  # fmt: skip
-    total = _expected_frames(arguments)
-    first = next(clips)  # an unreadable video must fail before anything is written
+    count = 0
     with ExitStack() as stack:
-        work = stack.enter_context(atomic_folder(output, overwrite=arguments.overwrite))
+        clips = stack.enter_context(closing(prefetch(_read(arguments, path))))
+        first = next(clips)
+        total = _expected_frames(arguments, path)
         video = stack.enter_context(VideoWriter(work / "overlay.mp4", frame_rate=first.frame_rate))
-        bar = stack.enter_context(tqdm(total=total, unit="frame", disable=None))
+        bar = stack.enter_context(tqdm(total=total, unit="frame", disable=None, leave=None))
         for piece, clip in enumerate(chain([first], clips)):
             if first_mask is not None and piece:
                 raise fail(
@@ -80,8 +101,15 @@ def run(arguments: Namespace) -> int:
             _write_piece(work, clip, features, result, segmenter, sheet=piece == 0)
             video.write(overlay(clip.frames, result.mask.cpu()))
             bar.update(len(clip.names))
-    print(f"{output}: masks/*.png, overlay.mp4, sheet.png, result-*.npz")
-    return 0
+            count += len(clip.names)
+    return count
+
+
+def _read(arguments: Namespace, path: Path) -> Iterator[Clip]:
+    return iterate_video(
+        path, chunk=arguments.clip_length, start=arguments.start, stop=arguments.stop, step=arguments.step,
+        max_side=arguments.max_side,
+    )  # fmt: skip
 
 
 def segment_clip(
@@ -101,8 +129,8 @@ def segment_clip(
     return features, segmenter.refine(result, frames)
 
 
-def _expected_frames(arguments: Namespace) -> int | None:
-    known = probe_video(arguments.video).num_frames
+def _expected_frames(arguments: Namespace, path: Path) -> int | None:
+    known = probe_video(path).num_frames
     if known == 0:
         return None
     last: int = known if arguments.stop is None else min(known, arguments.stop)
