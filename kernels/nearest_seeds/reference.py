@@ -63,7 +63,7 @@ def _search(embedding: Tensor, seeds: Tensor, sets: Sequence[Tensor], nearest: S
     length, double = -shifted.square().sum(1, keepdim=True), 2 * shifted
     for pixels in _steps(embedding, len(chosen)):
         scores = torch.addmm(length, double, embedding[:, pixels].to(seeds.dtype) - centre)  # [M, B]
-        for numbers, score, number in zip(sets, scores.split(sizes), nearest, strict=True):
+        for numbers, score, number in zip(sets, torch.split(scores, sizes), nearest, strict=True):
             if len(numbers):
                 torch.index_select(numbers, 0, _argmax(score), out=number[pixels])
 
