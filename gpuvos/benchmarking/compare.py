@@ -80,7 +80,7 @@ def _compare_stage(stage: str, head: Ask, base: Ask, rounds: int, frames: int) -
             return row | {"verdict": f"no comparison: {name} fails with {found['error']}"}
         checksums.append(found["checksum"])
     same = checksums[0] == checksums[1]
-    pairs = [(head("time", stage)["seconds"], base("time", stage)["seconds"]) for _ in range(rounds)]
+    pairs = [_pair(stage, head, base, number) for number in range(rounds)]
     ours, theirs = (spread([pair[side] for pair in pairs]).median for side in (0, 1))
     row |= {
         "head": 1e3 * ours / frames, "base": 1e3 * theirs / frames, "rounds": rounds, "same_output": same
@@ -91,6 +91,15 @@ def _compare_stage(stage: str, head: Ask, base: Ask, rounds: int, frames: int) -
     return row | {
         "speed_up": ratio.median, "q1": ratio.q1, "q3": ratio.q3, "verdict": verdict(ratio.q1, ratio.q3)
     }  # fmt: skip
+
+
+def _pair(stage: str, head: Ask, base: Ask, number: int) -> tuple[float, float]:
+    """Seconds of a call of either; who goes first changes from round to round."""
+    if number % 2:
+        theirs = base("time", stage)["seconds"]
+        return head("time", stage)["seconds"], theirs
+    ours = head("time", stage)["seconds"]
+    return ours, base("time", stage)["seconds"]
 
 
 def verdict(q1: float, q3: float) -> str:

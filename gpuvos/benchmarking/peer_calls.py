@@ -225,7 +225,8 @@ def pydensecrf(inputs: Inputs, frames: int) -> Call:
 
     def refine(probability: Array, image: Array) -> Array:
         model = DenseCRF2D(width, height, 2)
-        model.setUnaryEnergy(-np.log(np.stack((1 - probability, probability))))
+        unary = np.clip(np.stack((1 - probability, probability)), 1e-5, 1 - 1e-5)
+        model.setUnaryEnergy(-np.log(unary))
         model.addPairwiseGaussian(sxy=1, compat=3)
         model.addPairwiseBilateral(sxy=67, srgb=3, rgbim=image, compat=4)
         return np.array(model.inference(10))[1]
