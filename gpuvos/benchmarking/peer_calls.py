@@ -229,7 +229,8 @@ def pydensecrf(inputs: Inputs, frames: int) -> Call:
         model.setUnaryEnergy(-np.log(unary))
         model.addPairwiseGaussian(sxy=1, compat=3)
         model.addPairwiseBilateral(sxy=67, srgb=3, rgbim=image, compat=4)
-        return np.array(model.inference(10))[1]
+        refined: Array = np.array(model.inference(10))[1]
+        return refined
 
     def agreement(found: list[Array]) -> float:
         ours = F.dense_crf(inputs.probability[:frames], inputs.images[:frames]) > 0.5

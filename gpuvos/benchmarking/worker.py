@@ -76,7 +76,7 @@ class _Side:
         digest = hashlib.sha256()
         for tensor in self.stages.output_tensors(result):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().view(-1).view(self.torch.uint8).cpu().numpy())
+            digest.update(tensor.contiguous().view(-1).view(self.torch.uint8).cpu().numpy().tobytes())
         return digest.hexdigest()
 
 

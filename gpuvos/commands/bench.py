@@ -27,8 +27,16 @@ from gpuvos.data.files import atomic_file
 from gpuvos.errors import check_positive, fail
 from gpuvos.kernels.static import ARCHITECTURES, Usage, compile_op, kernel_names
 
-_HOST = {"frames": 8, "stride": [4], "dtype": "float32"}  # of a CPU, where the command does not say
-_DEVICE = {"frames": 80, "stride": [4, 1], "dtype": "bfloat16"}  # of a GPU: what the aims are for
+_HOST: dict[str, Any] = {
+    "frames": 8,
+    "stride": [4],
+    "dtype": "float32",
+}  # of a CPU, where the command does not say
+_DEVICE: dict[str, Any] = {
+    "frames": 80,
+    "stride": [4, 1],
+    "dtype": "bfloat16",
+}  # of a GPU: what the aims are for
 
 
 def add_arguments(parser: ArgumentParser) -> None:
