@@ -270,20 +270,21 @@ def _from_mask(
 ) -> tuple[_Choice, Tensor]:
     """Semi-supervised: the seed sets of every frame are those of frame 0 under its given mask (A.1)."""
     t = embedding.shape[1]
-    share = interpolate(first_mask[:, None].float(), size=embedding.shape[-2:], mode="area")[:, 0]
-    mask = share >= share.amax((-2, -1), keepdim=True).clamp(max=0.5).clamp(min=torch.finfo(share.dtype).tiny)
-    seeds, foreground, background = F.mask_seed_sets(
-        embedding[:, 0], forest.label[:, 0], mask, config.num_seeds, coverage=config.mask_coverage
-    )
-    foreground, background = (value[:, None].expand(-1, t, -1) for value in (foreground, background))
+    sets = _mask_sets(embedding[:, :1], forest.label[:, :1], first_mask, config)
+    seeds, foreground, background = (value.expand(-1, t, *value.shape[2:]) for value in sets)
     probability = F.foreground_probability(
-        embedding,
-        seeds[:, None].expand(-1, t, -1, -1),
-        foreground,
-        background,
-        temperature=config.temperature,
+        embedding, seeds, foreground, background, temperature=config.temperature
     )
     return choice._replace(foreground=foreground, background=background), probability
+
+
+def _mask_sets(
+    embedding: Tensor, label: Tensor, first_mask: Tensor, config: Config
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Seeds and seed sets ``[B, 1, K, ...]`` of frame 0 from its mask ``[B, h, w]``."""
+    share = interpolate(first_mask[:, None].float(), size=embedding.shape[-2:], mode="area")
+    mask = share >= share.amax((-2, -1), keepdim=True).clamp(max=0.5).clamp(min=torch.finfo(share.dtype).tiny)
+    return F.mask_seed_sets(embedding, label, mask, config.num_seeds, coverage=config.mask_coverage)
 
 
 def _first_video(result: Segmentation) -> Segmentation:

@@ -221,8 +221,9 @@ def held(segmenter: StreamingSegmenter) -> int:
             return value.untyped_storage().nbytes()
         return sum(count(part) for part in value) if hasattr(value, "__iter__") else 0
 
-    names = ("_last", "_tail", "_past", "_waiting", "_panel", "_source")
-    return sum(count(getattr(segmenter, name)) for name in names)
+    names = ("_past", "_waiting", "_panel", "_source", "_first_mask")
+    seen = segmenter._seen
+    return sum(count(getattr(segmenter, name)) for name in names) + count(seen._frames) + count(seen._seen)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -224,7 +224,8 @@ class _Neighbors:
         check_positive("largest_share", largest_share)
         self.rows, self.points = rows, points
         self.offset = points.square().sum(-1).masked_fill(~there, torch.inf)
-        self.most = min(neighbors, there.shape[1])
+        # no more are sorted out than are wanted where every point is there
+        self.most = min(neighbors, there.shape[1], max(3, int(there.shape[1] * largest_share) + 1))
         self.wanted = (there.sum(1) * largest_share).long().clamp(min=3).clamp(max=self.most)  # [B]
         self.radius: list[Tensor] = []
 
