@@ -1,15 +1,15 @@
-"""Streaming against the whole clip on DAVIS-2016: J by window and latency, and milliseconds a frame after the features.
+"""Streaming against the whole clip on DAVIS-2016: J by window and latency.
 
-The features of a sequence are computed once (``--cache`` keeps them); every window and latency then sees them frame by
-frame. A run that is stopped goes on where it was, from the file of ``--keep``.
+The features of a sequence are computed once (``--cache`` keeps them), and so are seeds and regions of a frame; every
+window and latency then sees them frame by frame. A run that is stopped goes on where it was, from ``--keep``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,11 @@ import gpuvos
 from gpuvos.data import Davis2016
 from gpuvos.experiments.cache import FeatureCache
 from gpuvos.metrics import region_similarity
+from gpuvos.streaming import StreamingSegmenter
 
 WHOLE = "whole clip"
-SETTINGS = ("8:1", "16:1", "32:8", "64:0", "64:1", "64:8", "64:24")
-Rows = dict[str, list[float]]
+SETTINGS = ("16:1", "32:8", "64:1", "64:8", "64:24")
+Rows = dict[str, float]
 
 
 class Replay(nn.Module):
@@ -32,57 +33,63 @@ class Replay(nn.Module):
         self.features = features
 
     def forward(self, frames: Tensor) -> gpuvos.Features:
-        """The features of those frames; the last one's flow is that of the frame before, as none comes after it.
-
-        Only the last frame of the clip has a flow of its own there.
-        """
+        """The features of those frames; a latency of 1 or more never uses the flow of the last one too early."""
         number = frames[:, 0, 0, 0].long()
-        end = len(self.features.flow) - 1
-        known = torch.where((number == number[-1]) & (number != end), (number - 1).clamp(min=0), number)
-        embedding, objectness, flow = self.features
-        return gpuvos.Features(embedding[number], objectness[number], flow[known])
+        return gpuvos.Features(*(value[number] for value in self.features))
+
+
+class SharedFrames(StreamingSegmenter):
+    """A stream that takes seeds, regions and motion of a frame from another that has been there."""
+
+    def __init__(self, front: Replay, known: list[Any], window: int | None, latency: int | None) -> None:
+        super().__init__(front, window=window, latency=latency)
+        self._shared = known
+
+    def _learn(self, features: gpuvos.Features, frame: Tensor | None = None) -> None:
+        if self._known == len(self._shared):
+            super()._learn(features, frame)
+            self._shared.append(self._waiting[-1])
+            return
+        self._past.append(self._shared[self._known].past)
+        self._waiting.append(self._shared[self._known])
+        self._known += 1
 
 
 def measure(features: gpuvos.Features, truth: Tensor, settings: list[str]) -> Rows:
-    """J (DAVIS leaves out the first and the last frame) and milliseconds a frame of every setting."""
+    """J of every setting; DAVIS leaves out the first and the last frame."""
     t, h, w = truth.shape
     blank = torch.arange(t)[:, None, None, None].expand(-1, 3, h, w).half()
-    rows = {}
+    rows, front = {}, Replay(features)
+    known: list[Any] = []
     for name in (WHOLE, *settings):
         window, latency = (None, None) if name == WHOLE else map(int, name.split(":"))
-        segmenter = gpuvos.StreamingSegmenter(Replay(features), window=window, latency=latency)
-        start = time.perf_counter()
+        stream = SharedFrames(front, known, window, latency)
         found = [
-            result.mask for frame in blank if (result := segmenter.push(frame, validate=False)) is not None
+            result.mask for frame in blank if (result := stream.push(frame, validate=False)) is not None
         ]
-        rest = segmenter.flush()
+        rest = stream.flush()
         found += [] if rest is None else [rest.mask]
-        spent = 1e3 * (time.perf_counter() - start) / t
-        rows[name] = [100 * float(region_similarity(torch.cat(found), truth)[1:-1].mean()), spent]
+        rows[name] = 100 * float(region_similarity(torch.cat(found), truth)[1:-1].mean())
     return rows
 
 
 def table(kept: dict[str, Rows]) -> str:
     """Means of all sequences, and J sequence by sequence."""
-    names = list(next(iter(kept.values())))
-    score = torch.tensor([[rows[name] for name in names] for rows in kept.values()], dtype=torch.float64)
+    names, sequences = list(next(iter(kept.values()))), sorted(kept)
+    score = torch.tensor([[kept[sequence][name] for name in names] for sequence in sequences])
     lines = [
-        "| window | latency | J | to whole clip | largest loss | largest gain | ms a frame |",
-        "|---:|---:|---:|---:|---|---|---:|",
+        "| window | latency | J | against the whole clip | largest loss | largest gain |",
+        "|---:|---:|---:|---:|---|---|",
     ]
-    sequences = list(kept)
     for number, name in enumerate(names):
-        gain = score[:, number, 0] - score[:, 0, 0]
-        low, high = int(gain.argmin()), int(gain.argmax())
+        gain = score[:, number] - score[:, 0]
+        ends = [f"{gain[i]:+.1f} ({sequences[i]})" for i in (int(gain.argmin()), int(gain.argmax()))]
         window, latency = ("all", "all") if name == WHOLE else name.split(":")
-        ends = ["", ""] if name == WHOLE else [f"{gain[i]:+.1f} ({sequences[i]})" for i in (low, high)]
-        mean, spent = score[:, number].mean(0)
-        lines.append(
-            f"| {window} | {latency} | {mean:.1f} | {gain.mean():+.1f} | {ends[0]} | {ends[1]} | {spent:.0f} |"
-        )
+        rest = "- | - | -" if name == WHOLE else f"{gain.mean():+.1f} | {ends[0]} | {ends[1]}"
+        lines.append(f"| {window} | {latency} | {score[:, number].mean():.1f} | {rest} |")
     lines += ["", f"| sequence | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
-    for sequence, rows in kept.items():
-        lines.append(f"| {sequence} | {' | '.join(f'{rows[name][0]:.1f}' for name in names)} |")
+    for sequence, row in zip(sequences, score.tolist(), strict=True):
+        lines.append(f"| {sequence} | {' | '.join(f'{value:.1f}' for value in row)} |")
     return "\n".join(lines)
 
 
@@ -110,7 +117,7 @@ def main() -> None:
         sequence = davis[name]
         features = cache(name, sequence.frames, segmenter.features)
         kept[name] = measure(features, sequence.mask, list(arguments.settings))
-        print(name, {key: round(row[0], 1) for key, row in kept[name].items()}, flush=True)
+        print(name, {key: round(value, 1) for key, value in kept[name].items()}, flush=True)
         if arguments.keep:
             arguments.keep.write_text(json.dumps(kept, indent=1) + "\n")
     print("\n" + table(kept))

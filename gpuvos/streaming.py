@@ -31,6 +31,8 @@ from gpuvos.segmenter import (
 )
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
+_RENEWALS = 4  # of the frames that vote, while the window moves by its length; each costs a vote of all of them
+
 
 class _Past(NamedTuple):
     """What a frame of the window is remembered by: its seeds. Every tensor is ``[1, 1, K, ...]``."""
@@ -45,7 +47,7 @@ class _Waiting(NamedTuple):
 
     number: int
     frame: Tensor | None  # [1, 3, h, w], for the CRF
-    embedding: Tensor  # [1, 1, D, H, W]
+    features: Features  # [1, ...]
     weights: EdgeWeights
     forest: Forest
     past: _Past
@@ -64,8 +66,8 @@ class StreamingSegmenter(nn.Module):
 
     What is kept of the last ``window`` frames is their seeds: tracks (Eq. 9-10) are ranked over the window and begin at
     its oldest frame, and the votes of the robust rule are taken among ``config.smoothing_frames`` evenly spaced frames
-    of it, renewed each time that the window has moved by their spacing. Of the last ``latency`` frames the
-    features are kept as well. So memory and the time a frame takes do not depend on how many have gone by.
+    of it, renewed each time that the window has moved by a quarter. Of the last ``latency`` frames the features are
+    kept as well. So memory and the time a frame takes do not depend on how many have gone by.
 
     With ``window=None`` and ``latency=None`` every mask comes from ``flush`` and equals that of ``VideoSegmenter`` bit
     for bit; so it is with numbers that no clip exceeds.
@@ -73,6 +75,8 @@ class StreamingSegmenter(nn.Module):
     A frame has its flow to the next one, for which a latency of 1 is needed; with ``latency=0`` it is minus the flow to
     the frame before (as that of the last frame of a clip always is). Either is computed once, and a front end that
     comes with the library sees every frame once; see ``gpuvos.features.pairwise`` for others.
+
+    ``features`` are those of the frames that came out last.
 
     Args:
         front_end: as of ``VideoSegmenter``.
@@ -113,6 +117,8 @@ class StreamingSegmenter(nn.Module):
                     "window", f"{window} with latency {latency}", "more frames than the latency, or None"
                 )
         self.segmenter = VideoSegmenter(front_end, config, crf=crf)
+        if self.config.softness:
+            raise fail("config.softness", str(self.config.softness), "0", "a stream is not trained through")
         self.window, self.latency = window, latency
         self._seen = PairwiseFeatures(self.segmenter.front_end, self.segmenter.features)
         self.reset()
@@ -124,6 +130,7 @@ class StreamingSegmenter(nn.Module):
 
     def reset(self) -> None:
         """Forgets every frame; the next one begins a new video, of any size."""
+        self.features: Features | None = None  # of the Segmentation returned last
         self._seen.clear()
         self._first_mask: Tensor | None = None
         self._known = 0  # frames whose features are known
@@ -175,7 +182,9 @@ class StreamingSegmenter(nn.Module):
         if last is not None and self.latency != 0:
             self._learn(self._seen.newest())
         result = self._emit(len(self._waiting)) if self._waiting else None
+        features = self.features
         self.reset()
+        self.features = None if result is None else features
         return result
 
     def stream(
@@ -198,9 +207,10 @@ class StreamingSegmenter(nn.Module):
             first_mask = None
             if result is not None:
                 yield result
-        rest = self.flush()
-        if rest is not None:
+        rest, features = self.flush(), self.features
+        if rest is not None and features is not None:
             for number in range(rest.mask.shape[0]):
+                self.features = Features(*(value[number : number + 1] for value in features))
                 yield one_frame(rest, number)
 
     def _learn(self, features: Features, frame: Tensor | None = None) -> None:
@@ -217,7 +227,7 @@ class StreamingSegmenter(nn.Module):
         frame = self._seen.last if frame is None else frame
         kept = None if self.segmenter.crf is None or frame is None else frame[None]
         self._past.append(past)
-        self._waiting.append(_Waiting(self._known, kept, embedding, weights, forest, past))
+        self._waiting.append(_Waiting(self._known, kept, features, weights, forest, past))
         self._known += 1
 
     def _emit(self, count: int) -> Segmentation:
@@ -240,8 +250,10 @@ class StreamingSegmenter(nn.Module):
             else:
                 sets = _seed_sets(seeds, forest, motion, seed, initial, self.config)
             picked = self._renewed([frame.number for frame in frames], (seeds.embedding, *sets))
-        embedding = torch.cat([frame.embedding for frame in frames], 1)
-        probability = F.foreground_probability(embedding, *picked, temperature=self.config.temperature)
+        self.features = Features._make(map(torch.cat, zip(*(frame.features for frame in frames), strict=True)))
+        probability = F.foreground_probability(
+            self.features.embedding[None], *picked, temperature=self.config.temperature
+        )
         choice = _Choice(tracks[:, place], score, seed, initial, *sets)
         last = self._seen.last
         size = None if last is None else (last.shape[-2], last.shape[-1])
@@ -277,7 +289,7 @@ class StreamingSegmenter(nn.Module):
             among = [value[0] for value in self._voters(n * length // count for n in range(count))]
             vote = take_vote(*among, **options)
             self._panel = _Panel(among[0], vote.confident.to(vote.share.dtype), among[2])
-            self._panel_due = self._known + length // count
+            self._panel_due = self._known + max(1, length // _RENEWALS)
         embedding, _, valid = (value[0] for value in self._voters(range(length)[place]))
         share = share_of_neighbors(embedding, valid, *self._panel, **_neighbors(config))
         return ((share > config.vote_threshold) & valid)[None]

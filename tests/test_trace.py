@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import gpuvos
-from gpuvos import Config, EdgeWeights, Seeds, Segmentation
+from gpuvos import Config, EdgeWeights, Features, Seeds, Segmentation
 from gpuvos import functional as F
+from gpuvos.data import render_clip
+from gpuvos.metrics import region_similarity
 
 OPTIONS = [
     Config(rule=rule, distance=distance, num_seeds=10, num_background=3, window=3)
@@ -112,6 +114,10 @@ def deterministic() -> AbstractContextManager[None]:
     return scope()
 
 
+def autocast() -> AbstractContextManager[None]:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
 def every_function(e: Tensor, o: Tensor, flow: Tensor) -> dict[str, object]:
     """The result of every public function of ``gpuvos.functional``, by name."""
     k = 6
@@ -164,7 +170,7 @@ def flat(value: object) -> Iterator[Tensor]:
             yield from flat(part)
 
 
-@pytest.mark.parametrize("scope", [torch.inference_mode, torch.no_grad, deterministic])
+@pytest.mark.parametrize("scope", [torch.inference_mode, torch.no_grad, deterministic, autocast])
 def test_every_function_in_every_mode(scope: Callable[[], AbstractContextManager[None]]) -> None:
     real = features(3)
     expected = every_function(*real)
@@ -174,6 +180,66 @@ def test_every_function_in_every_mode(scope: Callable[[], AbstractContextManager
     for name, value in expected.items():
         for one, two in zip(flat(result[name]), flat(value), strict=True):
             assert torch.equal(one, two), name
+
+
+@pytest.mark.parametrize("config", OPTIONS, ids=name_of)
+def test_the_method_keeps_its_precision_under_autocast(config: Config) -> None:
+    real = features(3, h=24, w=32)
+    half = (real[0].bfloat16(), *real[1:])  # what a network under autocast gives
+    for given in (real, half):
+        expected = gpuvos.segment(*given, config=config)
+        why, objects = gpuvos.explain(expected, Features(*given), config=config), gpuvos.instances(expected)
+        with autocast():
+            result = gpuvos.segment(*given, config=config)
+            reasons, found = gpuvos.explain(result, Features(*given), config=config), gpuvos.instances(result)
+        pairs = ((result, expected), (reasons, why), (found, objects))
+        for one, two in zip(flat([a for a, _ in pairs]), flat([b for _, b in pairs]), strict=True):
+            assert torch.equal(one, two)
+
+
+def test_frames_to_masks_under_autocast() -> None:
+    clip = render_clip("single", num_frames=3, height=64, width=96)
+    segmenter = gpuvos.VideoSegmenter()
+    with autocast():
+        seen = segmenter.features(clip.frames)
+        found = segmenter(clip.frames).mask
+    assert not torch.equal(seen.embedding.float(), segmenter.features(clip.frames).embedding)  # in bfloat16
+    assert region_similarity(found, segmenter(clip.frames).mask).mean() > 0.8
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("config", OPTIONS, ids=name_of)
+def test_the_method_in_a_cuda_graph(config: Config) -> None:
+    given = [value.cuda() for value in features(3)]
+    other = [value.flip(-1).contiguous() for value in given]
+    expected = gpuvos.segment(*other, config=config, validate=False)
+    gpuvos.segment(*given, config=config, validate=False)  # compiles and allocates
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = gpuvos.segment(*given, config=config, validate=False)
+    for value, new in zip(given, other, strict=True):
+        value.copy_(new)
+    graph.replay()
+    for one, two in zip(leaves(result), leaves(expected), strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("config", OPTIONS, ids=name_of)
+def test_the_method_under_deterministic_algorithms(config: Config) -> None:
+    expected = gpuvos.segment(*features(3), config=config)
+    with deterministic():
+        e = features(3)[0].requires_grad_()
+        results = [gpuvos.segment(e, *features(3)[1:], config=config, size=(18, 22)) for _ in range(2)]
+        grads = [torch.autograd.grad(result.probability.sum(), e)[0] for result in results]
+        refined = [F.dense_crf(r.probability.detach(), torch.zeros(3, 3, 18, 22)) for r in results]
+        objects = [gpuvos.instances(result).mask for result in results]
+    for one, two in zip(leaves(results[0]), leaves(results[1]), strict=True):
+        assert torch.equal(one, two)
+    assert torch.equal(grads[0], grads[1])
+    assert torch.equal(refined[0], refined[1])
+    assert torch.equal(objects[0], objects[1])
+    assert torch.equal(results[0].foreground, expected.foreground)
 
 
 def test_every_function_gives_fake_shapes_and_types() -> None:
