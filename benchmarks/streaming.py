@@ -64,9 +64,7 @@ def measure(features: gpuvos.Features, truth: Tensor, settings: list[str]) -> Ro
     for name in (WHOLE, *settings):
         window, latency = (None, None) if name == WHOLE else map(int, name.split(":"))
         stream = SharedFrames(front, known, window, latency)
-        found = [
-            result.mask for frame in blank if (result := stream.push(frame, validate=False)) is not None
-        ]
+        found = [result.mask for frame in blank if (result := stream.push(frame, validate=False)) is not None]
         rest = stream.flush()
         found += [] if rest is None else [rest.mask]
         rows[name] = 100 * float(region_similarity(torch.cat(found), truth)[1:-1].mean())

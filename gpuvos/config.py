@@ -103,10 +103,7 @@ class Config:
             if not isinstance(getattr(self, name), int):
                 raise fail(f"config.{name}", repr(getattr(self, name)), "an integer")
         check_positive("config.smoothing_share", self.smoothing_share)
-        if not isinstance(self.temperature, Tensor):
-            check_positive("config.temperature", self.temperature)
-        elif self.temperature.numel() != 1:
-            raise fail("config.temperature", f"shape {tuple(self.temperature.shape)}", "one number")
+        _check_temperature(self.temperature)
         for name in ("min_motion", "softness"):
             check_positive(f"config.{name}", getattr(self, name), zero=True)
         if self.window % 2 == 0:
@@ -116,3 +113,10 @@ class Config:
             check_positive(f"config.{name}", getattr(self, name), zero=True)
             if getattr(self, name) > 1:
                 raise fail(f"config.{name}", repr(getattr(self, name)), "a number in [0, 1]")
+
+
+def _check_temperature(temperature: float | Tensor) -> None:
+    if not isinstance(temperature, Tensor):
+        check_positive("config.temperature", temperature)
+    elif temperature.numel() != 1:
+        raise fail("config.temperature", f"shape {tuple(temperature.shape)}", "one number")

@@ -16,7 +16,7 @@ def soft_sets(
 ) -> tuple[Tensor, Tensor]:
     """How much seeds are foreground and background: the rule's thresholds as steps of a width.
 
-    Robust rule: both of its thresholds, on the smoothed evidence and on the share of confident neighbours. Paper's rule:
+    Robust rule: both of its thresholds, on the smoothed evidence and on the share of confident neighbours. Paper:
     those of Eq. 12; its foreground, Eq. 10-11, stays a choice.
 
     Args:

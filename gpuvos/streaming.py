@@ -31,7 +31,9 @@ from gpuvos.segmenter import (
 )
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
-_RENEWALS = 4  # of the frames that vote, while the window moves by its length; each costs a vote of all of them
+_RENEWALS = (
+    4  # of the frames that vote, while the window moves by its length; each costs a vote of all of them
+)
 
 
 class _Past(NamedTuple):
@@ -187,9 +189,7 @@ class StreamingSegmenter(nn.Module):
         self.features = None if result is None else features
         return result
 
-    def stream(
-        self, frames: Iterable[Tensor], *, first_mask: Tensor | None = None
-    ) -> Iterator[Segmentation]:
+    def stream(self, frames: Iterable[Tensor], *, first_mask: Tensor | None = None) -> Iterator[Segmentation]:
         """Segments the frames of an iterable as they come: one Segmentation (T = 1) for each, in their order.
 
         Args:
@@ -250,7 +250,9 @@ class StreamingSegmenter(nn.Module):
             else:
                 sets = _seed_sets(seeds, forest, motion, seed, initial, self.config)
             picked = self._renewed([frame.number for frame in frames], (seeds.embedding, *sets))
-        self.features = Features._make(map(torch.cat, zip(*(frame.features for frame in frames), strict=True)))
+        self.features = Features._make(
+            map(torch.cat, zip(*(frame.features for frame in frames), strict=True))
+        )
         probability = F.foreground_probability(
             self.features.embedding[None], *picked, temperature=self.config.temperature
         )

@@ -22,10 +22,11 @@ OPTIONS = [
     for rule in ("paper", "robust")
     for distance in ("minimax", "shortest")
 ]
+OPTIONS += [dataclasses.replace(config, softness=0.25) for config in OPTIONS[::2]]
 
 
 def name_of(config: Config) -> str:
-    return f"{config.rule}-{config.distance}"
+    return f"{config.rule}-{config.distance}{'-soft' if config.softness else ''}"
 
 
 def features(*lead: int, h: int = 9, w: int = 11) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,6 +156,8 @@ def every_function(e: Tensor, o: Tensor, flow: Tensor) -> dict[str, object]:
     call(F.vote_labels, seeds.embedding, saliency, seeds.valid, neighbors=4)
     call(F.mask_seed_sets, e, label, initial, k)
     p = call(F.foreground_probability, e, seeds.embedding, *sets)  # type: ignore[misc]
+    weight = call(F.soft_background, seeds.objectness, saliency, sets[0], seeds.valid)  # type: ignore[index]
+    call(F.soft_foreground_probability, e, seeds.embedding, 1 - weight, weight)  # type: ignore[operator]
     image = o[..., None, :, :].expand(*o.shape[:-2], 3, *o.shape[-2:])
     call(F.dense_crf, p, image, iterations=1)
     call(F.dense_crf_marginals, e, image, iterations=1)
@@ -198,7 +201,7 @@ def test_the_method_keeps_its_precision_under_autocast(config: Config) -> None:
 
 
 def test_frames_to_masks_under_autocast() -> None:
-    clip = render_clip("single", num_frames=3, height=64, width=96)
+    clip = render_clip("single", num_frames=2, height=48, width=72)
     segmenter = gpuvos.VideoSegmenter()
     with autocast():
         seen = segmenter.features(clip.frames)

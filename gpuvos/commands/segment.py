@@ -62,7 +62,10 @@ def _add_length_arguments(parser: ArgumentParser) -> None:
         "--clip-length frames, each on its own; auto: whole up to --clip-length frames, else stream",
     )
     parser.add_argument(
-        "--clip-length", type=int, default=200, help="longest video that auto takes whole; frames of a piece (200)"
+        "--clip-length",
+        type=int,
+        default=200,
+        help="longest video that auto takes whole; frames of a piece (200)",
     )
     parser.add_argument("--history", type=int, default=64, help="frames that a stream remembers (64)")
     parser.add_argument("--latency", type=int, default=8, help="frames that a stream looks ahead (8)")
@@ -121,7 +124,9 @@ def _pieces(
         return clip_pieces(segmenter, clips, device, first_mask, advance=advance)
     if not 0 <= arguments.latency < arguments.history:
         raise fail(
-            "--latency", f"{arguments.latency} with --history {arguments.history}", "0 or more, below --history"
+            "--latency",
+            f"{arguments.latency} with --history {arguments.history}",
+            "0 or more, below --history",
         )
     streamer = StreamingSegmenter(
         segmenter.front_end, segmenter.config, crf=segmenter.crf, window=arguments.history,

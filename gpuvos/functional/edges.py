@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_choice, check_positive, check_tensor, fail
+from gpuvos.errors import check_choice, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.similarity import check_temperature
 from gpuvos.kernels.edge_candidates import edge_candidates

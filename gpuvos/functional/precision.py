@@ -32,9 +32,10 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def run(*arguments: P.args, **options: P.kwargs) -> R:
         tensor = _first_tensor((*arguments, *options.values()))
-        if tensor is None or not torch.is_autocast_enabled(tensor.device.type):
+        device = "cpu" if tensor is None else tensor.device.type
+        if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
             return function(*arguments, **options)
-        with torch.autocast(tensor.device.type, enabled=False):
+        with torch.autocast(device, enabled=False):
             return function(*arguments, **options)
 
     return run
