@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gpuvos.errors import check_positive, fail
+from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import squared_distance
 from gpuvos.types import Segmentation
 
@@ -22,6 +23,7 @@ class Instances(NamedTuple):
     seed: Tensor  # [T, K] int64, the object of each foreground seed; -1 for none
 
 
+@full_precision
 def instances(result: Segmentation, *, num_instances: int = 5, min_share: float = 0.1) -> Instances:
     """Splits the foreground of a video into its objects: the best disjoint tracks of groups of seeds.
 

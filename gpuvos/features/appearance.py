@@ -61,6 +61,12 @@ class AppearanceFeatures(nn.Module):
         Raises:
             InputError: a wrong shape or dtype, or no pixel at all.
         """
+        look, objectness = self.appearance(frames)
+        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
+        return self.complete(look, objectness, flow)
+
+    def appearance(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What needs no other frame (so a stream computes it once): colour, texture ``[T, 9, H, W]``, objectness."""
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
         if min(sizes.values()) == 0:
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
@@ -72,8 +78,10 @@ class AppearanceFeatures(nn.Module):
         lab = torch.cat([part[0] for part in parts])  # [T, 3, H, W]
         texture = torch.cat([part[1] for part in parts])  # [T, 6, H, W]
         objectness = color_contrast(lab) * centre_prior(lab)
-        flow = self.flow(frames, size=grid)
-        look = torch.cat((self.color * lab / 20, self.texture * texture), 1)
+        return torch.cat((self.color * lab / 20, self.texture * texture), 1), objectness
+
+    def complete(self, look: Tensor, objectness: Tensor, flow: Tensor) -> Features:
+        """Features from ``appearance`` and the flow of the clip."""
         return with_context(look, objectness, flow, position_weight=self.position, motion_weight=self.motion)
 
     def _look(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gpuvos.errors import check_positive, check_tensor
 from gpuvos.functional.batch import merge_leading
+from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import squared_distance
 
 
@@ -95,6 +96,7 @@ def normalize_saliency(length: Tensor, valid: Tensor) -> Tensor:
     return torch.where(largest > 0, length / largest.clamp(min=torch.finfo(length.dtype).tiny), 0)
 
 
+@full_precision
 def residual_flow(flow: Tensor, *, weight: Tensor | None = None, iterations: int = 8) -> Tensor:
     """What is left of the flow after the motion of the camera, a robust quadratic model of each frame.
 

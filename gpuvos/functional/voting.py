@@ -11,11 +11,14 @@ from torch.nn.functional import pad
 
 from gpuvos.errors import check_positive, check_tensor
 from gpuvos.functional.batch import merge_leading
+from gpuvos.functional.precision import full_precision
+from gpuvos.functional.softness import soft_below
 from gpuvos.kernels.blocks import BLOCK_BYTES, blocks
 
 _CACHE_BYTES = 8 << 20  # of distances to all points, so that they stay in a processor's cache
 
 
+@full_precision
 def smooth_seed_labels(
     embedding: Tensor,
     label: Tensor,
@@ -56,6 +59,7 @@ def smooth_seed_labels(
     return search.mean(label)
 
 
+@full_precision
 def vote_labels(
     embedding: Tensor,
     score: Tensor,
@@ -103,10 +107,11 @@ class Vote(NamedTuple):
     """What ``vote_labels`` decides on."""
 
     smoothed: Tensor  # [T, K] mean score of a seed's neighbours
-    confident: Tensor  # [T, K] bool
+    confident: Tensor  # [T, K] bool; with a softness floating point in [0, 1]
     share: Tensor  # [T, K] share of a seed's neighbours that are confident
 
 
+@full_precision
 def take_vote(
     embedding: Tensor,
     score: Tensor,
@@ -116,8 +121,12 @@ def take_vote(
     largest_share: float = 1.0,
     frames: int = 16,
     confident_share: float = 0.55,
+    softness: float = 0.0,
 ) -> Vote:
     """The vote behind ``vote_labels``, whose arguments these are.
+
+    With a ``softness`` above 0 seeds are more or less confident (see ``soft_below``), so that the share has a gradient
+    with respect to the score.
 
     Example:
         >>> e = torch.tensor([[[0.0], [1.0], [5.0], [6.0]]])
@@ -131,10 +140,15 @@ def take_vote(
     smoothed = search.mean(score.masked_fill(~valid, 0))
     frame = smoothed.amax(-1, keepdim=True)
     video = frame.amax(-2, keepdim=True)
-    confident = (smoothed > confident_share * torch.maximum(frame, 0.5 * video)) & valid
+    limit = confident_share * torch.maximum(frame, 0.5 * video)
+    if softness:
+        confident = (1 - soft_below(smoothed, limit, softness=softness)).masked_fill(~valid, 0)
+    else:
+        confident = (smoothed > limit) & valid
     return Vote(smoothed, confident, search.mean(confident.to(score.dtype)))
 
 
+@full_precision
 def share_of_neighbors(
     embedding: Tensor,
     valid: Tensor,
