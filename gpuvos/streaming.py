@@ -14,7 +14,7 @@ from gpuvos.config import Config
 from gpuvos.errors import check_positive, check_tensor, fail
 from gpuvos.features.pairwise import PairwiseFeatures
 from gpuvos.functional.tracks import compose_tracks, following_seeds
-from gpuvos.functional.voting import share_of_neighbors, take_vote
+from gpuvos.functional.voting import confident_seeds, share_of_neighbors, take_vote
 from gpuvos.segmenter import (
     FrontEnd,
     VideoSegmenter,
@@ -68,7 +68,7 @@ class StreamingSegmenter(nn.Module):
 
     What is kept of the last ``window`` frames is their seeds: tracks (Eq. 9-10) are ranked over the window and begin at
     its oldest frame, and the votes of the robust rule are taken among ``config.smoothing_frames`` evenly spaced frames
-    of it, renewed each time that the window has moved by a quarter. Of the last ``latency`` frames the features are
+    of it, renewed each time that the window has moved by their spacing. Of the last ``latency`` frames the features are
     kept as well. So memory and the time a frame takes do not depend on how many have gone by.
 
     With ``window=None`` and ``latency=None`` every mask comes from ``flush`` and equals that of ``VideoSegmenter`` bit
@@ -289,9 +289,9 @@ class StreamingSegmenter(nn.Module):
         if self._panel is None or self._known >= self._panel_due:
             count = min(config.smoothing_frames, length)
             among = [value[0] for value in self._voters(n * length // count for n in range(count))]
-            vote = take_vote(*among, **options)
-            self._panel = _Panel(among[0], vote.confident.to(vote.share.dtype), among[2])
-            self._panel_due = self._known + max(1, length // _RENEWALS)
+            confident = confident_seeds(*among, **options)
+            self._panel = _Panel(among[0], confident.to(among[1].dtype), among[2])
+            self._panel_due = self._known + length // count
         embedding, _, valid = (value[0] for value in self._voters(range(length)[place]))
         share = share_of_neighbors(embedding, valid, *self._panel, **_neighbors(config))
         return ((share > config.vote_threshold) & valid)[None]

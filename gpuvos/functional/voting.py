@@ -134,9 +134,46 @@ def take_vote(
         >>> take_vote(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2).smoothed
         tensor([[0.6250, 0.6250, 0.0000, 0.0000]])
     """
+    search, smoothed, confident = _confidence(
+        embedding, score, valid, (neighbors, largest_share, frames), confident_share, softness
+    )
+    return Vote(smoothed, confident, search.mean(confident.to(score.dtype)))
+
+
+@full_precision
+def confident_seeds(
+    embedding: Tensor,
+    score: Tensor,
+    valid: Tensor,
+    *,
+    neighbors: int = 128,
+    largest_share: float = 1.0,
+    frames: int = 16,
+    confident_share: float = 0.55,
+) -> Tensor:
+    """``confident`` of ``take_vote`` without the share, ``[T, K]`` bool: two thirds of its time.
+
+    Example:
+        >>> e = torch.tensor([[[0.0], [1.0], [5.0], [6.0]]])
+        >>> score = torch.tensor([[0.75, 0.5, 0.0, 0.0]])
+        >>> confident_seeds(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
+        tensor([[ True,  True, False, False]])
+    """
+    return _confidence(embedding, score, valid, (neighbors, largest_share, frames), confident_share, 0.0)[2]
+
+
+def _confidence(
+    embedding: Tensor,
+    score: Tensor,
+    valid: Tensor,
+    search_options: tuple[int, float, int],
+    confident_share: float,
+    softness: float,
+) -> tuple[_Sequence, Tensor, Tensor]:
+    """Neighbours, smoothed scores and confidence of ``take_vote``."""
     sizes = check_tensor("valid", valid, "... T K", kind="bool")
     check_tensor("score", score, "... T K", sizes=sizes, leading=valid.shape[:-2], like=valid)
-    search = _Sequence(embedding, valid, neighbors, largest_share, frames)
+    search = _Sequence(embedding, valid, *search_options)
     smoothed = search.mean(score.masked_fill(~valid, 0))
     frame = smoothed.amax(-1, keepdim=True)
     video = frame.amax(-2, keepdim=True)
@@ -145,7 +182,7 @@ def take_vote(
         confident = (1 - soft_below(smoothed, limit, softness=softness)).masked_fill(~valid, 0)
     else:
         confident = (smoothed > limit) & valid
-    return Vote(smoothed, confident, search.mean(confident.to(score.dtype)))
+    return search, smoothed, confident
 
 
 @full_precision
