@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_positive, check_tensor
+from gpuvos.errors import check_count, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import squared_distance
@@ -29,11 +29,11 @@ def initial_background(objectness: Tensor, valid: Tensor, *, num_background: int
         >>> initial_background(o, torch.ones(1, 3, dtype=torch.bool), num_background=2)
         tensor([[False,  True,  True]])
     """
-    k = check_tensor("objectness", objectness, "... K")["K"]
+    k = check_tensor("objectness", objectness, "... K", filled=True)["K"]
     check_tensor(
         "valid", valid, "... K", kind="bool", sizes={"K": k}, leading=objectness.shape[:-1], like=objectness
     )
-    check_positive("num_background", num_background)
+    check_count("num_background", num_background)
     ordered = objectness.masked_fill(~valid, torch.inf).sort(dim=-1, stable=True).indices
     rank = ordered.argsort(-1)
     wanted = (min(num_background, k) * valid.sum(-1, keepdim=True) + k - 1) // k
@@ -64,7 +64,7 @@ def motion_saliency(
         >>> motion_saliency(v, o, torch.ones(1, 3, dtype=torch.bool), num_background=1)
         tensor([[0.0000, 1.0000, 0.0400]])
     """
-    k = check_tensor("region_flow", region_flow, "... K 2")["K"]
+    k = check_tensor("region_flow", region_flow, "... K 2", filled=True)["K"]
     lead = region_flow.shape[:-2]
     check_tensor("objectness", objectness, "... K", sizes={"K": k}, leading=lead, like=region_flow)
     check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=lead, like=region_flow)
@@ -89,9 +89,9 @@ def normalize_saliency(length: Tensor, valid: Tensor) -> Tensor:
         >>> normalize_saliency(torch.tensor([[1.0, 4.0]]), torch.ones(1, 2, dtype=torch.bool))
         tensor([[0.2500, 1.0000]])
     """
-    k = check_tensor("length", length, "... K")["K"]
+    k = check_tensor("length", length, "... K", filled=True)["K"]
     check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=length.shape[:-1], like=length)
-    length = length.masked_fill(~valid, 0)
+    length = length.masked_fill(~valid, 0).clamp(min=0)
     largest = length.amax(-1, keepdim=True)
     return torch.where(largest > 0, length / largest.clamp(min=torch.finfo(length.dtype).tiny), 0)
 
@@ -116,11 +116,11 @@ def residual_flow(flow: Tensor, *, weight: Tensor | None = None, iterations: int
         >>> bool(residual_flow(pan).abs().max() < 1e-4)
         True
     """
-    sizes = check_tensor("flow", flow, "... 2 H W")
+    sizes = check_tensor("flow", flow, "... 2 H W", filled=True)
     h, w = sizes["H"], sizes["W"]
     if weight is not None:
         check_tensor("weight", weight, "... H W", sizes={"H": h, "W": w}, leading=flow.shape[:-3], like=flow)
-    check_positive("iterations", iterations)
+    check_count("iterations", iterations)
     values = merge_leading(flow.flatten(-2), 2).to(
         torch.promote_types(flow.dtype, torch.float32)
     )  # [N, 2, P]

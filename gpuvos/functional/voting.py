@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gpuvos.errors import check_positive, check_tensor
+from gpuvos.errors import check_count, check_positive, check_share, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.softness import soft_below
@@ -52,7 +52,7 @@ def smooth_seed_labels(
         >>> smooth_seed_labels(e, label, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
         tensor([[0.5000, 0.5000, 0.0000, 0.0000]])
     """
-    sizes = check_tensor("embedding", embedding, "... T K D")
+    sizes = check_tensor("embedding", embedding, "... T K D", filled=True)
     count = {"T": sizes["T"], "K": sizes["K"]}
     check_tensor("label", label, "... T K", sizes=count, leading=embedding.shape[:-3], like=embedding)
     search = _Sequence(embedding, valid, neighbors, largest_share, frames)
@@ -96,6 +96,7 @@ def vote_labels(
         >>> vote_labels(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
         tensor([[ True,  True, False, False]])
     """
+    check_share("vote_threshold", vote_threshold)
     vote = take_vote(
         embedding, score, valid, neighbors=neighbors, largest_share=largest_share, frames=frames,
         confident_share=confident_share,
@@ -171,8 +172,9 @@ def _confidence(
     softness: float,
 ) -> tuple[_Sequence, Tensor, Tensor]:
     """Neighbours, smoothed scores and confidence of ``take_vote``."""
-    sizes = check_tensor("valid", valid, "... T K", kind="bool")
+    sizes = check_tensor("valid", valid, "... T K", kind="bool", filled=True)
     check_tensor("score", score, "... T K", sizes=sizes, leading=valid.shape[:-2], like=valid)
+    check_share("confident_share", confident_share)
     search = _Sequence(embedding, valid, *search_options)
     smoothed = search.mean(score.masked_fill(~valid, 0))
     frame = smoothed.amax(-1, keepdim=True)
@@ -238,12 +240,12 @@ class _Sequence:
     def __init__(
         self, embedding: Tensor, valid: Tensor, neighbors: int, largest_share: float, frames: int
     ) -> None:
-        sizes = check_tensor("embedding", embedding, "... T K D")
+        sizes = check_tensor("embedding", embedding, "... T K D", filled=True)
         count = {"T": sizes["T"], "K": sizes["K"]}
         check_tensor(
             "valid", valid, "... T K", kind="bool", sizes=count, leading=embedding.shape[:-3], like=embedding
         )
-        check_positive("frames", frames)
+        check_count("frames", frames)
         dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
         seeds = merge_leading(embedding.detach().to(dtype), 3)  # [B, T, K, D]
         # small numbers keep the product exact enough; frame 0 alone, so that padded frames change no bit
@@ -275,7 +277,7 @@ class _Neighbors:
     def __init__(
         self, rows: Tensor, points: Tensor, there: Tensor, neighbors: int, largest_share: float
     ) -> None:
-        check_positive("neighbors", neighbors)
+        check_count("neighbors", neighbors)
         check_positive("largest_share", largest_share)
         count = there.shape[1]
         self.most = min(neighbors, count, max(3, int(count * largest_share) + 1))
