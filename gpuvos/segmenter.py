@@ -18,6 +18,8 @@ from gpuvos.memory import in_parts
 from gpuvos.soft_labels import soft_sets
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
+_LARGEST = 1e17  # squares of its differences, summed over thousands of channels, are floats still
+
 
 class FrontEnd(Protocol):
     """Anything that turns frames ``[T, 3, h, w]`` (uint8, or float in [0, 1]) into the Features of the clip."""
@@ -155,9 +157,9 @@ def _check_features(
                 "lengths", str(lengths.tolist()), f"values in [0, {sizes['T']}], the frames of the batch"
             )
     if validate:
-        check_values("embedding", embedding)
+        check_values("embedding", embedding, low=-_LARGEST, high=_LARGEST)
         check_values("objectness", objectness, low=0, high=1)
-        check_values("flow", flow)
+        check_values("flow", flow, low=-_LARGEST, high=_LARGEST)
 
 
 def _checked_config(config: Config | None) -> Config:

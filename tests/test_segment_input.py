@@ -29,7 +29,7 @@ def test_bad_features_are_refused_by_name() -> None:
         for name, value in good.items()
         for bad in (
             None, value.numpy(), value.long(), value[0, 0], value[..., :3, :][:2], spoilt(value, torch.nan),
-            spoilt(value, torch.inf), spoilt(value, -torch.inf),
+            spoilt(value, torch.inf), spoilt(value, -torch.inf), spoilt(value, 1e30), spoilt(value, -1e18),
         )
     ]  # fmt: skip
     cases += [("objectness", spoilt(o, 1.5)), ("objectness", spoilt(o, -0.1)), ("objectness", o[:1])]

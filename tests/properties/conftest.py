@@ -221,7 +221,8 @@ def _check_results(results: list[Tensor], wanted: list[str], call: _Call) -> Non
     assert len(results) == len(wanted), f"{len(results)} results"
     for value, text in zip(results, wanted, strict=True):
         kind, _, letters = text.partition(" ")
-        kind, endless, limit = kind.partition("~")  # "~": may be infinite
+        kind, always, _ = kind.partition("!")  # "!": finite whatever was accepted
+        kind, endless, _ = kind.partition("~")  # "~": may be infinite
         if call.spoilt != "argument":  # which may have been a good one of another shape
             assert value.shape == call.shape(letters), f"{tuple(value.shape)} instead of {text}: {call.sizes}"
         assert not value.is_meta
@@ -229,7 +230,7 @@ def _check_results(results: list[Tensor], wanted: list[str], call: _Call) -> Non
             assert value.is_floating_point()
             low, high = {"float": (-math.inf, math.inf), "positive": (0, math.inf), "unit": (0, 1)}[kind]
             known = value.detach().double()
-            if call.sane or limit == "always":
+            if call.sane or always:
                 assert not known.isnan().any()
                 assert endless or known.isfinite().all()
             assert not ((known < low) | (known > high)).any(), f"{text} holds {known.aminmax()}"

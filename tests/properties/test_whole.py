@@ -14,7 +14,7 @@ from gpuvos import Config, Features, Segmentation
 
 FEATURES = {"embedding": "float T D H W", "objectness": "unit T H W", "flow": "float T 2 H W"}
 RESULT = {"result": "result T D H W"}
-PER_PIXEL = ["bool T h w", "unit T h w", "unit T h w"]
+PER_PIXEL = ["bool T h w", "unit! T h w", "unit! T h w"]
 SEEDS = ["index T num_seeds", "bool T num_seeds", "float T num_seeds D", "unit T num_seeds"]
 REST = [
     "index T H W", "positive~ T H W", "positive~ T num_seeds num_seeds", "index T num_seeds", "float~ num_seeds", "index T", "bool T H W", "bool T num_seeds",
