@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gpuvos.errors import check_choice, check_positive, fail
+from gpuvos.errors import check_choice, check_count, check_positive, check_share, fail
 
 _BY_RULE = {"paper": {"num_seeds": 100, "window": 9}, "robust": {"num_seeds": 300, "window": 5}}
 
@@ -99,9 +99,7 @@ class Config:
         check_choice("config.rank_by", self.rank_by, ("both", "motion", "objectness"))
         counts = ("num_seeds", "window", "num_background", "smoothing_neighbors", "smoothing_frames")
         for name in counts if self.adapt_every is None else (*counts, "adapt_every"):
-            check_positive(f"config.{name}", getattr(self, name))
-            if not isinstance(getattr(self, name), int):
-                raise fail(f"config.{name}", repr(getattr(self, name)), "an integer")
+            check_count(f"config.{name}", getattr(self, name))
         check_positive("config.smoothing_share", self.smoothing_share)
         _check_temperature(self.temperature)
         for name in ("min_motion", "softness"):
@@ -110,9 +108,7 @@ class Config:
             raise fail("config.window", str(self.window), "an odd number")
         for name in ("coverage", "background_objectness", "background_saliency", "mask_coverage",
                      "confident_share", "vote_threshold"):  # fmt: skip
-            check_positive(f"config.{name}", getattr(self, name), zero=True)
-            if getattr(self, name) > 1:
-                raise fail(f"config.{name}", repr(getattr(self, name)), "a number in [0, 1]")
+            check_share(f"config.{name}", getattr(self, name))
 
 
 def _check_temperature(temperature: float | Tensor) -> None:

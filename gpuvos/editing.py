@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gpuvos import functional as F
 from gpuvos.config import Config
-from gpuvos.errors import check_tensor, fail
+from gpuvos.errors import check_count, check_tensor, fail
 from gpuvos.segmenter import _checked_config, _resize
 from gpuvos.types import Segmentation
 
@@ -51,8 +51,7 @@ def relabel(
         [True, False, True]
     """
     config = _checked_config(config)
-    if not isinstance(result, Segmentation) or result.mask.ndim != 3:
-        raise fail("result", type(result).__name__, "a Segmentation of one video")
+    check_one_video(result)
     if config.softness:
         raise fail("config.softness", str(config.softness), "0", "soft labels have no edits: segment without")
     t, h, w = result.forest.label.shape
@@ -109,8 +108,10 @@ def seeds_at(result: Segmentation, points: Tensor, *, frame: int = 0) -> Tensor:
         >>> seeds_at(result, torch.tensor([[3.0, 20.0]]), frame=1).shape
         torch.Size([1])
     """
+    check_one_video(result)
     t, h, w = result.mask.shape
-    if not 0 <= frame < t:
+    check_count("frame", frame, 0)
+    if frame >= t:
         raise fail("frame", str(frame), f"a frame in [0, {t - 1}]")
     check_tensor("points", points, "N 2", like=result.probability)
     grid_h, grid_w = result.forest.label.shape[-2:]
@@ -120,6 +121,12 @@ def seeds_at(result: Segmentation, points: Tensor, *, frame: int = 0) -> Tensor:
     column = ((x + 0.5) * grid_w / w).long().clamp(max=grid_w - 1)
     row = ((y + 0.5) * grid_h / h).long().clamp(max=grid_h - 1)
     return result.forest.label[frame, row, column]
+
+
+def check_one_video(result: object) -> None:
+    """Raises InputError unless ``result`` is the Segmentation of one video."""
+    if not isinstance(result, Segmentation) or result.mask.ndim != 3:
+        raise fail("result", type(result).__name__, "a Segmentation of one video")
 
 
 def _check_seed(name: str, frame: int, seed: int, result: Segmentation, edited: set[tuple[int, int]]) -> None:

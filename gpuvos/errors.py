@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-_KINDS = {
-    "float": lambda dtype: dtype.is_floating_point,
-    "int64": lambda dtype: dtype == torch.int64,
-    "bool": lambda dtype: dtype == torch.bool,
-    "frames": lambda dtype: dtype.is_floating_point or dtype == torch.uint8,
-}
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # torch computes with no others
+_KINDS = {"float": _FLOATS, "int64": (torch.int64,), "bool": (torch.bool,), "frames": (*_FLOATS, torch.uint8)}
 _KIND_NAMES = {
     "float": "a floating-point tensor",
     "int64": "an int64 tensor",
@@ -39,6 +36,7 @@ def check_tensor(
     sizes: Mapping[str, int] | None = None,
     leading: Sequence[int] | None = None,
     like: Tensor | None = None,
+    filled: bool = False,
 ) -> dict[str, int]:
     """Checks type, dtype, device and shape of a tensor without looking at its values (so without a sync).
 
@@ -50,6 +48,7 @@ def check_tensor(
         sizes: letters that are already bound.
         leading: the dimensions that ``...`` must take.
         like: a tensor whose device ``value`` must share.
+        filled: whether every letter of ``shape`` must stand for at least one element.
 
     Returns:
         The size of every letter of ``shape``, and those of ``sizes``.
@@ -60,8 +59,10 @@ def check_tensor(
     wanted = f"{_KIND_NAMES[kind]} of shape [{', '.join(shape.split())}]"
     if not isinstance(value, Tensor):
         raise fail(argument, type(value).__name__, wanted, "convert it with torch.as_tensor")
-    if not _KINDS[kind](value.dtype):
+    if value.dtype not in _KINDS[kind]:
         raise fail(argument, str(value.dtype), wanted)
+    if value.layout != torch.strided:
+        raise fail(argument, f"layout {value.layout}", wanted, "make it dense with .to_dense()")
     if like is not None and value.device != like.device:
         raise fail(argument, f"device {value.device}", f"device {like.device}", "move it with .to(device)")
     letters = shape.split()
@@ -78,22 +79,66 @@ def check_tensor(
     lead = tuple(value.shape[: value.ndim - len(names)])
     if open_ended and leading is not None and lead != tuple(leading):
         raise fail(argument, f"leading dimensions {lead}", f"{tuple(leading)}, those of the other arguments")
+    if filled and 0 in value.shape[len(lead) :]:
+        raise fail(argument, f"shape {tuple(value.shape)}", wanted + ", none of them 0")
     return bound
+
+
+def check_index(argument: str, value: Tensor, low: int, stop: int) -> None:
+    """Raises InputError unless an int64 tensor lies in ``[low, stop)``.
+
+    It looks on the CPU alone: elsewhere the look would wait for the device.
+    """
+    if value.device.type != "cpu" or value.numel() == 0 or not values_readable(value):
+        return
+    smallest, largest = (int(bound) for bound in value.aminmax())
+    if smallest < low or largest >= stop:
+        raise fail(argument, f"values from {smallest} to {largest}", f"values in [{low}, {stop - 1}]")
 
 
 def check_positive(argument: str, value: float, *, zero: bool = False) -> None:
     """Raises InputError unless ``value`` is above zero (or zero, where ``zero`` allows it)."""
     try:
         fits = bool(value > 0 or (zero and value == 0))
-    except TypeError:  # not a number at all
+    except (TypeError, ValueError, RuntimeError):  # not a number at all, or many
         fits = False
     if not fits:
         raise fail(argument, repr(value), "zero or more" if zero else "a number above zero")
 
 
-def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> None:
+def check_count(argument: str, value: Any, low: int = 1) -> None:
+    """Raises InputError unless ``value`` is a whole number (no bool, no tensor) of at least ``low``.
+
+    Example:
+        >>> check_count("num_seeds", 2.0)
+        Traceback (most recent call last):
+        gpuvos.errors.InputError: num_seeds: got 2.0, wanted an integer of at least 1
+    """
+    whole = hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
+    if not whole or getattr(value, "ndim", None) or value < low:
+        raise fail(argument, repr(value), f"an integer of at least {low}")
+
+
+def check_size(argument: str, value: Any) -> None:
+    """Raises InputError unless ``value`` is ``(rows, columns)``, whole numbers above zero."""
+    try:
+        rows, columns = value
+        check_count(argument, rows)
+        check_count(argument, columns)
+    except (InputError, TypeError, ValueError, RuntimeError):
+        raise fail(argument, repr(value), "(rows, columns), both above zero") from None
+
+
+def check_share(argument: str, value: float) -> None:
+    """Raises InputError unless ``value`` is a number in [0, 1]."""
+    check_positive(argument, value, zero=True)
+    if value > 1:
+        raise fail(argument, repr(value), "a number in [0, 1]")
+
+
+def check_choice(argument: str, value: object, choices: tuple[str | None, ...]) -> None:
     """Raises InputError unless ``value`` is one of ``choices``."""
-    if value not in choices:
+    if not (value is None or isinstance(value, str)) or value not in choices:
         raise fail(argument, repr(value), "one of " + ", ".join(map(repr, choices)))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gpuvos.config import Config
+from gpuvos.editing import check_one_video
 from gpuvos.errors import check_positive, check_tensor, fail
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.regions import region_mean
@@ -109,8 +110,7 @@ def explain(
 
 
 def _check(result: Segmentation, features: Features) -> None:
-    if not isinstance(result, Segmentation) or result.mask.ndim != 3:
-        raise fail("result", type(result).__name__, "a Segmentation of one video")
+    check_one_video(result)
     if not isinstance(features, tuple) or len(features) != 3:
         raise fail("features", type(features).__name__, "Features(embedding, objectness, flow)")
     t, h, w = result.forest.label.shape

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gpuvos.errors import check_positive, fail
+from gpuvos.editing import check_one_video
+from gpuvos.errors import check_count, check_share
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import squared_distance
 from gpuvos.types import Segmentation
@@ -56,11 +57,9 @@ def instances(result: Segmentation, *, num_instances: int = 5, min_share: float 
         >>> found.mask.shape, bool((found.mask.any(0) == result.mask).all())
         (torch.Size([3, 3, 64, 96]), True)
     """
-    if not isinstance(result, Segmentation) or result.mask.ndim != 3:
-        raise fail("result", type(result).__name__, "a Segmentation of one video")
-    check_positive("num_instances", num_instances)
-    if not 0 <= min_share <= 1:
-        raise fail("min_share", repr(min_share), "a number in [0, 1]")
+    check_one_video(result)
+    check_count("num_instances", num_instances)
+    check_share("min_share", min_share)
     t, k = result.foreground.shape
     track = _tracks(result)  # [T, K]
     area = _areas(result.forest.label, k)

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gpuvos.config import Config
-from gpuvos.editing import seeds_at
-from gpuvos.errors import check_positive, check_tensor, fail
+from gpuvos.editing import check_one_video, seeds_at
+from gpuvos.errors import check_count, check_tensor, fail
 from gpuvos.functional.motion import initial_background
 from gpuvos.functional.selection import initial_foreground
 from gpuvos.segmenter import _checked_config
@@ -48,11 +48,10 @@ def prompts(result: Segmentation, *, num_foreground: int = 3, num_background: in
         >>> prompts(result).points.shape, prompts(result).boxes.shape
         (torch.Size([2, 6, 2]), torch.Size([2, 4]))
     """
-    if not isinstance(result, Segmentation) or result.mask.ndim != 3:
-        raise fail("result", type(result).__name__, "a Segmentation of one video")
+    check_one_video(result)
     k = result.foreground.shape[1]
     for name, count in (("num_foreground", num_foreground), ("num_background", num_background)):
-        check_positive(name, count, zero=True)
+        check_count(name, count, 0)
         if count > k:
             raise fail(name, str(count), f"at most {k}, the number of seeds")
     h, w = result.mask.shape[-2:]
@@ -120,6 +119,7 @@ def mask_from_points(
         True
     """
     config = _checked_config(config)
+    check_one_video(result)
     n = check_tensor("points", points, "N 2", like=result.probability)["N"]
     check_tensor("labels", labels, "N", kind="int64", sizes={"N": n}, like=points)
     seed = seeds_at(result, points, frame=frame)  # [N]

@@ -14,6 +14,7 @@ from gpuvos.errors import check_tensor, check_values, fail, values_readable
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.edges import embedding_graph
 from gpuvos.functional.precision import full_precision
+from gpuvos.memory import in_parts
 from gpuvos.soft_labels import soft_sets
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
@@ -312,6 +313,9 @@ class VideoSegmenter(nn.Module):
             network inside the package) where absent.
         config: parameters of the method.
         crf: refines probabilities by the frames, for example ``gpuvos.nn.DenseCRF()``; none where absent.
+        chunk: frames that the front end and the CRF see at a time (and one beside them, for the flow), which bounds
+            the memory of a long clip; None: the whole clip, and smaller parts only where memory runs out. The bits
+            are the same as long as the features of a frame depend on it and on its neighbours alone.
 
     Example:
         >>> frames = torch.zeros(3, 3, 32, 48, dtype=torch.uint8)
@@ -325,15 +329,18 @@ class VideoSegmenter(nn.Module):
         config: Config | None = None,
         *,
         crf: nn.Module | None = None,
+        chunk: int | None = None,
     ) -> None:
         super().__init__()
+        if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+            raise fail("chunk", repr(chunk), "a whole number of frames above zero, or None")
         if front_end is None:
             from gpuvos.features.learned import LearnedFeatures
 
             front_end = LearnedFeatures()
         self.front_end = front_end
         self.config = _checked_config(config)
-        self.crf = crf
+        self.crf, self.chunk = crf, chunk
 
     @torch.no_grad()
     def forward(
@@ -361,19 +368,34 @@ class VideoSegmenter(nn.Module):
         """Mask, probability and confidence after the CRF, where there is one; ``frames`` as large as the masks."""
         if self.crf is None:
             return result
-        probability = self.crf(result.probability, frames, validate=validate)
+        crf = self.crf
+        (probability,) = in_parts(
+            lambda a, b: [crf(result.probability[a:b], frames[a:b], validate=validate)],
+            len(frames),
+            self.chunk,
+        )
         confidence = (2 * probability - 1).abs()
         return result._replace(mask=probability > 0.5, probability=probability, confidence=confidence)
 
     def features(self, frames: Tensor, *, validate: bool = True) -> Features:
-        """Checks frames ``[T, 3, H, W]`` and runs the front end on them, as they come."""
+        """Checks frames ``[T, 3, H, W]`` and runs the front end on them, ``chunk`` at a time."""
         sizes = check_tensor("frames", frames, "T 3 H W", kind="frames")
         if min(sizes.values()) == 0:
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
         if validate:
             check_values("frames", frames, low=0, high=1)
-        features = self.front_end(frames)
+        return Features._make(in_parts(lambda a, b: self._part(frames, a, b), len(frames), self.chunk))
+
+    def _part(self, frames: Tensor, first: int, last: int) -> Features:
+        """Features of the frames from ``first`` to before ``last``, with one neighbour for their flow."""
+        stop = min(last + 1, len(frames))
+        start = first if stop - first > 1 else max(0, first - 1)
+        features: Any = self.front_end(frames[start:stop])
         if not isinstance(features, tuple) or len(features) != 3:
             raise fail("front_end", f"a result of type {type(features).__name__}",
                        "Features(embedding, objectness, flow)")  # fmt: skip
-        return Features._make(features)
+        if stop - start == len(frames) == last - first:
+            return Features._make(features)
+        if not all(isinstance(value, Tensor) and value.shape[:1] == (stop - start,) for value in features):
+            raise fail("front_end", "features of another number of frames", f"tensors [{stop - start}, ...]")
+        return Features._make(value[first - start : last - start] for value in features)

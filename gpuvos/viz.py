@@ -12,7 +12,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from gpuvos.data.files import PathLike, atomic_file
-from gpuvos.errors import check_positive, check_tensor, fail
+from gpuvos.errors import check_count, check_positive, check_share, check_size, check_tensor, fail
 
 Color = tuple[int, int, int]
 
@@ -50,7 +50,13 @@ def embedding_colors(embedding: Tensor, *, size: tuple[int, int] | None = None) 
         torch.Size([2, 3, 8, 10])
     """
     dims = check_tensor("embedding", embedding, "T D h w")
-    points = embedding.movedim(1, -1).flatten(0, 2).float().nan_to_num(0.0, 0.0, 0.0)  # [N, D]
+    if size is not None:
+        check_size("size", size)
+    points = embedding.detach().movedim(1, -1).flatten(0, 2).float().nan_to_num(0.0, 0.0, 0.0)  # [N, D]
+    if (
+        points.numel()
+    ):  # a power of two, which changes no digit, keeps squares of the largest from overflowing
+        points = torch.ldexp(points, -torch.frexp(points.abs().amax())[1].clamp(min=0))
     points = nnf.pad(points - points.mean(0), (0, max(0, 3 - dims["D"])))  # at least three channels
     _, basis = torch.linalg.eigh(points.T @ points / max(len(points), 1))  # ascending
     basis = basis.flip(1)[:, :3]  # [D, 3]
@@ -64,7 +70,7 @@ def embedding_colors(embedding: Tensor, *, size: tuple[int, int] | None = None) 
     spread = torch.maximum(spread, 1e-3 * spread.max())
     colors = (0.5 + (parts - (low + high) / 2) / spread).clamp(0, 1)
     picture = colors.reshape(dims["T"], dims["h"], dims["w"], 3).movedim(-1, 1)
-    if size is not None:
+    if size is not None and picture.numel():
         picture = nnf.interpolate(picture, size, mode="bilinear", align_corners=False)
     return _to_uint8(picture)
 
@@ -88,6 +94,9 @@ def heatmap(values: Tensor, *, low: float | None = None, high: float | None = No
         [[6, 252], [6, 250], [26, 206]]
     """
     check_tensor("values", values, "T h w")
+    for name, bound in (("low", low), ("high", high)):
+        if bound is not None and not (isinstance(bound, int | float) and math.isfinite(bound)):
+            raise fail(name, repr(bound), "a finite number, or None")
     if low is not None and high is not None and not low < high:
         raise fail("low", repr(low), f"a number below high = {high}")
     if not values.numel():
@@ -139,6 +148,7 @@ def flow_colors(flow: Tensor, *, largest: float | None = None) -> Tensor:
 
 def flow_scale(flow: Tensor) -> Tensor:
     """The length [] that ``flow_colors`` shows in full colour: the 99th percentile of the clip's."""
+    check_tensor("flow", flow, "T 2 h w")
     flow = torch.where(flow.isfinite().all(1, keepdim=True), flow, 0.0).float()
     return _quantile(flow.norm(dim=1).flatten(), 0.99).clamp(min=1e-6)
 
@@ -208,8 +218,8 @@ def draw_points(
     for name, value, kind in (("valid", valid, "bool"), ("group", group, "int64")):
         if value is not None:
             check_tensor(name, value, "T K", kind=kind, sizes=dims, like=image)
-    check_positive("radius", radius, zero=True)
-    check_positive("grid", min(grid))
+    check_count("radius", radius, 0)
+    check_size("grid", grid)
     drawn = (index >= 0) if valid is None else (index >= 0) & valid
     frames, points, height, width = dims["T"], dims["K"], dims["H"], dims["W"]
     # Half a pixel rounds down: a point between two pixels goes to the first.
@@ -269,8 +279,7 @@ def overlay(
     """
     sizes = check_tensor("frames", frames, "T 3 H W", kind="frames")
     check_tensor("mask", mask, "T H W", kind="bool", sizes=sizes, like=frames)
-    if not 0 <= alpha <= 1:
-        raise fail("alpha", repr(alpha), "a number from 0 to 1")
+    check_share("alpha", alpha)
     picture = to_frames(frames)
     paint = torch.tensor(color, dtype=torch.uint8, device=frames.device)[:, None, None]
     mixed = torch.lerp(picture.float(), paint.float().expand_as(picture), alpha).round().to(torch.uint8)
@@ -296,7 +305,7 @@ def mask_contour(mask: Tensor, *, thickness: int = 1) -> Tensor:
         [[[False, True, False]]]
     """
     check_tensor("mask", mask, "T H W", kind="bool")
-    check_positive("thickness", thickness)
+    check_count("thickness", thickness)
     inner = mask
     for _ in range(thickness):
         padded = nnf.pad(inner, (1, 1, 1, 1), value=True)
@@ -332,6 +341,7 @@ def saliency_map(label: Tensor, values: Tensor) -> Tensor:
 
 def to_frames(image: Tensor) -> Tensor:
     """Pictures [T, 3, H, W] as uint8, from uint8 or from float in [0, 1]."""
+    check_tensor("image", image, "...", kind="frames")
     return image if image.dtype == torch.uint8 else _to_uint8(image)
 
 
@@ -347,7 +357,7 @@ def save_png(path: PathLike, image: Tensor) -> None:
     """
     from PIL import Image
 
-    check_tensor("image", image, "3 H W", kind="frames")
+    check_tensor("image", image, "3 H W", kind="frames", filled=True)
     pixels = to_frames(image).movedim(0, -1).contiguous().cpu().numpy()
     with atomic_file(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="PNG")

@@ -236,6 +236,7 @@ def test_evaluate(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         ("one", "paper"), ("one", "robust"), ("two", "paper"), ("two", "robust"),
     ]  # fmt: skip
     assert all(0 <= row["j"] <= 1 for row in report["rows"])
+    assert all(0 <= row["t"] <= 5 for row in report["rows"])
     mean = sum(row["j"] for row in report["rows"] if row["rule"] == "robust") / 2
     assert f"| **mean** | robust | 10 | {100 * mean:.1f} |" in table
     assert len(list((output / "sheets").iterdir())) == 4

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import gpuvos
 from gpuvos import Config, EdgeWeights, Features, Seeds, Segmentation
@@ -66,6 +69,60 @@ def test_fake_tensors_give_the_shapes_and_types_of_real_ones(config: Config) -> 
             result = gpuvos.segment(*fake, config=config, **options)
         for one, two in zip(leaves(result), leaves(expected), strict=True):
             assert (one.shape, one.dtype) == (two.shape, two.dtype)
+
+
+class Transfers(TorchDispatchMode):
+    """Notes every function that brings values from the host to the device, or back; each would wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = [value for value in tree_leaves((args, kwargs, result)) if isinstance(value, Tensor)]
+        # a number as a tensor of the host goes to a kernel as an argument, unless it is copied
+        copies = func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+        devices = {value.device.type for value in given if value.ndim or copies}
+        if len(devices) > 1:
+            self.seen.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("config", OPTIONS, ids=name_of)
+def test_nothing_passes_between_host_and_device(config: Config) -> None:
+    mask, lengths = torch.ones(9, 11, dtype=torch.bool), torch.tensor([3, 2])
+    with FakeTensorMode() as mode:  # fake tensors need no GPU to be on one
+        for lead, more in (
+            ((3,), {"size": (18, 22)}),
+            ((3,), {"first_mask": mask}),
+            ((2, 3), {"lengths": lengths}),
+        ):
+            given = [mode.from_tensor(value).to("cuda:0") for value in features(*lead)]
+            more = {
+                k: mode.from_tensor(v).to("cuda:0") if isinstance(v, Tensor) else v for k, v in more.items()
+            }
+            with Transfers() as transfers:
+                result = gpuvos.segment(*given, config=config, validate=False, **more)
+            assert all(value.device.type == "cuda" for value in leaves(result))
+            assert transfers.seen == []
+
+
+def test_transfers_are_noticed() -> None:
+    with FakeTensorMode():
+        e = torch.empty(3, 4, device="cuda:0")
+        for transfer in (
+            lambda: e.new_tensor([1.0, 2.0]),
+            lambda: torch.tensor(1.0, device=e.device),
+            lambda: e.cpu(),
+            lambda: e[torch.tensor([0, 2])],
+        ):
+            with Transfers() as transfers:
+                transfer()
+            assert transfers.seen
+        with Transfers() as transfers:
+            torch.where(e > 0, e, 2.0) * 3
+        assert transfers.seen == []
 
 
 @pytest.mark.parametrize("config", OPTIONS, ids=name_of)

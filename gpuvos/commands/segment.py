@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from gpuvos.commands.common import (
     RULES,
@@ -17,11 +19,13 @@ from gpuvos.commands.common import (
     build_segmenter,
     pick_device,
 )
+from gpuvos.commands.engine import add_engine_arguments, run_engine
 from gpuvos.commands.pieces import Piece, clip_pieces, stream_pieces
-from gpuvos.data.files import atomic_folder
 from gpuvos.data.masks import read_mask, save_npz, write_mask
+from gpuvos.data.prefetch import prefetch
 from gpuvos.data.video import Clip, iterate_video, probe_video, read_video
 from gpuvos.data.video_writer import VideoWriter
+from gpuvos.engine.worker import SegmentVideo
 from gpuvos.errors import fail
 from gpuvos.segmenter import VideoSegmenter
 from gpuvos.sheet import contact_sheet
@@ -34,9 +38,18 @@ _READ = 16  # frames of a stream that are decoded together
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of ``gpuvos segment``."""
-    parser.add_argument("video", type=Path, help="video file, GIF, folder of images")
-    parser.add_argument("-o", "--output", type=Path, help="folder to write; default: NAME-gpuvos beside you")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output folder if it exists")
+    parser.add_argument(
+        "video",
+        nargs="+",
+        help="video file, GIF, folder of images; folder of such; @FILE: a list of them, one a line",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="folder to write; default: NAME-gpuvos beside you. Several videos: NAME-gpuvos in it",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace output folders that exist")
     parser.add_argument("--rule", default=RULES[0], choices=RULES, help="how seeds are labelled")
     parser.add_argument(
         "--first-mask", type=Path, help="PNG mask of the object in the first frame: semi-supervised"
@@ -49,6 +62,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     _add_length_arguments(parser)
     add_crf_argument(parser)
+    add_engine_arguments(parser)
     add_method_arguments(parser)
 
 
@@ -76,38 +90,46 @@ def _add_length_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Segments and writes masks, overlay, contact sheet and arrays; returns the exit status."""
-    from tqdm import tqdm
+    return run_engine(arguments, open_segmenter)
 
-    output = arguments.output or Path(f"{arguments.video.resolve().stem}-gpuvos")
-    segmenter, device = build_segmenter(arguments, arguments.rule), pick_device(arguments.device)
-    total = _expected_frames(arguments)
+
+def open_segmenter(arguments: Namespace) -> SegmentVideo:
+    """Builds the segmenter, once for many videos."""
+    segmenter = build_segmenter(arguments, arguments.rule)
+    return partial(segment_file, arguments, segmenter, pick_device(arguments.device))
+
+
+def segment_file(
+    arguments: Namespace, segmenter: VideoSegmenter, device: torch.device, path: Path, work: Path
+) -> int:
+    """Segments one video into a folder that exists; returns the number of frames."""
+    total = _expected_frames(arguments, path)
     mode = arguments.mode
     if mode == "auto":
         mode = "whole" if total is not None and total <= arguments.clip_length else "stream"
-    clips = _clips(arguments, mode)
-    first = next(clips)  # an unreadable video must fail before anything is written
+    count = 0
     with ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=total, unit="frame", disable=None))
+        clips = stack.enter_context(closing(prefetch(_clips(arguments, mode, path))))
+        first = next(clips)
+        bar = stack.enter_context(tqdm(total=total, unit="frame", disable=None, leave=None))
         segmented = _pieces(arguments, mode, segmenter, chain([first], clips), device, bar.update)
-        work = stack.enter_context(atomic_folder(output, overwrite=arguments.overwrite))
         video = stack.enter_context(VideoWriter(work / "overlay.mp4", frame_rate=first.frame_rate))
         for number, piece in enumerate(segmented):
             _write_piece(work, piece, segmenter, sheet=number == 0, arrays=not arguments.no_arrays)
             video.write(overlay(piece.clip.frames, piece.result.mask.cpu()))
-    arrays = "" if arguments.no_arrays else ", result-*.npz"
-    print(f"{output}: masks/*.png, overlay.mp4, sheet.png{arrays}")
-    return 0
+            count += len(piece.clip.names)
+    return count
 
 
-def _clips(arguments: Namespace, mode: str) -> Iterator[Clip]:
+def _clips(arguments: Namespace, mode: str, path: Path) -> Iterator[Clip]:
     """The frames asked for, as many at a time as are segmented together."""
     selection = {
         "start": arguments.start, "stop": arguments.stop, "step": arguments.step, "max_side": arguments.max_side,
     }  # fmt: skip
     if mode == "whole":
-        return iter([read_video(arguments.video, **selection)])
+        return iter([read_video(path, **selection)])
     chunk = _READ if mode == "stream" else arguments.clip_length
-    return iterate_video(arguments.video, chunk=chunk, **selection)
+    return iterate_video(path, chunk=chunk, **selection)
 
 
 def _pieces(
@@ -135,8 +157,8 @@ def _pieces(
     return stream_pieces(streamer, clips, device, first_mask, advance=advance)
 
 
-def _expected_frames(arguments: Namespace) -> int | None:
-    known = probe_video(arguments.video).num_frames
+def _expected_frames(arguments: Namespace, path: Path) -> int | None:
+    known = probe_video(path).num_frames
     if known == 0:
         return None
     last: int = known if arguments.stop is None else min(known, arguments.stop)

@@ -11,6 +11,8 @@ from gpuvos.features.channels import grid_stride, with_context
 from gpuvos.features.flow import DenseFlow
 from gpuvos.types import Features
 
+_CPU_CHUNK, _DEVICE_CHUNK = 1, 16  # as of LearnedFeatures
+
 
 class AppearanceFeatures(nn.Module):
     """Features from pixels alone: smoke tests, a floor to beat, and a first look at any video.
@@ -24,7 +26,8 @@ class AppearanceFeatures(nn.Module):
             have fewer than 48 pixels on the grid, where small objects fall between the candidates.
         color, texture, position, motion: weights of the blocks of the embedding.
         flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``; ``DenseFlow()`` if absent.
-        chunk: frames processed at a time.
+        chunk: frames processed at a time. By default 1 on the CPU, where no frame then changes a bit of another, and
+            16 elsewhere.
 
     Example:
         >>> AppearanceFeatures()(torch.rand(2, 3, 32, 48)).embedding.shape
@@ -40,11 +43,11 @@ class AppearanceFeatures(nn.Module):
         position: float = 3.0,
         motion: float = 1.5,
         flow: nn.Module | None = None,
-        chunk: int = 16,
+        chunk: int | None = None,
     ) -> None:
         super().__init__()
         check_positive("stride", 4 if stride is None else stride)
-        check_positive("chunk", chunk)
+        check_positive("chunk", 1 if chunk is None else chunk)
         self.stride, self.chunk = stride, chunk
         self.color, self.texture, self.position, self.motion = color, texture, position, motion
         self.flow = DenseFlow() if flow is None else flow
@@ -66,7 +69,7 @@ class AppearanceFeatures(nn.Module):
         return self.complete(look, objectness, flow)
 
     def appearance(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """What needs no other frame (so a stream computes it once): colour, texture ``[T, 9, H, W]``, objectness."""
+        """What needs no other frame (so a stream computes it once): embedding ``[T, 9, H, W]``, objectness."""
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
         if min(sizes.values()) == 0:
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
@@ -74,17 +77,18 @@ class AppearanceFeatures(nn.Module):
             frames = frames.float()
         stride = self.stride or grid_stride(sizes["h"], sizes["w"])
         grid = (-(-sizes["h"] // stride), -(-sizes["w"] // stride))
-        parts = [self._look(part, grid) for part in torch.split(frames, self.chunk)]
-        lab = torch.cat([part[0] for part in parts])  # [T, 3, H, W]
-        texture = torch.cat([part[1] for part in parts])  # [T, 6, H, W]
-        objectness = color_contrast(lab) * centre_prior(lab)
-        return torch.cat((self.color * lab / 20, self.texture * texture), 1), objectness
+        chunk = self.chunk or (_CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK)
+        parts = [self._look(part, grid) for part in torch.split(frames, chunk)]
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
-    def complete(self, look: Tensor, objectness: Tensor, flow: Tensor) -> Features:
+    def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
         """Features from ``appearance`` and the flow of the clip."""
-        return with_context(look, objectness, flow, position_weight=self.position, motion_weight=self.motion)
+        return with_context(
+            embedding, objectness, flow, position_weight=self.position, motion_weight=self.motion
+        )
 
     def _look(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Embedding ``[n, 9, H, W]`` and objectness ``[n, H, W]`` of a few frames."""
         from kornia.color import rgb_to_lab
 
         frames = frames.float() / 255 if frames.dtype == torch.uint8 else frames
@@ -100,7 +104,9 @@ class AppearanceFeatures(nn.Module):
         contrast = [
             (_blur(light * light, size) - _blur(light, size).square()).clamp(min=0).sqrt() for size in (5, 11)
         ]
-        return lab, torch.cat((8 * torch.cat(contrast, 1), 12 * energy), 1)
+        texture = torch.cat((8 * torch.cat(contrast, 1), 12 * energy), 1)
+        look = torch.cat((self.color * lab / 20, self.texture * texture), 1)
+        return look, color_contrast(lab) * centre_prior(lab)
 
 
 def _gradients(grey: Tensor) -> tuple[Tensor, Tensor]:

@@ -110,7 +110,9 @@ class LearnedFeatures(nn.Module):
         features = with_context(
             embedding, objectness, flow, position_weight=self.position, motion_weight=self.motion
         )
-        return features._replace(embedding=features.embedding * self.temperature**-0.5)
+        return features._replace(
+            embedding=features.embedding.mul_(self.temperature**-0.5)
+        )  # it is ours alone
 
     def _look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Embedding and objectness of a few frames."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_positive, check_tensor, check_values, fail
+from gpuvos.errors import check_count, check_positive, check_tensor, check_values, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.lattice import Lattice, build_lattice, filter_values, image_features
 from gpuvos.functional.precision import full_precision
@@ -192,10 +192,11 @@ def _check(
     sizes = check_tensor("image", image, "... C H W", kind="frames", sizes=sizes, leading=leading, like=like)
     if mask is not None:
         check_tensor("mask", mask, "... H W", kind="bool", sizes=sizes, leading=leading, like=like)
+    check_count("iterations", model.iterations, 0)
     for name, value in model._asdict().items():
         check_positive(name, value, zero=not name.endswith("sigma"))
     if lattice_points is not None:
-        check_positive("lattice_points", lattice_points)
+        check_count("lattice_points", lattice_points)
     if sizes["C"] + 2 > MAX_FEATURES:
         raise fail("image", f"{sizes['C']} channels", f"at most {MAX_FEATURES - 2}")
     extent = [sizes["W"] / model.appearance_sigma, sizes["H"] / model.appearance_sigma]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_choice, check_tensor, fail
+from gpuvos.errors import check_choice, check_count, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.similarity import check_temperature
 from gpuvos.kernels.edge_candidates import edge_candidates
@@ -15,7 +15,7 @@ from gpuvos.types import EdgeWeights
 
 
 def _squared_edges(embedding: Tensor) -> EdgeWeights:
-    check_tensor("embedding", embedding, "... D H W")
+    check_tensor("embedding", embedding, "... D H W", filled=True)
     lead = embedding.shape[:-3]
     right, down = grid_edges(merge_leading(embedding, 3))
     return EdgeWeights(right.reshape(*lead, *right.shape[1:]), down.reshape(*lead, *down.shape[1:]))
@@ -131,11 +131,12 @@ def candidate_mask(edge_map: Tensor, *, window: int = 9) -> Tensor:
         >>> candidate_mask(torch.tensor([[[3.0, 1.0, 2.0, 0.0]]]), window=3)
         tensor([[[False,  True, False,  True]]])
     """
-    check_tensor("edge_map", edge_map, "... H W")
+    check_tensor("edge_map", edge_map, "... H W", filled=True)
     _check_window(window)
     return is_window_minimum(edge_map, window)
 
 
 def _check_window(window: int) -> None:
-    if window < 1 or window % 2 == 0:
+    check_count("window", window)
+    if window % 2 == 0:
         raise fail("window", str(window), "a positive odd number")

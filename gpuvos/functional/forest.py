@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_tensor, check_values, fail
+from gpuvos.errors import check_index, check_tensor, check_values, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.kernels import minimax_forest as minimax_op
 from gpuvos.kernels import shortest_forest as shortest_op
@@ -24,13 +24,14 @@ def _check_graph(weights: EdgeWeights, index: Tensor, valid: Tensor) -> None:
     grid = {"U": sizes["H"] - 1, "W": sizes["V"] + 1}
     lead = weights[0].shape[:-2]
     check_tensor("weights.down", weights[1], "... U W", sizes=grid, leading=lead, like=weights[0])
-    k = check_tensor("index", index, "... K", kind="int64", leading=lead, like=weights[0])["K"]
+    if weights[1].dtype != weights[0].dtype:
+        raise fail("weights.down", str(weights[1].dtype), f"{weights[0].dtype}, that of weights.right")
+    k = check_tensor("index", index, "... K", kind="int64", leading=lead, like=weights[0], filled=True)["K"]
     check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=lead, like=weights[0])
     if valid.device.type == "cpu":  # elsewhere a look at the values would wait for the device
         for name, value in zip(("weights.right", "weights.down"), weights, strict=True):
             check_values(name, value.detach(), low=0, infinite=True)
-        place = index.masked_fill(~valid, 0).double()
-        check_values("index", place, low=0, high=sizes["H"] * grid["W"] - 1)
+        check_index("index", index.masked_fill(~valid, 0), 0, sizes["H"] * grid["W"])
 
 
 def _frames(weights: EdgeWeights, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

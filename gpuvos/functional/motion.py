@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_positive, check_tensor
+from gpuvos.errors import check_count, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import squared_distance
@@ -29,11 +29,11 @@ def initial_background(objectness: Tensor, valid: Tensor, *, num_background: int
         >>> initial_background(o, torch.ones(1, 3, dtype=torch.bool), num_background=2)
         tensor([[False,  True,  True]])
     """
-    k = check_tensor("objectness", objectness, "... K")["K"]
+    k = check_tensor("objectness", objectness, "... K", filled=True)["K"]
     check_tensor(
         "valid", valid, "... K", kind="bool", sizes={"K": k}, leading=objectness.shape[:-1], like=objectness
     )
-    check_positive("num_background", num_background)
+    check_count("num_background", num_background)
     ordered = objectness.masked_fill(~valid, torch.inf).sort(dim=-1, stable=True).indices
     rank = ordered.argsort(-1)
     wanted = (min(num_background, k) * valid.sum(-1, keepdim=True) + k - 1) // k
@@ -64,7 +64,7 @@ def motion_saliency(
         >>> motion_saliency(v, o, torch.ones(1, 3, dtype=torch.bool), num_background=1)
         tensor([[0.0000, 1.0000, 0.0400]])
     """
-    k = check_tensor("region_flow", region_flow, "... K 2")["K"]
+    k = check_tensor("region_flow", region_flow, "... K 2", filled=True)["K"]
     lead = region_flow.shape[:-2]
     check_tensor("objectness", objectness, "... K", sizes={"K": k}, leading=lead, like=region_flow)
     check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=lead, like=region_flow)
@@ -89,9 +89,9 @@ def normalize_saliency(length: Tensor, valid: Tensor) -> Tensor:
         >>> normalize_saliency(torch.tensor([[1.0, 4.0]]), torch.ones(1, 2, dtype=torch.bool))
         tensor([[0.2500, 1.0000]])
     """
-    k = check_tensor("length", length, "... K")["K"]
+    k = check_tensor("length", length, "... K", filled=True)["K"]
     check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=length.shape[:-1], like=length)
-    length = length.masked_fill(~valid, 0)
+    length = length.masked_fill(~valid, 0).clamp(min=0)
     largest = length.amax(-1, keepdim=True)
     return torch.where(largest > 0, length / largest.clamp(min=torch.finfo(length.dtype).tiny), 0)
 
@@ -116,11 +116,11 @@ def residual_flow(flow: Tensor, *, weight: Tensor | None = None, iterations: int
         >>> bool(residual_flow(pan).abs().max() < 1e-4)
         True
     """
-    sizes = check_tensor("flow", flow, "... 2 H W")
+    sizes = check_tensor("flow", flow, "... 2 H W", filled=True)
     h, w = sizes["H"], sizes["W"]
     if weight is not None:
         check_tensor("weight", weight, "... H W", sizes={"H": h, "W": w}, leading=flow.shape[:-3], like=flow)
-    check_positive("iterations", iterations)
+    check_count("iterations", iterations)
     values = merge_leading(flow.flatten(-2), 2).to(
         torch.promote_types(flow.dtype, torch.float32)
     )  # [N, 2, P]
@@ -144,13 +144,15 @@ def residual_flow(flow: Tensor, *, weight: Tensor | None = None, iterations: int
         else merge_leading(weight.flatten(-2), 1)[:, sample].to(values.dtype)
     )
     trust, model = prior, values.new_zeros((values.shape[0], 6, 2))
+    bits = torch.int64 if values.dtype == torch.float64 else torch.int32
     ridge = 1e-6 * torch.eye(6, dtype=values.dtype, device=flow.device)
     for _ in range(iterations):
         weighted = design.T * trust[:, None]  # [N, 6, S]
         scale = weighted[:, 0].sum(-1).clamp(min=1e-6)[:, None, None]
         model = torch.linalg.solve_ex(weighted @ design / scale + ridge, weighted @ target / scale)[0]
         error = (target - design @ model).square().sum(-1)  # [N, S]
-        median = error.sort(-1).values[:, error.shape[1] // 2, None]
+        order = error.detach().view(bits).sort(-1).indices  # that of the errors, and quicker to find on a CPU
+        median = error.gather(-1, order[:, error.shape[1] // 2, None])
         spread = (4 * median).clamp(min=1e-4)
         trust = prior / (1 + error / spread).square()
     return (values - (basis @ model).mT).reshape(flow.shape)

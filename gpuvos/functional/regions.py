@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gpuvos.errors import check_positive, check_tensor
+from gpuvos.errors import check_count, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.kernels.region_sum import region_sum
 
@@ -25,10 +25,10 @@ def region_mean(values: Tensor, label: Tensor, num_regions: int) -> Tensor:
         >>> region_mean(torch.tensor([[[[1.0, 3.0, 8.0]]]]), torch.tensor([[[0, 0, 1]]]), 2).flatten()
         tensor([2., 8.])
     """
-    sizes = check_tensor("values", values, "... C H W")
+    sizes = check_tensor("values", values, "... C H W", filled=True)
     grid = {"H": sizes["H"], "W": sizes["W"]}
     check_tensor("label", label, "... H W", kind="int64", sizes=grid, leading=values.shape[:-3], like=values)
-    check_positive("num_regions", num_regions)
+    check_count("num_regions", num_regions)
     flat, regions = merge_leading(values.flatten(-2), 2), merge_leading(label.flatten(-2), 1)
     total, count = region_sum(flat, regions, num_regions)
     mean: Tensor = total / count.clamp(min=1)[..., None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_positive, check_tensor
+from gpuvos.errors import check_count, check_index, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.kernels.farthest_points import farthest_points
 from gpuvos.types import Seeds
@@ -32,12 +32,12 @@ def select_seeds(embedding: Tensor, objectness: Tensor, candidates: Tensor, *, n
         >>> select_seeds(e, o, torch.ones(1, 1, 3, dtype=torch.bool), num_seeds=4).index
         tensor([[ 1,  2,  0, -1]])
     """
-    sizes = check_tensor("embedding", embedding, "... D H W")
+    sizes = check_tensor("embedding", embedding, "... D H W", filled=True)
     grid = {"H": sizes["H"], "W": sizes["W"]}
     lead = embedding.shape[:-3]
     check_tensor("objectness", objectness, "... H W", sizes=grid, leading=lead, like=embedding)
     check_tensor("candidates", candidates, "... H W", kind="bool", sizes=grid, leading=lead, like=embedding)
-    check_positive("num_seeds", num_seeds)
+    check_count("num_seeds", num_seeds)
     index = farthest_points(
         merge_leading(embedding.detach().flatten(-2), 2),
         merge_leading(objectness.detach().flatten(-2), 1),
@@ -67,8 +67,9 @@ def gather_pixels(values: Tensor, index: Tensor) -> Tensor:
         >>> gather_pixels(torch.tensor([[[[5.0, 6.0, 7.0]]]]), torch.tensor([[2, 0]])).flatten()
         tensor([7., 5.])
     """
-    check_tensor("values", values, "... C H W")
+    sizes = check_tensor("values", values, "... C H W", filled=True)
     check_tensor("index", index, "... K", kind="int64", leading=values.shape[:-3], like=values)
+    check_index("index", index, -1, sizes["H"] * sizes["W"])
     flat = values.flatten(-2)  # [..., C, P]
     slot = index.clamp(min=0)[..., None, :].expand(*flat.shape[:-1], index.shape[-1])
     return torch.gather(flat, -1, slot).transpose(-1, -2)

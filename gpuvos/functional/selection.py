@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_positive, check_tensor
+from gpuvos.errors import check_count, check_index, check_share, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.forest import largest_edges
 from gpuvos.functional.regions import region_mean
+from gpuvos.kernels.initial_foreground import initial_foreground as foreground_op
 from gpuvos.kernels.region_sum import region_sum
 from gpuvos.types import EdgeWeights, Forest
 
@@ -33,23 +34,26 @@ def initial_foreground(forest: Forest, foreground_seed: Tensor, background: Tens
         >>> initial_foreground(f, torch.tensor([0]), torch.tensor([[False, True]]))
         tensor([[[ True,  True, False]]])
     """
-    k = check_tensor("forest.seed_distance", forest.seed_distance, "... K K")["K"]
+    k = check_tensor("forest.seed_distance", forest.seed_distance, "... K K", filled=True)["K"]
     lead = forest.seed_distance.shape[:-2]
-    check_tensor("forest.label", forest.label, "... H W", kind="int64", leading=lead)
+    like = forest.seed_distance
+    grid = check_tensor(
+        "forest.label", forest.label, "... H W", kind="int64", leading=lead, like=like, filled=True
+    )
+    check_tensor("forest.distance", forest.distance, "... H W", sizes=grid, leading=lead, like=like)
     check_tensor("foreground_seed", foreground_seed, "...", kind="int64", leading=lead, like=forest.label)
     check_tensor(
         "background", background, "... K", kind="bool", sizes={"K": k}, leading=lead, like=forest.label
     )
-    seed = foreground_seed.clamp(min=0)[..., None]
-    others = background.scatter(-1, seed, False)
-    near = forest.seed_distance.gather(-1, seed[..., None, :].expand(*background.shape, 1)).squeeze(
-        -1
-    )  # [..., K]
-    far = forest.seed_distance.masked_fill(~others[..., None, :], torch.inf).amin(-1)  # [..., K]
-    threshold = torch.where((near < far) & (foreground_seed >= 0)[..., None], far, -1.0)
-    slot = forest.label.clamp(min=0).flatten(-2)
-    limit = threshold.gather(-1, slot).view_as(forest.distance)
-    return (forest.distance < limit) & (forest.label >= 0)
+    for name, value in (("forest.label", forest.label), ("foreground_seed", foreground_seed)):
+        check_index(name, value, -1, k)
+    label, distance = (merge_leading(value.flatten(-2), 1) for value in (forest.label, forest.distance))
+    between, seed, others = (
+        merge_leading(value, keep)
+        for value, keep in ((forest.seed_distance, 2), (foreground_seed, 0), (background, 1))
+    )
+    foreground: Tensor = foreground_op(label, distance, between, seed, others)
+    return foreground.view(forest.label.shape)
 
 
 def initial_foreground_shortest(
@@ -78,11 +82,12 @@ def initial_foreground_shortest(
         >>> initial_foreground_shortest(w, torch.tensor([[0, 3]]), torch.tensor([0]), background)
         tensor([[[ True,  True, False, False]]])
     """
-    k = check_tensor("background", background, "... K", kind="bool")["K"]
+    k = check_tensor("background", background, "... K", kind="bool", filled=True)["K"]
     lead = background.shape[:-1]
     check_tensor("index", index, "... K", kind="int64", sizes={"K": k}, leading=lead, like=background)
     check_tensor("foreground_seed", foreground_seed, "...", kind="int64", leading=lead, like=background)
-    check_positive("num_background", num_background)
+    check_count("num_background", num_background)
+    check_index("foreground_seed", foreground_seed, -1, k)
     seed = foreground_seed.clamp(min=0)[..., None]
     others = background.scatter(-1, seed, False)
     first = (
@@ -135,13 +140,18 @@ def seed_sets(
         >>> seed_sets(initial, label, objectness, saliency, valid, torch.tensor([0]), start)
         (tensor([[ True, False, False]]), tensor([[False, False,  True]]))
     """
-    k = check_tensor("valid", valid, "... K", kind="bool")["K"]
+    k = check_tensor("valid", valid, "... K", kind="bool", filled=True)["K"]
     lead, count = valid.shape[:-1], {"K": k}
     check_tensor("initial", initial, "... H W", kind="bool", leading=lead, like=valid)
     check_tensor("objectness", objectness, "... K", sizes=count, leading=lead, like=valid)
     check_tensor("saliency", saliency, "... K", sizes=count, leading=lead, like=valid)
     check_tensor("foreground_seed", foreground_seed, "...", kind="int64", leading=lead, like=valid)
     check_tensor("start", start, "... K", kind="bool", sizes=count, leading=lead, like=valid)
+    thresholds = (coverage, background_objectness, background_saliency)
+    for name, value in zip(
+        ("coverage", "background_objectness", "background_saliency"), thresholds, strict=True
+    ):
+        check_share(name, value)
     share = region_mean(initial[..., None, :, :].float(), label, k).squeeze(-1)  # [..., K]
     number = torch.arange(k, device=valid.device)
     foreground = ((share > coverage) | (number == foreground_seed[..., None])) & valid
@@ -176,12 +186,13 @@ def mask_seed_sets(
         >>> seeds.flatten(), foreground, background
         (tensor([1.5000, 9.0000]), tensor([[ True, False]]), tensor([[False,  True]]))
     """
-    sizes = check_tensor("embedding", embedding, "... D H W")
+    sizes = check_tensor("embedding", embedding, "... D H W", filled=True)
     grid = {"H": sizes["H"], "W": sizes["W"]}
     lead, d = embedding.shape[:-3], sizes["D"]
     check_tensor("label", label, "... H W", kind="int64", sizes=grid, leading=lead, like=embedding)
     check_tensor("mask", mask, "... H W", kind="bool", sizes=grid, leading=lead, like=embedding)
-    check_positive("num_regions", num_regions)
+    check_count("num_regions", num_regions)
+    check_share("coverage", coverage)
     flat = merge_leading(embedding.flatten(-2), 2)
     regions, inside = merge_leading(label.flatten(-2), 1), merge_leading(mask.flatten(-2), 1)
     total, area = region_sum(flat, regions, num_regions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_choice, check_tensor, fail
+from gpuvos.errors import check_choice, check_index, check_tensor, fail
 from gpuvos.functional.similarity import squared_distance
 from gpuvos.types import Seeds
 
@@ -32,7 +32,7 @@ def link_tracks(seeds: Seeds) -> Tensor:
     """
     if not isinstance(seeds, tuple) or len(seeds) != len(Seeds._fields):
         raise fail("seeds", type(seeds).__name__, "Seeds", "see gpuvos.functional.select_seeds")
-    sizes = check_tensor("seeds.embedding", seeds.embedding, "... T K D")
+    sizes = check_tensor("seeds.embedding", seeds.embedding, "... T K D", filled=True)
     valid, embedding = seeds.valid, seeds.embedding.detach()
     count = {"T": sizes["T"], "K": sizes["K"]}
     lead = embedding.shape[:-3]
@@ -105,11 +105,12 @@ def track_scores(tracks: Tensor, objectness: Tensor, saliency: Tensor, *, rank_b
         tensor([0.7500])
     """
     check_choice("rank_by", rank_by, ("both", "motion", "objectness"))
-    sizes = check_tensor("tracks", tracks, "... T K", kind="int64")
+    sizes = check_tensor("tracks", tracks, "... T K", kind="int64", filled=True)
     lead = tracks.shape[:-2]
     frames = {"T": sizes["T"]}
     seeds = check_tensor("objectness", objectness, "... T K", sizes=frames, leading=lead, like=tracks)
     check_tensor("saliency", saliency, "... T K", sizes=seeds, leading=lead, like=tracks)
+    check_index("tracks", tracks, -1, seeds["K"])
     value = {"both": objectness * saliency, "motion": saliency, "objectness": objectness}[rank_by]
     member = tracks >= 0
     score = value.double().gather(-1, tracks.clamp(min=0)).masked_fill(~member, 0).sum(-2)
@@ -131,7 +132,8 @@ def best_track(tracks: Tensor, score: Tensor) -> Tensor:
         >>> best_track(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0.2, 0.7]))
         tensor([1, 0])
     """
-    k = check_tensor("tracks", tracks, "... T K", kind="int64")["K"]
+    k = check_tensor("tracks", tracks, "... T K", kind="int64", filled=True)["K"]
     check_tensor("score", score, "... K", sizes={"K": k}, leading=tracks.shape[:-2], like=tracks)
+    check_index("tracks", tracks, -1, k)
     best = score.argmax(-1)[..., None, None].expand(*tracks.shape[:-1], 1)
     return tracks.gather(-1, best).squeeze(-1)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from gpuvos.errors import check_positive, check_tensor
+from gpuvos.errors import check_count, check_positive, check_share, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.softness import soft_below
-from gpuvos.kernels.blocks import blocks
+from gpuvos.kernels.blocks import BLOCK_BYTES, blocks
+
+_CACHE_BYTES = 8 << 20  # of distances to all points, so that they stay in a processor's cache
 
 
 @full_precision
@@ -48,7 +52,7 @@ def smooth_seed_labels(
         >>> smooth_seed_labels(e, label, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
         tensor([[0.5000, 0.5000, 0.0000, 0.0000]])
     """
-    sizes = check_tensor("embedding", embedding, "... T K D")
+    sizes = check_tensor("embedding", embedding, "... T K D", filled=True)
     count = {"T": sizes["T"], "K": sizes["K"]}
     check_tensor("label", label, "... T K", sizes=count, leading=embedding.shape[:-3], like=embedding)
     search = _Sequence(embedding, valid, neighbors, largest_share, frames)
@@ -92,6 +96,7 @@ def vote_labels(
         >>> vote_labels(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
         tensor([[ True,  True, False, False]])
     """
+    check_share("vote_threshold", vote_threshold)
     vote = take_vote(
         embedding, score, valid, neighbors=neighbors, largest_share=largest_share, frames=frames,
         confident_share=confident_share,
@@ -167,8 +172,9 @@ def _confidence(
     softness: float,
 ) -> tuple[_Sequence, Tensor, Tensor]:
     """Neighbours, smoothed scores and confidence of ``take_vote``."""
-    sizes = check_tensor("valid", valid, "... T K", kind="bool")
+    sizes = check_tensor("valid", valid, "... T K", kind="bool", filled=True)
     check_tensor("score", score, "... T K", sizes=sizes, leading=valid.shape[:-2], like=valid)
+    check_share("confident_share", confident_share)
     search = _Sequence(embedding, valid, *search_options)
     smoothed = search.mean(score.masked_fill(~valid, 0))
     frame = smoothed.amax(-1, keepdim=True)
@@ -234,12 +240,12 @@ class _Sequence:
     def __init__(
         self, embedding: Tensor, valid: Tensor, neighbors: int, largest_share: float, frames: int
     ) -> None:
-        sizes = check_tensor("embedding", embedding, "... T K D")
+        sizes = check_tensor("embedding", embedding, "... T K D", filled=True)
         count = {"T": sizes["T"], "K": sizes["K"]}
         check_tensor(
             "valid", valid, "... T K", kind="bool", sizes=count, leading=embedding.shape[:-3], like=embedding
         )
-        check_positive("frames", frames)
+        check_count("frames", frames)
         dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
         seeds = merge_leading(embedding.detach().to(dtype), 3)  # [B, T, K, D]
         # small numbers keep the product exact enough; frame 0 alone, so that padded frames change no bit
@@ -271,30 +277,49 @@ class _Neighbors:
     def __init__(
         self, rows: Tensor, points: Tensor, there: Tensor, neighbors: int, largest_share: float
     ) -> None:
-        check_positive("neighbors", neighbors)
+        check_count("neighbors", neighbors)
         check_positive("largest_share", largest_share)
-        self.rows, self.points = rows, points
-        self.offset = points.square().sum(-1).masked_fill(~there, torch.inf)
-        # no more are sorted out than are wanted where every point is there
-        self.most = min(neighbors, there.shape[1], max(3, int(there.shape[1] * largest_share) + 1))
+        count = there.shape[1]
+        self.most = min(neighbors, count, max(3, int(count * largest_share) + 1))
         self.wanted = (there.sum(1) * largest_share).long().clamp(min=3).clamp(max=self.most)  # [B]
+        self.folds = max(1, math.isqrt(count // self.most))
+        spare = -count % self.folds  # points that are not there
+        self.rows, self.points = rows, pad(points, (0, 0, 0, spare))
+        self.there = pad(there, (0, spare))
+        self.offset = self.points.square().sum(-1).masked_fill(~self.there, torch.inf)
         self.radius: list[Tensor] = []
 
     def mean(self, label: Tensor) -> Tensor:
         """Mean label ``[B, A]`` of the neighbours of every row, ``[B, R]`` in float64."""
-        values = label.double()[:, None]  # [B, 1, A]
+        values = pad(label.double(), (0, self.there.shape[1] - label.shape[1])).masked_fill(~self.there, 0)
         first = not self.radius
         means = []
-        for number, block in enumerate(blocks(self.rows.shape[1], 16 * values.shape[2] * self.rows.shape[0])):
+        budget = _CACHE_BYTES if label.device.type == "cpu" else BLOCK_BYTES
+        for number, block in enumerate(blocks(self.rows.shape[1], 16 * values.numel(), budget=budget)):
             # |p|^2 of the row itself does not change the order of its neighbours
             distance = torch.baddbmm(self.offset[:, None], self.rows[:, block], self.points.mT, alpha=-2)
             if first:
-                nearest = distance.topk(self.most, largest=False).values  # ascending
+                nearest = _smallest(distance, self.most, self.folds)
                 place = (self.wanted - 1)[:, None, None].expand(-1, nearest.shape[1], 1)
-                self.radius.append(nearest.gather(-1, place))
-            near = (distance <= self.radius[number]) & (distance < torch.inf)  # [B, rows, A]
-            means.append(torch.where(near, values, 0).sum(-1) / near.sum(-1).clamp(min=1))
+                radius = nearest.gather(-1, place)
+                self.radius.append(
+                    radius.clamp(max=torch.finfo(radius.dtype).max)
+                )  # points at inf are not there
+            near = (distance <= self.radius[number]).double()  # [B, rows, A]
+            means.append((near * values[:, None]).sum(-1) / near.sum(-1).clamp(min=1))
         return torch.cat(means, 1)
+
+
+def _smallest(values: Tensor, count: int, folds: int) -> Tensor:
+    """The smallest values of every row ``[B, R, A]`` in ascending order, ``[B, R, count]``.
+
+    Folded into columns of ``folds`` values; the ``count`` columns whose least is smallest hold them all. Two short
+    searches are several times quicker than one long one.
+    """
+    columns = values.reshape(*values.shape[:-1], folds, -1)  # [B, R, folds, A / folds]
+    best = columns.amin(-2).topk(count, largest=False, sorted=False).indices
+    best = best[..., None, :].expand(*columns.shape[:-1], count)
+    return columns.gather(-1, best).flatten(-2).topk(count, largest=False).values
 
 
 def spread_frames(valid: Tensor, frames: int) -> tuple[Tensor, Tensor]:

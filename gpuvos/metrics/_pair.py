@@ -26,6 +26,8 @@ def check_mask(argument: str, value: object) -> None:
         raise fail(
             argument, str(value.dtype), _WANTED, "threshold probabilities first, mask = probability > 0.5"
         )
+    if value.layout != torch.strided:
+        raise fail(argument, f"layout {value.layout}", _WANTED, "make it dense with .to_dense()")
     if value.ndim < 2 or 0 in value.shape[-2:]:
         raise fail(argument, f"shape {tuple(value.shape)}", f"{_WANTED}, H and W at least 1")
 

@@ -51,7 +51,8 @@ def boundary_accuracy(mask: Tensor, truth: Tensor, *, tolerance: float = 0.008) 
 
 def _radius(tolerance: float, height: int, width: int) -> int:
     """The tolerance in pixels."""
-    if not (0 <= tolerance < 1 or (tolerance >= 1 and float(tolerance).is_integer())):
+    number = isinstance(tolerance, int | float) and math.isfinite(tolerance)
+    if not number or not (0 <= tolerance < 1 or (tolerance >= 1 and float(tolerance).is_integer())):
         wanted = "a share of the diagonal in [0, 1) or a whole number of pixels"
         raise fail("tolerance", repr(tolerance), wanted)
     return math.ceil(tolerance * math.hypot(height, width)) if tolerance < 1 else int(tolerance)

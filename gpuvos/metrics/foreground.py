@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gpuvos.errors import fail
 from gpuvos.metrics._pair import check_pair, measure_frames
 
 
@@ -43,6 +44,8 @@ def foreground_score(mask: Tensor, truth: Tensor) -> ForegroundScore:
         ForegroundScore(precision=tensor(0.7500), recall=tensor(0.7500), f_measure=tensor(0.7500))
     """
     check_pair(mask, truth)
+    if mask.ndim < 3:
+        raise fail("mask", f"shape {tuple(mask.shape)}", "masks of a sequence, [..., T, H, W]")
     found, wanted = measure_frames(_area, mask), measure_frames(_area, truth)  # [..., T]
     shared = measure_frames(_shared, mask, truth)
     found, wanted, shared = (value.sum(-1) for value in (found, wanted, shared))

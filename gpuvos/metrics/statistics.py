@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gpuvos.errors import check_tensor, check_values, fail
+from gpuvos.errors import check_count, check_tensor, check_values, fail
 
 
 class Summary(NamedTuple):
@@ -33,8 +33,7 @@ def davis2016_frames(count: int) -> slice:
         >>> [0.1, 0.7, 0.8, 0.2][davis2016_frames(4)]
         [0.7, 0.8]
     """
-    if count < 3:
-        raise fail("count", repr(count), "at least 3 frames, for the first and the last are not counted")
+    check_count("count", count, 3)  # the first and the last are not counted
     return slice(1, count - 1)
 
 

@@ -1,4 +1,9 @@
-"""The training loop: one process or many, stopped and resumed at any step without a difference."""
+"""The training loop: one process or many, stopped and resumed at any step without a difference.
+
+N processes of ``torchrun`` draw N batches a step, each of ``batch_size`` images, and take one step together with the
+mean of their gradients: the objective is the mean of their losses, and that is what the log holds. The learning rate
+is not scaled by N. Process 0 alone measures, logs and writes checkpoints; all of them resume from its checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +34,12 @@ from gpuvos.training.stills import StillSource
 
 @contextmanager
 def distributed() -> Iterator[tuple[int, int]]:
-    """Joins the processes that ``torchrun`` started; gives (number of this one, number of all), (0, 1) without."""
-    if not dist.is_torchelastic_launched():
-        yield 0, 1
+    """Joins the processes that ``torchrun`` started; gives (number of this one, number of all), (0, 1) without.
+
+    A group that the program has joined already is used, and not left at the end.
+    """
+    if dist.is_initialized() or not dist.is_torchelastic_launched():
+        yield (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         return
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
@@ -180,15 +188,21 @@ class _Run:
         state.seconds = time.monotonic() - self.started
         logged = None
         if state.step % config.log_every == 0 or state.step == 1:
-            logged = {name: float(value.detach()) for name, value in terms.items()} | {
-                "gradient": float(norm)
-            }
+            logged = self._means(terms) | {"gradient": float(norm)}
             self._log(logged | {"rate": rate * config.learning_rate})
         if state.step % config.evaluate_every == 0 and state.step < config.steps:
             self.measure()
         if state.step % config.save_every == 0:
             self.save()
         return logged
+
+    def _means(self, terms: dict[str, Tensor]) -> dict[str, float]:
+        """Means over all processes: what their averaged gradients are the gradients of."""
+        values = torch.stack([value.detach().double() for value in terms.values()])
+        if self.model is not self.network:
+            dist.all_reduce(values)
+            values /= dist.get_world_size()
+        return dict(zip(terms, values.tolist(), strict=True))
 
     def measure(self) -> None:
         """Adds a row of held-out measurements to the log."""

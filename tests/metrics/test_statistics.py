@@ -54,7 +54,7 @@ def test_batch_equals_single(generator: torch.Generator) -> None:
 def test_frames_that_count() -> None:
     assert list(range(5))[davis2016_frames(5)] == [1, 2, 3]
     assert torch.arange(3)[davis2016_frames(3)].tolist() == [1]
-    with pytest.raises(InputError, match="count: got 2, wanted at least 3"):
+    with pytest.raises(InputError, match="count: got 2, wanted an integer of at least 3"):
         davis2016_frames(2)
 
 
