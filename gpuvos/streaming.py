@@ -31,6 +31,8 @@ from gpuvos.segmenter import (
 )
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
+_RENEWALS = 4  # of the frames that vote, while the window moves by its length; each is a vote among all of them
+
 _RENEWALS = (
     4  # of the frames that vote, while the window moves by its length; each costs a vote of all of them
 )
@@ -68,7 +70,7 @@ class StreamingSegmenter(nn.Module):
 
     What is kept of the last ``window`` frames is their seeds: tracks (Eq. 9-10) are ranked over the window and begin at
     its oldest frame, and the votes of the robust rule are taken among ``config.smoothing_frames`` evenly spaced frames
-    of it, renewed each time that the window has moved by their spacing. Of the last ``latency`` frames the features are
+    of it, renewed each time that the window has moved by a quarter. Of the last ``latency`` frames the features are
     kept as well. So memory and the time a frame takes do not depend on how many have gone by.
 
     With ``window=None`` and ``latency=None`` every mask comes from ``flush`` and equals that of ``VideoSegmenter`` bit
@@ -106,7 +108,7 @@ class StreamingSegmenter(nn.Module):
         config: Config | None = None,
         *,
         crf: nn.Module | None = None,
-        window: int | None = 64,
+        window: int | None = 32,
         latency: int | None = 8,
     ) -> None:
         super().__init__()
@@ -291,7 +293,7 @@ class StreamingSegmenter(nn.Module):
             among = [value[0] for value in self._voters(n * length // count for n in range(count))]
             confident = confident_seeds(*among, **options)
             self._panel = _Panel(among[0], confident.to(among[1].dtype), among[2])
-            self._panel_due = self._known + length // count
+            self._panel_due = self._known + max(1, length // _RENEWALS)
         embedding, _, valid = (value[0] for value in self._voters(range(length)[place]))
         share = share_of_neighbors(embedding, valid, *self._panel, **_neighbors(config))
         return ((share > config.vote_threshold) & valid)[None]

@@ -81,7 +81,7 @@ def _add_length_arguments(parser: ArgumentParser) -> None:
         default=200,
         help="longest video that auto takes whole; frames of a piece (200)",
     )
-    parser.add_argument("--history", type=int, default=64, help="frames that a stream remembers (64)")
+    parser.add_argument("--history", type=int, default=32, help="frames that a stream remembers (32)")
     parser.add_argument("--latency", type=int, default=8, help="frames that a stream looks ahead (8)")
     parser.add_argument(
         "--no-arrays", action="store_true", help="leave out result-*.npz, which take most of the disk"
