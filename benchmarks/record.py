@@ -80,7 +80,7 @@ def main() -> None:
         for words in runs:
             if gpuvos(words):
                 raise SystemExit(f"gpuvos {' '.join(words)} failed")
-    records = [read_record(file) for file in files]
+    records = [read_record(file) for file in files if file.exists()]
     with atomic_file(RESULTS / f"bench-{device.type}.md") as path:
         path.write_text("\n\n".join(map(table, records)) + "\n", encoding="utf-8")
     if device.type == "cpu":
