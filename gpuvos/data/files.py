@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,22 @@ def as_path(argument: str, value: object) -> Path:
     if not isinstance(text, str) or not text or "\0" in text:
         raise fail(argument, repr(text), "a path (str or pathlib.Path)")
     return Path(text)
+
+
+def kind_of_path(argument: str, path: Path) -> str:
+    """``"file"`` or ``"folder"``; raises InputError for what is absent, out of reach, or would block a reader."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise fail(argument, f"'{path}', which does not exist", "an existing file or folder") from None
+    except OSError as error:  # a name that is too long, a loop of links, a folder that may not be entered
+        raise fail(argument, f"'{path}' ({error.strerror})", "a file or folder that can be read") from error
+    if stat.S_ISDIR(mode):
+        return "folder"
+    if not stat.S_ISREG(mode):
+        remedy = "save what it gives into a file first"
+        raise fail(argument, f"'{path}', a pipe, socket or device", "a regular file or a folder", remedy)
+    return "file"
 
 
 @contextmanager

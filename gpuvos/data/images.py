@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpuvos.data.files import PathLike, as_path
+from gpuvos.data.files import PathLike, as_path, kind_of_path
 from gpuvos.errors import fail
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def list_images(path: PathLike) -> list[Path]:
         InputError: if the folder holds no image, or two of one stem, whose masks would overwrite each other.
     """
     source = as_path("path", path)
-    if not source.is_dir():
+    if kind_of_path("path", source) == "file":
         return [source]
     try:
         entries = [entry for entry in source.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES]
@@ -70,13 +69,14 @@ def load_image(file: Path) -> Iterator[Image]:
     """Opens and decodes an image; whatever Pillow finds wrong with it becomes an InputError naming it."""
     from PIL import Image
 
-    if not file.is_file():
-        raise fail("path", f"'{file}', which does not exist", "an image file")
+    if kind_of_path("path", file) == "folder":
+        raise fail("path", f"'{file}', a folder", "an image file")
     try:
         image = Image.open(file)
         image.load()
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise fail("path", f"'{file}' ({error})", "an image that can be read") from error
+    except Exception as error:  # a damaged file makes the decoders raise almost anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise fail("path", f"'{file}' ({reason})", "an image that can be read", "is it complete?") from error
     with image:
         yield image
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpuvos.data.files import PathLike, as_path
+from gpuvos.data.files import PathLike, as_path, kind_of_path
 from gpuvos.data.images import IMAGE_SUFFIXES, fit, flatten_alpha, list_images, read_image
 from gpuvos.errors import InputError, fail
 
@@ -53,9 +53,7 @@ class Frame(NamedTuple):
 def open_source(path: PathLike) -> VideoSource | ImageSource:
     """Looks at what ``path`` is; raises InputError where it does not exist or is no video."""
     source = as_path("path", path)
-    if not source.exists():
-        raise fail("path", f"'{source}', which does not exist", "a video, an image or a folder of images")
-    if source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES:
+    if kind_of_path("path", source) == "folder" or source.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(source)
     return VideoSource(source)
 
