@@ -50,7 +50,7 @@ def run(op: str, *arguments: Any, dtype: torch.dtype | None = None, function: st
     """
     first: Tensor = arguments[0]
     module = f"gpuvos.kernels.{op}.{choose(first.device, dtype or first.dtype).implementation}"
-    with torch.cuda.device_of(first):
+    with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
         return getattr(importlib.import_module(module), function or op)(*arguments)
 
 
