@@ -148,11 +148,7 @@ def _check_features(
                 "lengths", "a tensor", "None for a single video", "give the features a leading dimension B"
             )
         check_tensor("lengths", lengths, "B", kind="int64", sizes={"B": sizes["B"]}, like=embedding)
-        if (
-            validate
-            and values_readable(lengths)
-            and not bool(((lengths >= 0) & (lengths <= sizes["T"])).all())
-        ):
+        if validate and values_readable(lengths) and bool(((lengths < 0) | (lengths > sizes["T"])).any()):
             raise fail(
                 "lengths", str(lengths.tolist()), f"values in [0, {sizes['T']}], the frames of the batch"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_positive, check_tensor
+from gpuvos.errors import check_positive, check_share, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import check_temperature
@@ -67,6 +67,8 @@ def soft_background(
         check_tensor(
             name, value, "... K", kind=kind, sizes=sizes, leading=objectness.shape[:-1], like=objectness
         )
+    check_share("background_objectness", background_objectness)
+    check_share("background_saliency", background_saliency)
     dull = soft_below(objectness, background_objectness, softness=softness)
     quiet = soft_below(saliency, background_saliency, softness=softness)
     return (dull + quiet - dull * quiet).masked_fill(foreground | ~valid, 0)
@@ -102,10 +104,12 @@ def soft_foreground_probability(
         >>> soft_foreground_probability(e, torch.tensor([[[0.0], [1.0]]]), fg, bg)
         tensor([[[0.7881, 0.6667, 0.5183]]])
     """
-    sizes = check_tensor("embedding", embedding, "... D H W")
+    sizes = check_tensor("embedding", embedding, "... D H W", filled=True)
     lead, grid = embedding.shape[:-3], embedding.shape[-2:]
     channels = {"D": sizes["D"]}
-    count = check_tensor("seed_embedding", seed_embedding, "... K D", sizes=channels, leading=lead)
+    count = check_tensor(
+        "seed_embedding", seed_embedding, "... K D", sizes=channels, leading=lead, filled=True
+    )
     check_tensor("foreground", foreground, "... K", sizes={"K": count["K"]}, leading=lead, like=embedding)
     check_tensor("background", background, "... K", sizes={"K": count["K"]}, leading=lead, like=embedding)
     check_temperature(temperature)
