@@ -316,7 +316,7 @@ def _smallest(values: Tensor, count: int, folds: int) -> Tensor:
     Folded into columns of ``folds`` values; the ``count`` columns whose least is smallest hold them all. Two short
     searches are several times quicker than one long one.
     """
-    columns = values.unflatten(-1, (folds, values.shape[-1] // folds))  # [B, R, folds, A / folds]
+    columns = values.reshape(*values.shape[:-1], folds, values.shape[-1] // folds)  # [B, R, folds, ...]
     best = columns.amin(-2).topk(count, largest=False, sorted=False).indices
     best = best[..., None, :].expand(*columns.shape[:-1], count)
     return columns.gather(-1, best).flatten(-2).topk(count, largest=False).values
