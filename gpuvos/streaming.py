@@ -31,7 +31,9 @@ from gpuvos.segmenter import (
 )
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
-_RENEWALS = 4  # of the frames that vote, while the window moves by its length; each is a vote among all of them
+_RENEWALS = (
+    4  # of the frames that vote, while the window moves by its length; each is a vote among all of them
+)
 
 _RENEWALS = (
     4  # of the frames that vote, while the window moves by its length; each costs a vote of all of them
