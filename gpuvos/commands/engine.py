@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from gpuvos.engine import Engine, RunOptions, run_jobs
+from gpuvos.engine import Engine, run_jobs
 from gpuvos.engine.jobs import Job, plan_jobs
 from gpuvos.engine.local import run_local
 from gpuvos.engine.ray import RayOptions, run_ray
-from gpuvos.engine.worker import SegmentVideo, Worker
+from gpuvos.engine.worker import RunOptions, SegmentVideo, Worker
 from gpuvos.errors import check_positive, fail
 
 ENGINES = ("local", "ray")
