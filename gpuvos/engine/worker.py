@@ -85,9 +85,8 @@ class Worker:
     def __call__(self, job: Job) -> Outcome:
         """Segments a video unless that is done; errors are in the outcome."""
         video, output, options = str(job.video), str(job.output), self.options
-        if done := finished_outcome(
-            job, options
-        ):  # by an attempt whose process was killed before it could say so
+        done = finished_outcome(job, options)  # by an attempt whose process was killed before it could say so
+        if done is not None:
             return done
         folders = options.work_folders(job)
         attempt, error = _begun(folders, options.run), "the process was killed"

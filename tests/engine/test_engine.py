@@ -147,9 +147,10 @@ _KILLED = """
 import os, signal, sys
 from functools import partial
 from pathlib import Path
-from gpuvos.engine import RunOptions, run_jobs
+from gpuvos.engine import run_jobs
 from gpuvos.engine.jobs import plan_jobs
 from gpuvos.engine.local import run_local
+from gpuvos.engine.worker import RunOptions
 
 def segment(video, folder):
     (folder / "mask.txt").write_text(video.read_text())
