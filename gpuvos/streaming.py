@@ -35,10 +35,6 @@ _RENEWALS = (
     4  # of the frames that vote, while the window moves by its length; each is a vote among all of them
 )
 
-_RENEWALS = (
-    4  # of the frames that vote, while the window moves by its length; each costs a vote of all of them
-)
-
 
 class _Past(NamedTuple):
     """What a frame of the window is remembered by: its seeds. Every tensor is ``[1, 1, K, ...]``."""
