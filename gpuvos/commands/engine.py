@@ -72,7 +72,7 @@ def run_engine(arguments: Namespace, open_segmenter: Callable[[Namespace], Segme
         arguments.overwrite,
     )
     if single:
-        return _run_single(jobs[0], partial(open_segmenter, arguments), options)
+        return _run_single(arguments, jobs[0], partial(open_segmenter, arguments), options)
     summary = run_jobs(jobs, _engine(arguments, open_segmenter, options), options, root / "failures.json")
     print(
         f"{summary.done} videos segmented ({summary.frames} frames), {summary.skipped} were there already, "
@@ -86,13 +86,16 @@ def run_engine(arguments: Namespace, open_segmenter: Callable[[Namespace], Segme
     return int(bool(summary.failures))
 
 
-def _run_single(job: Job, build: Callable[[], SegmentVideo], options: RunOptions) -> int:
+def _run_single(
+    arguments: Namespace, job: Job, build: Callable[[], SegmentVideo], options: RunOptions
+) -> int:
     """One video here: its errors are those of the command."""
     if options.finished(job):
         print(f"{job.output} is there already, with these settings; --overwrite makes it again")
         return 0
     Worker(build(), options).attempt(job)
-    print(f"{job.output}: masks/*.png, overlay.mp4, sheet.png, result-*.npz")
+    arrays = "" if arguments.no_arrays else ", result-*.npz"
+    print(f"{job.output}: masks/*.png, overlay.mp4, sheet.png{arrays}")
     return 0
 
 
