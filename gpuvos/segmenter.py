@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from gpuvos import functional as F
 from gpuvos.config import Config
-from gpuvos.errors import check_tensor, check_values, fail, values_readable
+from gpuvos.errors import check_count, check_tensor, check_values, fail, values_readable
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.edges import embedding_graph
 from gpuvos.functional.precision import full_precision
@@ -330,8 +330,8 @@ class VideoSegmenter(nn.Module):
         chunk: int | None = None,
     ) -> None:
         super().__init__()
-        if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-            raise fail("chunk", repr(chunk), "a whole number of frames above zero, or None")
+        if chunk is not None:
+            check_count("chunk", chunk)
         if front_end is None:
             from gpuvos.features.learned import LearnedFeatures
 
