@@ -1,23 +1,28 @@
-"""Streaming against the whole clip on DAVIS-2016: J, and milliseconds a frame after the features.
+"""Streaming against the whole clip on DAVIS-2016: J by window and latency.
 
-The features of a sequence are computed once; every window and latency then sees them frame by frame.
+The features of a sequence are computed once (``--cache`` keeps them), and so are seeds and regions of a frame; every
+window and latency then sees them frame by frame. A run that is stopped goes on where it was, from ``--keep``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import gpuvos
 from gpuvos.data import Davis2016
+from gpuvos.experiments.cache import FeatureCache
 from gpuvos.metrics import region_similarity
+from gpuvos.streaming import StreamingSegmenter
 
-SETTINGS = ((8, 1), (16, 1), (32, 1), (64, 1), (64, 8), (64, 32))
+WHOLE = "whole clip"
+SETTINGS = ("16:1", "32:8", "64:1", "64:8", "64:24")
+Rows = dict[str, float]
 
 
 class Replay(nn.Module):
@@ -28,30 +33,62 @@ class Replay(nn.Module):
         self.features = features
 
     def forward(self, frames: Tensor) -> gpuvos.Features:
-        """The features of those frames; the flow of the last one is that to the next frame of the clip."""
-        number = frames[:, 0, 0, 0].long().tolist()
+        """The features of those frames; a latency of 1 or more never uses the flow of the last one too early."""
+        number = frames[:, 0, 0, 0].long()
         return gpuvos.Features(*(value[number] for value in self.features))
 
 
-def measure(
-    frames: Tensor, truth: Tensor, settings: list[tuple[int | None, int | None]]
-) -> dict[str, list[float]]:
-    """J (DAVIS leaves out the first and the last frame) and milliseconds a frame of every setting."""
-    front = Replay(gpuvos.VideoSegmenter().features(frames))
-    blank = torch.arange(len(frames))[:, None, None, None].expand(-1, 3, *frames.shape[-2:]).half()
-    rows = {}
-    for window, latency in [(None, None), *settings]:
-        segmenter = gpuvos.StreamingSegmenter(front, window=window, latency=latency)
-        start = time.perf_counter()
-        found = [
-            result.mask for frame in blank if (result := segmenter.push(frame, validate=False)) is not None
-        ]
-        rest = segmenter.flush()
+class SharedFrames(StreamingSegmenter):
+    """A stream that takes seeds, regions and motion of a frame from another that has been there."""
+
+    def __init__(self, front: Replay, known: list[Any], window: int | None, latency: int | None) -> None:
+        super().__init__(front, window=window, latency=latency)
+        self._shared = known
+
+    def _learn(self, features: gpuvos.Features, frame: Tensor | None = None) -> None:
+        if self._known == len(self._shared):
+            super()._learn(features, frame)
+            self._shared.append(self._waiting[-1])
+            return
+        self._past.append(self._shared[self._known].past)
+        self._waiting.append(self._shared[self._known])
+        self._known += 1
+
+
+def measure(features: gpuvos.Features, truth: Tensor, settings: list[str]) -> Rows:
+    """J of every setting; DAVIS leaves out the first and the last frame."""
+    t, h, w = truth.shape
+    blank = torch.arange(t)[:, None, None, None].expand(-1, 3, h, w).half()
+    rows, front = {}, Replay(features)
+    known: list[Any] = []
+    for name in (WHOLE, *settings):
+        window, latency = (None, None) if name == WHOLE else map(int, name.split(":"))
+        stream = SharedFrames(front, known, window, latency)
+        found = [result.mask for frame in blank if (result := stream.push(frame, validate=False)) is not None]
+        rest = stream.flush()
         found += [] if rest is None else [rest.mask]
-        spent = 1e3 * (time.perf_counter() - start) / len(frames)
-        name = "whole clip" if window is None else f"window {window}, latency {latency}"
-        rows[name] = [100 * float(region_similarity(torch.cat(found), truth)[1:-1].mean()), spent]
+        rows[name] = 100 * float(region_similarity(torch.cat(found), truth)[1:-1].mean())
     return rows
+
+
+def table(kept: dict[str, Rows]) -> str:
+    """Means of all sequences, and J sequence by sequence."""
+    names, sequences = list(next(iter(kept.values()))), sorted(kept)
+    score = torch.tensor([[kept[sequence][name] for name in names] for sequence in sequences])
+    lines = [
+        "| window | latency | J | against the whole clip | largest loss | largest gain |",
+        "|---:|---:|---:|---:|---|---|",
+    ]
+    for number, name in enumerate(names):
+        gain = score[:, number] - score[:, 0]
+        ends = [f"{gain[i]:+.1f} ({sequences[i]})" for i in (int(gain.argmin()), int(gain.argmax()))]
+        window, latency = ("all", "all") if name == WHOLE else name.split(":")
+        rest = "- | - | -" if name == WHOLE else f"{gain.mean():+.1f} | {ends[0]} | {ends[1]}"
+        lines.append(f"| {window} | {latency} | {score[:, number].mean():.1f} | {rest} |")
+    lines += ["", f"| sequence | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
+    for sequence, row in zip(sequences, score.tolist(), strict=True):
+        lines.append(f"| {sequence} | {' | '.join(f'{value:.1f}' for value in row)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -59,22 +96,29 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="DAVIS-2016")
     parser.add_argument("--split", default="train")
     parser.add_argument("--sequences", nargs="*", help="all of the split where absent")
+    parser.add_argument("--settings", nargs="*", default=SETTINGS, metavar="WINDOW:LATENCY")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cache", type=Path, help="folder of kept features, as of gpuvos evaluate")
     parser.add_argument("--keep", type=Path, help="JSON file, rewritten after every sequence")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    kept: dict[str, dict[str, list[float]]] = {}
+    kept: dict[str, Rows] = {}
+    if arguments.keep and arguments.keep.exists():
+        kept = json.loads(arguments.keep.read_text())
+    segmenter = gpuvos.VideoSegmenter()
+    assert isinstance(segmenter.front_end, nn.Module)
+    cache = FeatureCache(arguments.cache, segmenter.front_end)
     davis = Davis2016(arguments.root, split=arguments.split)
     for name in arguments.sequences or davis.names:
+        if name in kept:
+            continue
         sequence = davis[name]
-        kept[sequence.name] = measure(sequence.frames, sequence.mask, list(SETTINGS))
-        print(sequence.name, {key: round(row[0], 1) for key, row in kept[sequence.name].items()}, flush=True)
+        features = cache(name, sequence.frames, segmenter.features)
+        kept[name] = measure(features, sequence.mask, list(arguments.settings))
+        print(name, {key: round(value, 1) for key, value in kept[name].items()}, flush=True)
         if arguments.keep:
             arguments.keep.write_text(json.dumps(kept, indent=1) + "\n")
-    print("\n| setting | J | ms a frame |\n|---|---:|---:|")
-    for name in next(iter(kept.values())):
-        means = torch.tensor([rows[name] for rows in kept.values()]).mean(0)
-        print(f"| {name} | {means[0]:.1f} | {means[1]:.0f} |")
+    print("\n" + table(kept))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Time of the dense CRF on frames of 480 x 854, beside the field's package on the same cores.
 
-``OMP_NUM_THREADS=1 pytest benchmarks/test_crf.py --benchmark-only --benchmark-json=crf.json`` and then
-``python benchmarks/report.py crf.json``. Frames are DAVIS-2016 train's where ``GPUVOS_DATA`` names its folder or it
-lies beside the checkout, else smooth noise; the texture is white noise, the worst that there is for the lattice.
+``OMP_NUM_THREADS=1 pytest benchmarks/test_crf.py --benchmark-only``; times are of all frames. Frames are DAVIS-2016
+train's where ``GPUVOS_DATA`` names its folder or it lies beside the checkout, else smooth noise; the texture is white
+noise, the worst that there is for the lattice.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from gpuvos import functional as F
+from gpuvos.benchmarking.peer_calls import pydensecrf
+from gpuvos.benchmarking.workload import Inputs, Workload
 from gpuvos.data.images import read_image
 from gpuvos.functional.lattice import build_lattice, filter_values, image_features
 
@@ -45,22 +46,6 @@ def frames(scene: str) -> Tensor:
     return torch.stack([read_image(file)[0] for file in files])
 
 
-def peer(probability: Tensor, image: Tensor) -> Tensor:
-    """The package's mean field, a frame at a time."""
-    densecrf = pytest.importorskip("pydensecrf.densecrf")
-    out = []
-    for p, picture in zip(probability, image, strict=True):
-        model = densecrf.DenseCRF2D(WIDTH, HEIGHT, 2)
-        energy = -torch.stack((1 - p, p)).clamp(1e-5, 1 - 1e-5).log()
-        model.setUnaryEnergy(np.ascontiguousarray(energy.view(2, -1).numpy()))
-        model.addPairwiseGaussian(sxy=1, compat=3)
-        model.addPairwiseBilateral(
-            sxy=67, srgb=3, rgbim=np.ascontiguousarray(picture.permute(1, 2, 0).numpy()), compat=4
-        )
-        out.append(torch.from_numpy(np.array(model.inference(10)))[1].view(HEIGHT, WIDTH))
-    return torch.stack(out)
-
-
 def lattice(image: Tensor) -> Any:
     features, extent = image_features(image.float(), 67.0, 3.0)
     return build_lattice(features, extent, None)[0]
@@ -68,24 +53,32 @@ def lattice(image: Tensor) -> Any:
 
 STAGES: dict[str, Callable[[Tensor, Tensor, Any], object]] = {
     "dense CRF": lambda p, image, _: F.dense_crf(p, image),
-    "pydensecrf": lambda p, image, _: peer(p, image),
     "lattice": lambda _, image, __: lattice(image),
     "one filter": lambda p, _, built: filter_values(p[:, None], built),
 }
 
 
-@pytest.mark.parametrize("stage", [f"{stage}, {scene}" for scene in SCENES for stage in STAGES])
-def test_crf(benchmark: Any, stage: str) -> None:
-    stage, scene = stage.split(", ")
-    if stage == "pydensecrf" and DEVICE.type != "cpu":
-        pytest.skip("the package runs on the CPU: compare there")
+def given(scene: str) -> tuple[Tensor, Tensor]:
+    """Probability ``[FRAMES, 480, 854]`` of smooth noise, and the frames."""
     torch.manual_seed(0)
     image = frames(scene)
-    probability = torch.sigmoid(2 * smooth(1)[:, 0])
-    if stage == "pydensecrf":
-        agreement = ((peer(probability, image) > 0.5) == (F.dense_crf(probability, image) > 0.5)).float()
-        benchmark.extra_info["labels_that_agree"] = round(float(agreement.mean()), 6)
-    probability, image = probability.to(DEVICE), image.to(DEVICE)
+    return torch.sigmoid(2 * smooth(1)[:, 0]), image
+
+
+def facts(probability: Tensor, built: Any) -> dict[str, Any]:
+    return {
+        "frames": FRAMES,
+        "device": str(DEVICE),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "lattice_points_a_pixel": round(int(built.first[-1]) / probability.numel(), 3),
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("scene", SCENES)
+def test_crf(benchmark: Any, scene: str, stage: str) -> None:
+    probability, image = (value.to(DEVICE) for value in given(scene))
     built = lattice(image)
 
     def run() -> None:
@@ -93,11 +86,17 @@ def test_crf(benchmark: Any, stage: str) -> None:
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
 
-    benchmark.extra_info.update(
-        frames=FRAMES,
-        device=str(DEVICE),
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-        lattice_points_a_pixel=round(int(built.first[-1]) / probability.numel(), 3),
-    )
+    benchmark.extra_info.update(facts(probability, built))
     benchmark.pedantic(run, rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_pydensecrf(benchmark: Any, scene: str) -> None:
+    pytest.importorskip("pydensecrf.densecrf")
+    inputs = Inputs(Workload(height=HEIGHT, width=WIDTH, frames=FRAMES))
+    inputs.probability, inputs.images = given(scene)
+    call = pydensecrf(inputs, FRAMES)
+    assert call.agreement is not None
+    benchmark.extra_info.update(facts(inputs.probability, lattice(inputs.images)))
+    benchmark.extra_info["labels_that_agree"] = round(call.agreement(call.run()), 6)
+    benchmark.pedantic(call.run, rounds=5)

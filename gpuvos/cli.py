@@ -18,7 +18,7 @@ _COMMANDS = {
     "evaluate": "measure J and F on a dataset",
     "figures": "draw the figures of the paper for a sequence",
     "train": "train the network on photographs or rendered clips",
-    "bench": "registers, spills and shared memory of the kernels",
+    "bench": "time and memory of every stage beside other packages; what the kernels need",
     "info": "versions, devices, implementations",
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from gpuvos.errors import check_choice, check_count, check_positive, check_share, fail
 
 _BY_RULE = {"paper": {"num_seeds": 100, "window": 9}, "robust": {"num_seeds": 300, "window": 5}}
@@ -56,8 +58,14 @@ class Config:
     adapt_every: int | None = 1
     """Frames between two renewals of the seed sets; None: those of frame 0 serve all (paper: 1)."""
 
-    temperature: float = 1.0
-    """Squared distances are divided by it before Eq. 1 where its scale is seen: Eq. 15 and the mean edge map."""
+    temperature: float | Tensor = 1.0
+    """Squared distances are divided by it before Eq. 1 where its scale is seen: Eq. 15 and the mean edge map. A tensor
+    of one number, which may be learned, is not looked at."""
+
+    softness: float = 0.0
+    """0: seeds are foreground, background or neither. Above 0, for training: they have weights in Eq. 13-15, the
+    thresholds of Eq. 12 and of the robust rule being steps of this relative width (``functional.soft_background``), so
+    that the probability has gradients with respect to objectness and flow as well. About 0.25."""
 
     mask_coverage: float = 0.5
     """alpha, semi-supervised: share of a region that the first mask must exceed to make it foreground (A.1; the
@@ -92,11 +100,19 @@ class Config:
         counts = ("num_seeds", "window", "num_background", "smoothing_neighbors", "smoothing_frames")
         for name in counts if self.adapt_every is None else (*counts, "adapt_every"):
             check_count(f"config.{name}", getattr(self, name))
-        for name in ("temperature", "smoothing_share"):
-            check_positive(f"config.{name}", getattr(self, name))
-        check_positive("config.min_motion", self.min_motion, zero=True)
+        check_positive("config.smoothing_share", self.smoothing_share)
+        _check_temperature(self.temperature)
+        for name in ("min_motion", "softness"):
+            check_positive(f"config.{name}", getattr(self, name), zero=True)
         if self.window % 2 == 0:
             raise fail("config.window", str(self.window), "an odd number")
         for name in ("coverage", "background_objectness", "background_saliency", "mask_coverage",
                      "confident_share", "vote_threshold"):  # fmt: skip
             check_share(f"config.{name}", getattr(self, name))
+
+
+def _check_temperature(temperature: float | Tensor) -> None:
+    if not isinstance(temperature, Tensor):
+        check_positive("config.temperature", temperature)
+    elif temperature.numel() != 1:
+        raise fail("config.temperature", f"shape {tuple(temperature.shape)}", "one number")

@@ -52,6 +52,8 @@ def relabel(
     """
     config = _checked_config(config)
     check_one_video(result)
+    if config.softness:
+        raise fail("config.softness", str(config.softness), "0", "soft labels have no edits: segment without")
     t, h, w = result.forest.label.shape
     d, like = result.seeds.embedding.shape[-1], result.seeds.embedding
     check_tensor("embedding", embedding, "T D H W", sizes={"T": t, "D": d, "H": h, "W": w}, like=like)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import SupportsIndex
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,7 +106,7 @@ def check_positive(argument: str, value: float, *, zero: bool = False) -> None:
         raise fail(argument, repr(value), "zero or more" if zero else "a number above zero")
 
 
-def check_count(argument: str, value: object, low: int = 1) -> None:
+def check_count(argument: str, value: Any, low: int = 1) -> None:
     """Raises InputError unless ``value`` is a whole number (no bool, no tensor) of at least ``low``.
 
     Example:
@@ -114,21 +114,19 @@ def check_count(argument: str, value: object, low: int = 1) -> None:
         Traceback (most recent call last):
         gpuvos.errors.InputError: num_seeds: got 2.0, wanted an integer of at least 1
     """
-    whole = isinstance(value, SupportsIndex) and not isinstance(value, bool | Tensor)
-    if not whole or getattr(value, "ndim", False) or value < low:  # type: ignore[operator]
+    whole = hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
+    if not whole or getattr(value, "ndim", None) or value < low:
         raise fail(argument, repr(value), f"an integer of at least {low}")
 
 
-def check_size(argument: str, value: object) -> None:
+def check_size(argument: str, value: Any) -> None:
     """Raises InputError unless ``value`` is ``(rows, columns)``, whole numbers above zero."""
-    wanted = "(rows, columns), both above zero"
-    if not isinstance(value, Sequence) or len(value) != 2:
-        raise fail(argument, repr(value), wanted)
     try:
-        for side in value:
-            check_count(argument, side)
-    except InputError:
-        raise fail(argument, repr(value), wanted) from None
+        rows, columns = value
+        check_count(argument, rows)
+        check_count(argument, columns)
+    except (InputError, TypeError, ValueError, RuntimeError):
+        raise fail(argument, repr(value), "(rows, columns), both above zero") from None
 
 
 def check_share(argument: str, value: float) -> None:

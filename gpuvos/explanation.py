@@ -11,6 +11,7 @@ from torch import Tensor
 from gpuvos.config import Config
 from gpuvos.editing import check_one_video
 from gpuvos.errors import check_positive, check_tensor, fail
+from gpuvos.functional.precision import full_precision
 from gpuvos.functional.regions import region_mean
 from gpuvos.functional.voting import take_vote
 from gpuvos.kernels.nearest_seeds import nearest_seeds
@@ -64,6 +65,7 @@ class Explanation(NamedTuple):
     tie: Tensor  # [T] bool, another track through another seed scores (nearly) as high as the best
 
 
+@full_precision
 def explain(
     result: Segmentation, features: Features, *, config: Config | None = None, tie: float = 0.05
 ) -> Explanation:

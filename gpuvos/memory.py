@@ -83,7 +83,7 @@ def _attempt(run: Callable[[int, int], Sequence[Tensor]], first: int, last: int)
         if not is_out_of_memory(error):
             raise
     # only here, after the handler, is what the failed call held free again
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
     return None
 

@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from gpuvos.editing import check_one_video
 from gpuvos.errors import check_count, check_share
+from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import squared_distance
 from gpuvos.types import Segmentation
 
@@ -23,6 +24,7 @@ class Instances(NamedTuple):
     seed: Tensor  # [T, K] int64, the object of each foreground seed; -1 for none
 
 
+@full_precision
 def instances(result: Segmentation, *, num_instances: int = 5, min_share: float = 0.1) -> Instances:
     """Splits the foreground of a video into its objects: the best disjoint tracks of groups of seeds.
 

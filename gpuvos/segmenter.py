@@ -10,10 +10,12 @@ from torch.nn.functional import interpolate
 
 from gpuvos import functional as F
 from gpuvos.config import Config
-from gpuvos.errors import check_tensor, check_values, fail, values_readable
+from gpuvos.errors import check_count, check_tensor, check_values, fail, values_readable
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.edges import embedding_graph
+from gpuvos.functional.precision import full_precision
 from gpuvos.memory import in_parts
+from gpuvos.soft_labels import soft_sets
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
 _LARGEST = 1e17  # squares of its differences, summed over thousands of channels, are floats still
@@ -43,6 +45,7 @@ class _Choice(NamedTuple):
     background: Tensor  # [B, T, K] bool
 
 
+@full_precision
 def segment(
     embedding: Tensor,
     objectness: Tensor,
@@ -95,7 +98,7 @@ def segment(
     motion = _motion(flow, objectness, seeds, forest, config)
     choice = _choose(seeds, weights, forest, motion, config)
     if first_mask is None:
-        probability = _adapt(embedding, seeds, choice, config)
+        probability = _adapt(embedding, seeds, motion, choice, config)
     else:
         choice, probability = _from_mask(embedding, forest, first_mask, choice, config)
     probability = probability.masked_fill(~present[..., None, None], 0)
@@ -145,11 +148,7 @@ def _check_features(
                 "lengths", "a tensor", "None for a single video", "give the features a leading dimension B"
             )
         check_tensor("lengths", lengths, "B", kind="int64", sizes={"B": sizes["B"]}, like=embedding)
-        if (
-            validate
-            and values_readable(lengths)
-            and not bool(((lengths >= 0) & (lengths <= sizes["T"])).all())
-        ):
+        if validate and values_readable(lengths) and bool(((lengths < 0) | (lengths > sizes["T"])).any()):
             raise fail(
                 "lengths", str(lengths.tolist()), f"values in [0, {sizes['T']}], the frames of the batch"
             )
@@ -212,7 +211,9 @@ def _motion(flow: Tensor, objectness: Tensor, seeds: Seeds, forest: Forest, conf
     length = means[..., :2].norm(dim=-1)
     length = length * (length.amax(-1, keepdim=True) >= config.min_motion)
     saliency = F.normalize_saliency(length, seeds.valid)
-    return _Motion(region_flow, saliency, (saliency * means[..., 2].clamp(min=0)).sqrt(), start)
+    squared = saliency * means[..., 2].clamp(min=0)
+    tiny = torch.finfo(squared.dtype).tiny  # the root of 0 has no gradient
+    return _Motion(region_flow, saliency, squared.clamp(min=tiny).sqrt().masked_fill(squared == 0, 0), start)
 
 
 def _choose(seeds: Seeds, weights: EdgeWeights, forest: Forest, motion: _Motion, config: Config) -> _Choice:
@@ -258,14 +259,17 @@ def _seed_sets(
     )  # fmt: skip
 
 
-def _adapt(embedding: Tensor, seeds: Seeds, choice: _Choice, config: Config) -> Tensor:
+def _adapt(embedding: Tensor, seeds: Seeds, motion: _Motion, choice: _Choice, config: Config) -> Tensor:
     """Eq. 13-15 with seed sets renewed every ``adapt_every`` frames."""
     frames = torch.arange(embedding.shape[1], device=embedding.device)
     source = frames * 0 if config.adapt_every is None else frames - frames % config.adapt_every
-    return F.foreground_probability(
-        embedding, seeds.embedding[:, source], choice.foreground[:, source], choice.background[:, source],
-        temperature=config.temperature,
-    )  # fmt: skip
+    sets: tuple[Tensor, ...] = (choice.foreground, choice.background)
+    probability = F.foreground_probability
+    if config.softness:
+        sets = soft_sets(seeds, motion.saliency, motion.evidence, choice.foreground, config)
+        probability = F.soft_foreground_probability
+    sets = tuple(members[:, source] for members in sets)
+    return probability(embedding, seeds.embedding[:, source], *sets, temperature=config.temperature)
 
 
 def _from_mask(
@@ -273,20 +277,21 @@ def _from_mask(
 ) -> tuple[_Choice, Tensor]:
     """Semi-supervised: the seed sets of every frame are those of frame 0 under its given mask (A.1)."""
     t = embedding.shape[1]
-    share = interpolate(first_mask[:, None].float(), size=embedding.shape[-2:], mode="area")[:, 0]
-    mask = share >= share.amax((-2, -1), keepdim=True).clamp(max=0.5).clamp(min=torch.finfo(share.dtype).tiny)
-    seeds, foreground, background = F.mask_seed_sets(
-        embedding[:, 0], forest.label[:, 0], mask, config.num_seeds, coverage=config.mask_coverage
-    )
-    foreground, background = (value[:, None].expand(-1, t, -1) for value in (foreground, background))
+    sets = _mask_sets(embedding[:, :1], forest.label[:, :1], first_mask, config)
+    seeds, foreground, background = (value.expand(-1, t, *value.shape[2:]) for value in sets)
     probability = F.foreground_probability(
-        embedding,
-        seeds[:, None].expand(-1, t, -1, -1),
-        foreground,
-        background,
-        temperature=config.temperature,
+        embedding, seeds, foreground, background, temperature=config.temperature
     )
     return choice._replace(foreground=foreground, background=background), probability
+
+
+def _mask_sets(
+    embedding: Tensor, label: Tensor, first_mask: Tensor, config: Config
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Seeds and seed sets ``[B, 1, K, ...]`` of frame 0 from its mask ``[B, h, w]``."""
+    share = interpolate(first_mask[:, None].float(), size=embedding.shape[-2:], mode="area")
+    mask = share >= share.amax((-2, -1), keepdim=True).clamp(max=0.5).clamp(min=torch.finfo(share.dtype).tiny)
+    return F.mask_seed_sets(embedding, label, mask, config.num_seeds, coverage=config.mask_coverage)
 
 
 def _first_video(result: Segmentation) -> Segmentation:
@@ -325,8 +330,8 @@ class VideoSegmenter(nn.Module):
         chunk: int | None = None,
     ) -> None:
         super().__init__()
-        if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-            raise fail("chunk", repr(chunk), "a whole number of frames above zero, or None")
+        if chunk is not None:
+            check_count("chunk", chunk)
         if front_end is None:
             from gpuvos.features.learned import LearnedFeatures
 

@@ -11,15 +11,17 @@ from torch import Tensor, nn
 
 from gpuvos import functional as F
 from gpuvos.config import Config
-from gpuvos.errors import check_positive, check_tensor, check_values, fail
+from gpuvos.errors import check_positive, check_tensor, fail
+from gpuvos.features.pairwise import PairwiseFeatures
 from gpuvos.functional.tracks import compose_tracks, following_seeds
-from gpuvos.functional.voting import share_of_neighbors, take_vote
+from gpuvos.functional.voting import confident_seeds, share_of_neighbors, take_vote
 from gpuvos.segmenter import (
     FrontEnd,
     VideoSegmenter,
     _Choice,
     _first_video,
     _initial,
+    _mask_sets,
     _Motion,
     _motion,
     _neighbors,
@@ -28,6 +30,10 @@ from gpuvos.segmenter import (
     _seed_sets,
 )
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
+
+_RENEWALS = (
+    4  # of the frames that vote, while the window moves by its length; each is a vote among all of them
+)
 
 
 class _Past(NamedTuple):
@@ -42,7 +48,8 @@ class _Waiting(NamedTuple):
     """What a frame needs until its mask is out."""
 
     number: int
-    embedding: Tensor  # [1, 1, D, H, W]
+    frame: Tensor | None  # [1, 3, h, w], for the CRF
+    features: Features  # [1, ...]
     weights: EdgeWeights
     forest: Forest
     past: _Past
@@ -61,20 +68,22 @@ class StreamingSegmenter(nn.Module):
 
     What is kept of the last ``window`` frames is their seeds: tracks (Eq. 9-10) are ranked over the window and begin at
     its oldest frame, and the votes of the robust rule are taken among ``config.smoothing_frames`` evenly spaced frames
-    of it, renewed each time that the window has moved by their spacing. Of the last ``latency`` frames the
-    features are kept as well. So memory and the time a frame takes do not depend on how many have gone by.
+    of it, renewed each time that the window has moved by a quarter. Of the last ``latency`` frames the features are
+    kept as well. So memory and the time a frame takes do not depend on how many have gone by.
 
     With ``window=None`` and ``latency=None`` every mask comes from ``flush`` and equals that of ``VideoSegmenter`` bit
     for bit; so it is with numbers that no clip exceeds.
 
-    The front end sees pairs of frames, so that a frame has its flow to the next one, for which a latency of 1 is
-    needed; one with the methods ``appearance`` and ``complete`` (see ``LearnedFeatures``) sees every frame once. With
-    ``latency=0`` a frame is shown as the last of its pair, whose flow is minus the flow to the frame before (as that
-    of the last frame of a clip always is).
+    A frame has its flow to the next one, for which a latency of 1 is needed; with ``latency=0`` it is minus the flow to
+    the frame before (as that of the last frame of a clip always is). Either is computed once, and a front end that
+    comes with the library sees every frame once; see ``gpuvos.features.pairwise`` for others.
+
+    ``features`` are those of the frames that came out last.
 
     Args:
         front_end: as of ``VideoSegmenter``.
         config: as of ``VideoSegmenter``.
+        crf: as of ``VideoSegmenter``; frames are then kept until their masks are out.
         window: frames whose seeds are kept, more than ``latency``; None: all.
         latency: frames between a frame and its mask: ``push`` of frame t returns frame ``t - latency``. None: all masks
             come from ``flush``.
@@ -96,7 +105,8 @@ class StreamingSegmenter(nn.Module):
         front_end: FrontEnd | None = None,
         config: Config | None = None,
         *,
-        window: int | None = 64,
+        crf: nn.Module | None = None,
+        window: int | None = 32,
         latency: int | None = 8,
     ) -> None:
         super().__init__()
@@ -108,8 +118,11 @@ class StreamingSegmenter(nn.Module):
                 raise fail(
                     "window", f"{window} with latency {latency}", "more frames than the latency, or None"
                 )
-        self.segmenter = VideoSegmenter(front_end, config)
+        self.segmenter = VideoSegmenter(front_end, config, crf=crf)
+        if self.config.softness:
+            raise fail("config.softness", str(self.config.softness), "0", "a stream is not trained through")
         self.window, self.latency = window, latency
+        self._seen = PairwiseFeatures(self.segmenter.front_end, self.segmenter.features)
         self.reset()
 
     @property
@@ -119,9 +132,9 @@ class StreamingSegmenter(nn.Module):
 
     def reset(self) -> None:
         """Forgets every frame; the next one begins a new video, of any size."""
-        self._last: Tensor | None = None  # frame
-        self._appearance: tuple[Tensor, Tensor] | None = None  # of the last frame
-        self._tail: Features | None = None  # features of the last frame as if no other came
+        self.features: Features | None = None  # of the Segmentation returned last
+        self._seen.clear()
+        self._first_mask: Tensor | None = None
         self._known = 0  # frames whose features are known
         self._past: deque[_Past] = deque(maxlen=self.window)
         self._waiting: deque[_Waiting] = deque()
@@ -130,11 +143,14 @@ class StreamingSegmenter(nn.Module):
         self._source: tuple[Tensor, Tensor, Tensor] | None = None  # seeds and sets that serve until renewed
 
     @torch.no_grad()
-    def push(self, frame: Tensor, *, validate: bool = True) -> Segmentation | None:
+    def push(
+        self, frame: Tensor, *, first_mask: Tensor | None = None, validate: bool = True
+    ) -> Segmentation | None:
         """Takes the next frame; returns the Segmentation of the frame ``latency`` before it.
 
         Args:
             frame: ``[3, H, W]`` uint8, or floating point in [0, 1]; all of a video are of one size, dtype and device.
+            first_mask: ``[h, w]`` bool, the object in this frame, the first: semi-supervised mode (A.1).
             validate: look for values out of range, which reads back from the device.
 
         Returns:
@@ -144,26 +160,15 @@ class StreamingSegmenter(nn.Module):
         Raises:
             InputError: the frame does not fit; nothing has changed then.
         """
-        check_tensor("frame", frame, "3 H W", kind="frames")
-        last = self._last
-        if last is not None and (frame.shape, frame.dtype, frame.device) != (
-            last.shape,
-            last.dtype,
-            last.device,
-        ):
-            raise fail(
-                "frame", f"shape {tuple(frame.shape)}, {frame.dtype}, {frame.device}",
-                f"shape {tuple(last.shape)}, {last.dtype}, {last.device} like the frame before",
-                "call reset() before another video",
-            )  # fmt: skip
-        features, appearance = self._features(frame, validate)
-        self._appearance = appearance
-        self._last = frame.clone()  # the caller may reuse its memory
-        self._tail = Features(*(value[-1:] for value in features))
+        last = self._seen.last
+        _check_frame(frame, last, first_mask)
+        self._seen.add(frame, validate=validate)
+        if last is None and first_mask is not None:
+            self._first_mask = first_mask.clone()
         if self.latency == 0:
-            self._learn(self._tail)
+            self._learn(self._seen.newest())
         elif last is not None:
-            self._learn(Features(*(value[:1] for value in features)))
+            self._learn(self._seen.previous(), last)
         if self.latency is None or len(self._waiting) < max(1, self.latency):
             return None
         return self._emit(1)
@@ -175,17 +180,21 @@ class StreamingSegmenter(nn.Module):
         Returns:
             Segmentation of at most ``latency`` frames, None where none waits.
         """
-        if self._tail is not None and self.latency != 0:
-            self._learn(self._tail)
+        last = self._seen.last
+        if last is not None and self.latency != 0:
+            self._learn(self._seen.newest())
         result = self._emit(len(self._waiting)) if self._waiting else None
+        features = self.features
         self.reset()
+        self.features = None if result is None else features
         return result
 
-    def stream(self, frames: Iterable[Tensor]) -> Iterator[Segmentation]:
+    def stream(self, frames: Iterable[Tensor], *, first_mask: Tensor | None = None) -> Iterator[Segmentation]:
         """Segments the frames of an iterable as they come: one Segmentation (T = 1) for each, in their order.
 
         Args:
-            frames: each ``[3, H, W]``, for example from a ``gpuvos.data.VideoReader``; read only as far as needed.
+            frames: each ``[3, H, W]``, for example of ``gpuvos.data.iterate_video``; read only as far as needed.
+            first_mask: as of ``push``, for the first one.
 
         Example:
             >>> frames = torch.zeros(5, 3, 32, 48, dtype=torch.uint8)
@@ -194,33 +203,18 @@ class StreamingSegmenter(nn.Module):
         """
         self.reset()
         for frame in frames:
-            result = self.push(frame)
+            result = self.push(frame, first_mask=first_mask)
+            first_mask = None
             if result is not None:
                 yield result
-        rest = self.flush()
-        if rest is not None:
+        rest, features = self.flush(), self.features
+        if rest is not None and features is not None:
             for number in range(rest.mask.shape[0]):
+                self.features = Features(*(value[number : number + 1] for value in features))
                 yield one_frame(rest, number)
 
-    def _features(self, frame: Tensor, validate: bool) -> tuple[Features, tuple[Tensor, Tensor] | None]:
-        """Features of the last frame, if there is one, and of this one; and what can be kept for the next call."""
-        clip = frame[None] if self._last is None else torch.stack((self._last, frame))
-        front: Any = self.segmenter.front_end
-        if not all(hasattr(front, name) for name in ("appearance", "flow", "complete")):
-            return self.segmenter.features(clip, validate=validate), None
-        if validate:
-            check_values("frames", frame, low=0, high=1)
-        new = front.appearance(frame[None])
-        both = (
-            new
-            if self._appearance is None
-            else tuple(map(torch.cat, zip(self._appearance, new, strict=True)))
-        )
-        flow = front.flow(clip, size=(new[1].shape[-2], new[1].shape[-1]))
-        return front.complete(*both, flow), new
-
-    def _learn(self, features: Features) -> None:
-        """Puts a frame whose features are known into the window."""
+    def _learn(self, features: Features, frame: Tensor | None = None) -> None:
+        """Puts a frame whose features are known into the window, the last one where it is not named."""
         config = self.config
         embedding, objectness, flow = (value[None] for value in features)
         present = torch.ones((1, 1), dtype=torch.bool, device=embedding.device)
@@ -228,77 +222,119 @@ class StreamingSegmenter(nn.Module):
         motion = _motion(flow, objectness, seeds, forest, config)
         before = self._past[-1].seeds if self._past else seeds
         past = _Past(seeds, motion, following_seeds(before.embedding, seeds.embedding, seeds.valid))
+        if self._first_mask is not None and self._known == 0:
+            self._source = _mask_sets(embedding, forest.label, self._first_mask[None], config)
+        frame = self._seen.last if frame is None else frame
+        kept = None if self.segmenter.crf is None or frame is None else frame[None]
         self._past.append(past)
-        self._waiting.append(_Waiting(self._known, embedding, weights, forest, past))
+        self._waiting.append(_Waiting(self._known, kept, features, weights, forest, past))
         self._known += 1
 
     def _emit(self, count: int) -> Segmentation:
         """Segmentation of the frames that have waited longest."""
         frames = [self._waiting.popleft() for _ in range(count)]
-        seeds, motion, following = _joined([frame.past for frame in frames])
-        weights, forest = (
-            _joined([getattr(frame, name) for frame in frames]) for name in ("weights", "forest")
-        )
-        del following
-        window = _joined(list(self._past))
-        tracks = compose_tracks(window.following[:, 1:], window.seeds.valid)
-        score = F.track_scores(
-            tracks, window.seeds.objectness, window.motion.saliency, rank_by=self.config.rank_by
-        )
+        seeds, motion = (_joined([getattr(f.past, name) for f in frames]) for name in ("seeds", "motion"))
+        weights, forest = (_joined([getattr(f, name) for f in frames]) for name in ("weights", "forest"))
         first = frames[0].number - (self._known - len(self._past))  # place in the window
         place = slice(first, first + count)
+        tracks, score = self._tracks()
         seed = F.best_track(tracks, score)[:, place]
         initial = _initial(seeds, weights, forest, motion, seed, self.config)
-        if self.config.rule == "robust":
-            chosen = self._vote(window, place)
-            sets = chosen, seeds.valid & ~chosen
+        if self._first_mask is not None and self._source is not None:
+            picked = tuple(value.expand(-1, count, *value.shape[2:]) for value in self._source)
+            sets = picked[1], picked[2]
         else:
-            sets = _seed_sets(seeds, forest, motion, seed, initial, self.config)
-        probability = self._adapt(frames, seeds, *sets)
+            if self.config.rule == "robust":
+                chosen = self._vote(place)
+                sets = chosen, seeds.valid & ~chosen
+            else:
+                sets = _seed_sets(seeds, forest, motion, seed, initial, self.config)
+            picked = self._renewed([frame.number for frame in frames], (seeds.embedding, *sets))
+        self.features = Features._make(
+            map(torch.cat, zip(*(frame.features for frame in frames), strict=True))
+        )
+        probability = F.foreground_probability(
+            self.features.embedding[None], *picked, temperature=self.config.temperature
+        )
         choice = _Choice(tracks[:, place], score, seed, initial, *sets)
-        last = self._last
+        last = self._seen.last
         size = None if last is None else (last.shape[-2], last.shape[-1])
-        return _first_video(_result(probability, seeds, forest, motion, choice, size))
+        result = _first_video(_result(probability, seeds, forest, motion, choice, size))
+        kept = [frame.frame for frame in frames if frame.frame is not None]
+        return self.segmenter.refine(result, torch.cat(kept)) if kept else result
 
-    def _vote(self, window: _Past, place: slice) -> Tensor:
+    def _tracks(self) -> tuple[Tensor, Tensor]:
+        """Tracks through the window and their scores, Eq. 9-10."""
+        past = list(self._past)
+        valid, objectness = (
+            torch.cat([getattr(p.seeds, name) for p in past], 1) for name in ("valid", "objectness")
+        )
+        following = torch.cat([p.following for p in past], 1)
+        tracks = compose_tracks(following[:, 1:], valid)
+        saliency = torch.cat([p.motion.saliency for p in past], 1)
+        return tracks, F.track_scores(tracks, objectness, saliency, rank_by=self.config.rank_by)
+
+    def _vote(self, place: slice) -> Tensor:
         """Foreground seeds of the robust rule, of the frames at a place of the window."""
-        config, (seeds, motion, _) = self.config, window
-        length = seeds.valid.shape[1]
+        config, length = self.config, len(self._past)
         options = {
             **_neighbors(config),
             "frames": config.smoothing_frames,
             "confident_share": config.confident_share,
         }
         if place == slice(0, length):  # the whole video at once: what segment does
-            vote = take_vote(seeds.embedding, motion.evidence, seeds.valid, **options)
-            return (vote.share > config.vote_threshold) & seeds.valid
+            seeds = self._voters(range(length))
+            vote = take_vote(*seeds, **options)
+            return (vote.share > config.vote_threshold) & seeds[2]
         if self._panel is None or self._known >= self._panel_due:
             count = min(config.smoothing_frames, length)
-            chosen = [number * length // count for number in range(count)]
-            among = [value[0, chosen] for value in (seeds.embedding, motion.evidence, seeds.valid)]
-            vote = take_vote(*among, **options)
-            self._panel = _Panel(among[0], vote.confident.to(vote.share.dtype), among[2])
-            self._panel_due = self._known + length // count
-        valid = seeds.valid[0, place]
-        share = share_of_neighbors(seeds.embedding[0, place], valid, *self._panel, **_neighbors(config))
+            among = [value[0] for value in self._voters(n * length // count for n in range(count))]
+            confident = confident_seeds(*among, **options)
+            self._panel = _Panel(among[0], confident.to(among[1].dtype), among[2])
+            self._panel_due = self._known + max(1, length // _RENEWALS)
+        embedding, _, valid = (value[0] for value in self._voters(range(length)[place]))
+        share = share_of_neighbors(embedding, valid, *self._panel, **_neighbors(config))
         return ((share > config.vote_threshold) & valid)[None]
 
-    def _adapt(self, frames: list[_Waiting], seeds: Seeds, foreground: Tensor, background: Tensor) -> Tensor:
-        """Eq. 13-15 with seed sets renewed every ``adapt_every`` frames."""
-        every, first = self.config.adapt_every, frames[0].number
-        values = (seeds.embedding, foreground, background)
+    def _voters(self, places: Iterable[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Embedding, evidence and validity of the seeds of frames of the window, ``[1, T, K, ...]``."""
+        past = [self._past[place] for place in places]
+        return (
+            torch.cat([p.seeds.embedding for p in past], 1),
+            torch.cat([p.motion.evidence for p in past], 1),
+            torch.cat([p.seeds.valid for p in past], 1),
+        )
+
+    def _renewed(self, numbers: list[int], values: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """Seeds and seed sets that serve frames of these numbers, out of their own; renewed every ``adapt_every``."""
+        every, first = self.config.adapt_every, numbers[0]
         kept = values if self._source is None else self._source
         sources = []  # 0: the sets kept from before; n + 1: those of the n-th of these frames
-        for frame in frames:
-            source = 0 if every is None else frame.number - frame.number % every
+        for number in numbers:
+            source = 0 if every is None else number - number % every
             sources.append(max(0, source - first + 1) if source >= first else 0)
         joined = [torch.cat((old[:, :1], new), 1) for old, new in zip(kept, values, strict=True)]
-        picked = [value[:, sources] for value in joined]
+        picked = tuple(value[:, sources] for value in joined)
         self._source = (picked[0][:, -1:], picked[1][:, -1:], picked[2][:, -1:])
-        embedding = torch.cat([frame.embedding for frame in frames], 1)
-        return F.foreground_probability(
-            embedding, picked[0], picked[1], picked[2], temperature=self.config.temperature
-        )
+        return picked
+
+
+def _check_frame(frame: Tensor, last: Tensor | None, first_mask: Tensor | None) -> None:
+    check_tensor("frame", frame, "3 H W", kind="frames")
+    if first_mask is not None:
+        sizes = check_tensor("first_mask", first_mask, "h w", kind="bool", like=frame)
+        if min(sizes.values()) == 0:
+            raise fail("first_mask", f"shape {tuple(first_mask.shape)}", "at least one pixel")
+    if last is None:
+        return
+    if first_mask is not None:
+        raise fail("first_mask", "a mask of a later frame", "one with the first frame", "call reset() before")
+    if (frame.shape, frame.dtype, frame.device) != (last.shape, last.dtype, last.device):
+        raise fail(
+            "frame", f"shape {tuple(frame.shape)}, {frame.dtype}, {frame.device}",
+            f"shape {tuple(last.shape)}, {last.dtype}, {last.device} like the frame before",
+            "call reset() before another video",
+        )  # fmt: skip
 
 
 def one_frame(result: Segmentation, number: int) -> Segmentation:

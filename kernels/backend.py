@@ -6,10 +6,10 @@ import importlib
 import importlib.util
 import os
 from functools import cache
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 
 class Choice(NamedTuple):
@@ -37,9 +37,21 @@ def choose(device: torch.device | str, dtype: torch.dtype = torch.float32) -> Ch
     return Choice("kernel", "CUDA tensors")
 
 
-def implementation(op: str, device: torch.device | str, dtype: torch.dtype = torch.float32) -> ModuleType:
-    """Module ``kernel`` or ``reference`` of an op, as ``choose`` says."""
-    return importlib.import_module(f"gpuvos.kernels.{op}.{choose(device, dtype).implementation}")
+def run(op: str, *arguments: Any, dtype: torch.dtype | None = None, function: str | None = None) -> Any:
+    """Calls what ``choose`` says for an op, with the device of its first argument as the current one.
+
+    Triton launches on the current device, wherever the tensors are.
+
+    Args:
+        op: name of the op's folder.
+        arguments: what the function takes; the first is a tensor.
+        dtype: what the choice goes by, instead of the type of the first argument.
+        function: name of the function, if that is not the op's.
+    """
+    first: Tensor = arguments[0]
+    module = f"gpuvos.kernels.{op}.{choose(first.device, dtype or first.dtype).implementation}"
+    with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
+        return getattr(importlib.import_module(module), function or op)(*arguments)
 
 
 @cache

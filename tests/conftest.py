@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ import torch
 KERNEL_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if KERNEL_DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs a GPU where there is none."""
+    if KERNEL_DEVICE == "cpu":
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 @pytest.fixture(scope="session")
@@ -32,4 +41,27 @@ def generator() -> torch.Generator:
 @pytest.fixture(scope="session")
 def kernel_device() -> str:
     """Where the Triton kernels run in this process: on "cuda", or interpreted on "cpu"."""
+    if KERNEL_DEVICE == "cpu" and not _interpreter_works():
+        pytest.skip(
+            f"the interpreter of triton {version('triton')} does not run with numpy {version('numpy')}: "
+            "pip install 'numpy<2.4', or a newer torch"
+        )
     return KERNEL_DEVICE
+
+
+def _interpreter_works() -> bool:
+    """Whether a loop can be interpreted; triton 3.6 makes an int of an array for it, which numpy 2.4 refuses."""
+    triton = pytest.importorskip("triton")
+
+    @triton.jit
+    def loop(end):
+        for _ in range(end):
+            pass
+
+    try:
+        loop[(1,)](2)
+    except Exception as error:
+        if isinstance(error.__cause__ or error, TypeError):
+            return False
+        raise
+    return True

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import gpuvos
 from gpuvos.cli import main
-from gpuvos.data import read_mask, read_video, render_clip, write_mask, write_video
+from gpuvos.commands.pieces import STREAM_PIECE, stream_pieces
+from gpuvos.data import Clip, read_mask, read_video, render_clip, write_mask, write_video
+from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.metrics import region_similarity
 
 QUICK = ["--front-end", "appearance"]
@@ -82,9 +86,65 @@ def test_crf_refines_what_is_written_and_measured(
 
 def test_segment_in_pieces_keeps_every_frame(clip: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    assert main(["segment", str(clip), "-o", str(output), "--clip-length", "4", "--start", "1", *QUICK]) == 0
+    options = ["--mode", "pieces", "--clip-length", "4", "--start", "1"]
+    assert main(["segment", str(clip), "-o", str(output), *options, *QUICK]) == 0
     assert len(list((output / "masks").iterdir())) == 5
     assert sorted(path.name for path in output.glob("*.npz")) == ["result-00001.npz", "result-00005.npz"]
+
+
+def arrays(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a run, pieces joined."""
+    files = [np.load(path, allow_pickle=False) for path in sorted(folder.glob("result-*.npz"))]
+    return {name: np.concatenate([file[name] for file in files]) for name in files[0]}
+
+
+def test_segment_as_a_stream_that_remembers_all_equals_the_whole(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpuvos.commands.pieces.STREAM_PIECE", 4)
+    monkeypatch.setattr("gpuvos.commands.segment._READ", 2)
+    whole, stream = tmp_path / "whole", tmp_path / "stream"
+    assert main(["segment", str(clip), "-o", str(whole), "--mode", "whole", *QUICK]) == 0
+    options = ["--clip-length", "5", "--history", "9", "--latency", "7"]  # six frames: auto streams
+    assert main(["segment", str(clip), "-o", str(stream), *options, *QUICK]) == 0
+    assert sorted(path.name for path in stream.glob("*.npz")) == ["result-00000.npz", "result-00004.npz"]
+    one, two = arrays(whole), arrays(stream)
+    assert one["mask"].any()
+    for name in set(one) - {"track_score"}:
+        assert np.array_equal(one[name], two[name]), name
+    assert two["track_score"].shape == two["tracks"].shape  # of every frame: windows differ
+    for path in (whole / "masks").iterdir():
+        assert path.read_bytes() == (stream / "masks" / path.name).read_bytes()
+    assert len(read_video(stream / "overlay.mp4").frames) == 6
+    assert (stream / "sheet.png").stat().st_size > 1000
+
+
+def test_a_stream_reads_on_only_as_it_writes() -> None:
+    frames = render_clip("single", num_frames=40, height=32, width=48).frames
+    taken = []
+
+    def clips() -> Iterator[Clip]:
+        for first in range(0, 40, 2):
+            taken.append(first + 2)
+            names = (str(first), str(first + 1))
+            yield Clip(frames[first : first + 2], torch.tensor([first, first + 1]), 24.0, names)
+
+    streamer = gpuvos.StreamingSegmenter(AppearanceFeatures(), window=4, latency=3)
+    seen, given = [], 0
+    for piece in stream_pieces(streamer, clips(), torch.device("cpu"), advance=seen.append):
+        given += len(piece.clip.names)
+        assert taken[-1] <= given + 3 + 2
+        assert (piece.features is not None) == (given <= STREAM_PIECE)
+        assert torch.equal(piece.clip.frames, frames[given - len(piece.clip.names) : given])
+    assert given == sum(seen) == 40
+
+
+def test_a_stream_with_a_crf_and_without_arrays(clip: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    options = ["--mode", "stream", "--history", "3", "--latency", "1", "--no-arrays", "--crf"]
+    assert main(["segment", str(clip), "-o", str(output), *options, *QUICK]) == 0
+    assert len(list((output / "masks").iterdir())) == 6
+    assert not list(output.glob("*.npz"))
 
 
 def test_segment_with_a_first_mask(clip: Path, tmp_path: Path) -> None:
@@ -101,7 +161,12 @@ def test_segment_with_a_first_mask(clip: Path, tmp_path: Path) -> None:
     assert main(arguments) == 0
     found = torch.from_numpy(np.load(tmp_path / "out" / "result-00000.npz")["mask"])
     assert region_similarity(found[0], truth[0]) > 0.5
-    assert main([*arguments, "--overwrite", "--clip-length", "3"]) == 2  # a mask of frame 0 serves one piece
+    pieces = ["--overwrite", "--clip-length", "3", "--mode", "pieces"]
+    assert main([*arguments, *pieces]) == 2  # a mask of frame 0 serves one piece
+    assert main([*arguments, "--overwrite", "--clip-length", "3", "--latency", "2"]) == 0  # and a stream
+    streamed = np.load(tmp_path / "out" / "result-00000.npz")
+    assert np.array_equal(streamed["mask"], found)
+    assert region_similarity(torch.from_numpy(streamed["mask"]), truth).min() > 0.5
 
 
 def test_output_that_exists_is_kept(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,6 +189,7 @@ def test_output_that_exists_is_kept(clip: Path, tmp_path: Path, capsys: pytest.C
         (["segment", "clip", "--device", "abacus"], "--device"),
         (["segment", "clip", "--window", "4"], "window"),
         (["segment", "clip", "--start", "99"], "start"),
+        (["segment", "clip", "--mode", "stream", "--history", "8"], "--latency"),
         (["segment", "clip", "-o", "noise.mp4/out"], "noise.mp4"),
         (["segment", "clip", "--weights", "none.safetensors"], "none.safetensors"),
         (["segment", "clip", "--weights", "noise.mp4", "--front-end", "appearance"], "--weights"),
@@ -170,6 +236,7 @@ def test_evaluate(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         ("one", "paper"), ("one", "robust"), ("two", "paper"), ("two", "robust"),
     ]  # fmt: skip
     assert all(0 <= row["j"] <= 1 for row in report["rows"])
+    assert all(0 <= row["t"] <= 5 for row in report["rows"])
     mean = sum(row["j"] for row in report["rows"] if row["rule"] == "robust") / 2
     assert f"| **mean** | robust | 10 | {100 * mean:.1f} |" in table
     assert len(list((output / "sheets").iterdir())) == 4

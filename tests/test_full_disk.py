@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from gpuvos import Features, InputError
 from gpuvos.cli import main
@@ -109,14 +110,12 @@ def test_a_killed_command_leaves_nothing_that_looks_whole(end: signal.Signals, t
         assert left == {"clip.mp4", ".out.partial"}
 
 
+@pytest.mark.usefixtures("almost_full")
 def test_a_full_disk_ends_a_command_with_a_message(
-    almost_full: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del almost_full
     monkeypatch.chdir(tmp_path)
     (tmp_path / "frames").mkdir()
-    from PIL import Image
-
     for number in range(2):
         Image.new("RGB", (32, 24)).save(tmp_path / "frames" / f"{number}.png")
     before = signal.getsignal(signal.SIGTERM)

@@ -58,23 +58,6 @@ class Trap:
         return (eval, (f"open({self.file!r}, 'w').close() or {{}}",))
 
 
-@pytest.fixture
-def readers(tmp_path: Path) -> dict[str, Callable[[Path], object]]:
-    def resume(file: Path) -> object:
-        file.rename(file.with_name("checkpoint.pt"))
-        config = TrainingConfig(steps=1, minutes=None)
-        return train(
-            torch.nn.Conv2d(3, 1, 1), _Nothing(), None, file.parent, config, distil=False, resume=True
-        )
-
-    del tmp_path
-    return {
-        "resume": resume,
-        "path": load_teacher,
-        "checkpoint": lambda file: SamFeatures(checkpoint=file, size=64),
-    }
-
-
 class _Nothing:
     """Stills that are never asked for."""
 
@@ -87,28 +70,37 @@ class _Nothing:
         raise AssertionError(number)
 
 
-@pytest.mark.parametrize("name", ["resume", "path", "checkpoint"])
-def test_code_in_a_file_is_not_run(
-    readers: dict[str, Callable[[Path], object]], name: str, tmp_path: Path
-) -> None:
+def resume(file: Path) -> object:
+    file.rename(file.with_name("checkpoint.pt"))
+    config = TrainingConfig(steps=1, minutes=None)
+    return train(torch.nn.Conv2d(3, 1, 1), _Nothing(), None, file.parent, config, distil=False, resume=True)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "resume": resume,
+    "path": load_teacher,
+    "checkpoint": lambda file: SamFeatures(checkpoint=file, size=64),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_code_in_a_file_is_not_run(name: str, tmp_path: Path) -> None:
     file, sprung = tmp_path / "weights.pth", tmp_path / "sprung"
     torch.save({"network": Trap(sprung)}, file)
     torch.load(file, weights_only=False)
     assert sprung.exists()  # the trap works
     sprung.unlink()
     with pytest.raises(InputError, match=rf"^{name}:"):
-        readers[name](file)
+        READERS[name](file)
     assert not sprung.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not whole", b"\x80\x02}q\x00.", b"text"])
-@pytest.mark.parametrize("name", ["resume", "path", "checkpoint"])
-def test_damaged_files_are_named(
-    readers: dict[str, Callable[[Path], object]], name: str, content: bytes, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_files_are_named(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / "weights.pth").write_bytes(content)
     with pytest.raises(InputError, match=rf"^{name}:"):
-        readers[name](tmp_path / "weights.pth")
+        READERS[name](tmp_path / "weights.pth")
 
 
 def test_bundled_weights_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,10 @@ from gpuvos import Config, Features, InputError, Segmentation, StreamingSegmente
 from gpuvos import functional as F
 from gpuvos.data import render_clip
 from gpuvos.features.appearance import AppearanceFeatures
+from gpuvos.features.flow import DenseFlow
 from gpuvos.features.learned import LearnedFeatures
 from gpuvos.features.plugins import ModuleFeatures
+from gpuvos.nn import DenseCRF
 from gpuvos.streaming import one_frame
 
 RULES = ["paper", "robust"]
@@ -97,10 +99,33 @@ def test_the_network_sees_every_frame_once(monkeypatch: pytest.MonkeyPatch) -> N
         segmenter.push(frames[0].float())
 
 
+class ClipFlow(nn.Module):
+    """Flow of somebody's, which knows clips alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flow = DenseFlow()
+
+    def forward(self, frames: Tensor, *, size: tuple[int, int]) -> Tensor:
+        return self.flow(frames, size=size)
+
+
+class ClipFeatures(nn.Module):
+    """A front end of somebody's, which knows clips alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front = AppearanceFeatures()
+
+    def forward(self, frames: Tensor) -> Features:
+        return self.front(frames)
+
+
 def test_equals_the_whole_clip_of_a_real_front_end() -> None:
-    frames = render_clip("single", num_frames=5, height=56, width=72).frames
+    frames = render_clip("single", num_frames=4, height=48, width=64).frames
     net = nn.Conv2d(3, 70, 7, stride=4, padding=3)
-    for front in (None, AppearanceFeatures(), ModuleFeatures(net)):
+    fronts = (AppearanceFeatures(), ModuleFeatures(net), AppearanceFeatures(flow=ClipFlow()), ClipFeatures())
+    for front in (None, *fronts):
         segmenter = StreamingSegmenter(front, window=None, latency=None)
         assert pushed(segmenter, frames) == []
         assert_same(segmenter.flush(), VideoSegmenter(front)(frames))
@@ -161,7 +186,7 @@ def test_what_a_window_decides(rule: str, window: int, latency: int) -> None:
         expected = F.foreground_probability(
             front.embedding[number], result.seeds.embedding[0], result.foreground[0], result.background[0]
         )
-        torch.testing.assert_close(result.probability[0], expected)
+        assert torch.equal(result.probability[0], expected)
         differs |= not torch.equal(result.tracks[0], whole.tracks[number])
         votes |= not torch.equal(result.foreground[0], whole.foreground[number])
     assert differs  # else nothing above has been shown
@@ -210,7 +235,7 @@ def test_seed_sets_are_renewed_as_asked(every: int | None) -> None:
         expected = F.foreground_probability(
             front.embedding[number], source.seeds.embedding[0], source.foreground[0], source.background[0]
         )
-        torch.testing.assert_close(result.probability[0], expected)
+        assert torch.equal(result.probability[0], expected)
 
 
 def held(segmenter: StreamingSegmenter) -> int:
@@ -221,8 +246,9 @@ def held(segmenter: StreamingSegmenter) -> int:
             return value.untyped_storage().nbytes()
         return sum(count(part) for part in value) if hasattr(value, "__iter__") else 0
 
-    names = ("_last", "_tail", "_past", "_waiting", "_panel", "_source")
-    return sum(count(getattr(segmenter, name)) for name in names)
+    names = ("_past", "_waiting", "_panel", "_source", "_first_mask")
+    seen = segmenter._seen
+    return sum(count(getattr(segmenter, name)) for name in names) + count(seen._frames) + count(seen._seen)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -257,6 +283,62 @@ def test_stream_reads_no_further_than_it_must_and_keeps_the_order() -> None:
     assert torch.equal(torch.cat([result.seeds.index for result in results]), whole.seeds.index)
     assert all(result.mask.shape == (1, 12, 16) for result in results)
     assert list(segmenter.stream(iter(()))) == []
+
+
+@pytest.mark.parametrize(("window", "latency"), [(None, None), (9, 2)])
+def test_a_crf_refines_as_it_does_offline(window: int | None, latency: int | None) -> None:
+    front, config = Recorded(6), Config(rule="paper", **SMALL)
+    frames = torch.randint(
+        0, 256, (6, 3, 12, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    frames[:, 0, 0, 0] = torch.arange(6)
+    crf = DenseCRF(iterations=2)
+    segmenter = StreamingSegmenter(front, config, crf=crf, window=window, latency=latency)
+    plain = StreamingSegmenter(front, config, window=window, latency=latency)
+    found, rough = list(segmenter.stream(frames)), list(plain.stream(frames))
+    probability = torch.cat([one.probability for one in rough])
+    refined = crf(probability, frames)
+    assert not torch.equal(refined, probability)
+    refined_here = torch.cat([one.probability for one in found])
+    torch.testing.assert_close(refined_here, refined, rtol=0, atol=1e-3)  # a CRF of one frame, and of all
+    assert torch.equal(torch.cat([one.mask for one in found]), refined_here > 0.5)
+    assert torch.equal(torch.cat([one.confidence for one in found]), (2 * refined_here - 1).abs())
+    if window is None:
+        assert torch.equal(refined_here, VideoSegmenter(front, config, crf=crf)(frames).probability)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_first_mask_is_followed_as_it_is_offline(rule: str) -> None:
+    front, config = Recorded(9), Config(rule=rule, **SMALL)
+    mask = torch.zeros(24, 32, dtype=torch.bool)
+    mask[6:16, 4:16] = True
+    whole = VideoSegmenter(front, config)(front.frames(), first_mask=mask)
+    assert 0 < whole.mask.float().mean() < 0.5
+    for window, latency in ((None, None), (4, 2), (3, 0)):
+        segmenter = StreamingSegmenter(front, config, window=window, latency=latency)
+        found = list(segmenter.stream(front.frames(), first_mask=mask))
+        for name in ("mask", "probability", "foreground", "background"):
+            assert torch.equal(torch.cat([getattr(one, name) for one in found]), getattr(whole, name)), name
+        assert_same(list(segmenter.stream(front.frames()))[3], list(segmenter.stream(front.frames()))[3])
+        segmenter.push(front.frames()[0], first_mask=mask)
+        with pytest.raises(InputError, match="first_mask: got a mask of a later frame"):
+            segmenter.push(front.frames()[1], first_mask=mask)
+        with pytest.raises(InputError, match="first_mask: got shape"):
+            StreamingSegmenter(front).push(front.frames()[0], first_mask=mask[:0])
+
+
+@pytest.mark.parametrize("latency", [0, 2])
+def test_features_of_what_came_out_last(latency: int) -> None:
+    front = Recorded(5)
+    segmenter = StreamingSegmenter(front, Config(**SMALL), window=4, latency=latency)
+    seen = []
+    for _ in segmenter.stream(front.frames()):
+        assert segmenter.features is not None
+        seen.append(segmenter.features)
+    for name in ("embedding", "objectness"):
+        assert torch.equal(torch.cat([getattr(one, name) for one in seen]), getattr(front, name))
+    if latency:
+        assert torch.equal(torch.cat([one.flow for one in seen]), front.flow)
 
 
 def test_a_frame_alone() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy
@@ -47,3 +49,33 @@ def test_a_head_trained_through_the_method_beats_the_untrained_one() -> None:
     after = score()
     assert before < 0.6
     assert after > before + 0.1, (before, after)
+
+
+def test_objectness_is_trained_through_the_method() -> None:
+    """Two things move and one is meant: a hint says which, and its sign is learned through the weights of the seeds."""
+    scenes = [render_clip("two", num_frames=3, height=64, width=96, seed=seed) for seed in range(7)]
+    config = dataclasses.replace(CONFIG, softness=0.25)
+    clips = []
+    for scene in scenes:
+        colour = avg_pool2d(scene.frames.float() / 255, 4)
+        truth = avg_pool2d((scene.instances == 1)[:, None].float(), 4)[:, 0]
+        hint = truth + 0.3 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+        clips.append((4 * colour, hint, avg_pool2d(scene.flow, 4), truth))
+    slope = torch.tensor(-1.0, requires_grad=True)  # the wrong way round
+
+    def loss_of(colour: Tensor, hint: Tensor, flow: Tensor, truth: Tensor) -> Tensor:
+        result = gpuvos.segment(colour, (slope * (hint - 0.5)).sigmoid(), flow, config=config)
+        return binary_cross_entropy(result.probability.clamp(1e-4, 1 - 1e-4), truth)
+
+    @torch.no_grad()
+    def unseen() -> float:
+        return float(torch.stack([loss_of(*clip) for clip in clips[4:]]).mean())
+
+    before = unseen()
+    optimizer = torch.optim.Adam([slope], 0.3)
+    for step in range(20):
+        optimizer.zero_grad()
+        loss_of(*clips[step % 4]).backward()
+        optimizer.step()
+    assert slope > 1
+    assert unseen() < 0.8 * before, before

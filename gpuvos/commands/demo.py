@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from gpuvos.commands.common import RULES, add_method_arguments, build_segmenter, pick_device
-from gpuvos.commands.segment import segment_clip
+from gpuvos.commands.pieces import segment_clip
 from gpuvos.data.files import atomic_folder
 from gpuvos.data.masks import write_masks
 from gpuvos.data.rendered import SCENES, render_clip

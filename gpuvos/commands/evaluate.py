@@ -1,4 +1,4 @@
-"""``gpuvos evaluate``: J and F of every sequence of a dataset, or the paper's experiments."""
+"""``gpuvos evaluate``: J, F and T of every sequence of a dataset, or the paper's experiments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +26,15 @@ from gpuvos.commands.common import (
 from gpuvos.data.files import atomic_file
 from gpuvos.errors import fail
 from gpuvos.experiments.datasets import DATASETS, SPLITS, Benchmark, LabelledVideo
-from gpuvos.experiments.variants import EXPERIMENTS, plan, seed_accuracy
-from gpuvos.metrics import boundary_accuracy, region_similarity
+from gpuvos.experiments.variants import EXPERIMENTS, mean_of, plan, seed_accuracy, stability
+from gpuvos.metrics import DAVIS2016_OCCLUDED, boundary_accuracy, region_similarity
 from gpuvos.segmenter import VideoSegmenter, segment
 from gpuvos.sheet import contact_sheet
 from gpuvos.types import Features, Segmentation
 from gpuvos.viz import save_png
+
+if TYPE_CHECKING:
+    from gpuvos.experiments.runner import Processes
 
 
 class Row(NamedTuple):
@@ -42,6 +45,7 @@ class Row(NamedTuple):
     frames: int
     j: float
     f: float
+    t: float | None  # None if no two successive frames are annotated and have an outline
     seed_accuracy: float  # share of frames whose foreground seed lies on the object
     feature_seconds: float
     method_seconds: float
@@ -91,29 +95,47 @@ def run(arguments: Namespace) -> int:
 
 
 def _run_table(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> int:
-    """J, F and speed of every sequence."""
-    from tqdm import tqdm
+    """J, F, T and speed of every sequence, in one process or those of torchrun."""
+    from gpuvos.experiments.runner import gather, processes
 
     rules = arguments.rule or [RULES[0]]
-    device = pick_device(arguments.device)
-    segmenter = build_segmenter(arguments, RULES[0])
-    rows: list[Row] = []
-    for name in tqdm(names, unit="sequence", disable=None):
+    with processes() as among:
+        device = _pick_device(arguments, among)
+        rows = gather(_rows(arguments, benchmark, names, rules, among), among)
+        if among.rank == 0:
+            ordered = [rows[name, rule] for name in names for rule in rules]
+            table = markdown(ordered, dataset=benchmark.name)
+            print(table)
+            if arguments.output is not None:
+                _write(arguments.output, ordered, table, str(device))
+    return 0
+
+
+def _rows(
+    arguments: Namespace, benchmark: Benchmark, names: list[str], rules: list[str], among: Processes
+) -> dict[tuple[str, str], Row]:
+    """Measures the sequences of this process and draws their sheets."""
+    from tqdm import tqdm
+
+    segmenter, device = build_segmenter(arguments, RULES[0]), pick_device(arguments.device)
+    rows: dict[tuple[str, str], Row] = {}
+    for name in tqdm(names[among.rank :: among.world], unit="sequence", disable=among.rank > 0 or None):
         video = _moved(benchmark[name], device)
         features, seconds = _features(segmenter, video.frames)
         for rule in rules:
-            row, result = _measure(segmenter, video, features, seconds, build_config(arguments, rule))
-            rows.append(row)
+            config = build_config(arguments, rule)
+            rows[name, rule], result = _measure(segmenter, video, features, seconds, config)
             if arguments.output is not None:
-                config = build_config(arguments, rule)
-                _write_sheet(
-                    arguments.output / "sheets" / f"{name}-{rule}.png", video, features, result, config
-                )
-    table = markdown(rows)
-    print(table)
-    if arguments.output is not None:
-        _write(arguments.output, rows, table, str(device))
-    return 0
+                path = arguments.output / "sheets" / f"{name}-{rule}.png"
+                _write_sheet(path, video, features, result, config)
+    return rows
+
+
+def _pick_device(arguments: Namespace, among: Processes) -> torch.device:
+    """The device of this process: with several and no choice, the GPUs in turn."""
+    if among.world > 1 and arguments.device == "auto" and torch.cuda.is_available():
+        arguments.device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    return pick_device(arguments.device)
 
 
 def _run_experiments(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> int:
@@ -129,9 +151,8 @@ def _run_experiments(arguments: Namespace, benchmark: Benchmark, names: list[str
     variants = plan(chosen, rules, crf=not arguments.no_crf)
     configs = {rule: build_config(arguments, rule) for rule in rules}
     with processes() as among:
-        if among.world > 1 and arguments.device == "auto" and torch.cuda.is_available():
-            arguments.device = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
-        device, segmenter = pick_device(arguments.device), build_segmenter(arguments, rules[0])
+        device = _pick_device(arguments, among)
+        segmenter = build_segmenter(arguments, rules[0])
         cache = FeatureCache(arguments.cache or arguments.output / "features", _front_end(segmenter))
         runner = Runner(
             benchmark, segmenter, configs, folder=arguments.output / "sequences", cache=cache, device=device
@@ -206,33 +227,39 @@ def _measure(
     mask, truth = result.mask[annotated][video.counted], video.mask[video.counted]
     row = Row(
         video.name, config.rule, len(video.frames), region_similarity(mask, truth).mean().item(),
-        boundary_accuracy(mask, truth).mean().item(), seed_accuracy(result, video).item(), feature_seconds,
-        method_seconds,
+        boundary_accuracy(mask, truth).mean().item(), mean_of(stability(result.mask[annotated], video)),
+        seed_accuracy(result, video).item(), feature_seconds, method_seconds,
     )  # fmt: skip
     return row, result
 
 
-def markdown(rows: list[Row]) -> str:
-    """Table of all rows, and the mean over sequences of each rule."""
+def markdown(rows: list[Row], *, dataset: str = "davis2016") -> str:
+    """Table of all rows, and the mean over sequences of each rule; of T without DAVIS's occluded sequences."""
     lines = [
-        "| sequence | rule | frames | J | F | seed accuracy | features, frames/s | method, frames/s |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| sequence | rule | frames | J | F | T | seed accuracy | features, frames/s | method, frames/s |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    lines.extend(_line(row.sequence, row.rule, [row]) for row in rows)
+    lines.extend(_line(row.sequence, row.rule, [row], frozenset()) for row in rows)
+    left_out = DAVIS2016_OCCLUDED if dataset == "davis2016" else frozenset()
     rules = dict.fromkeys(row.rule for row in rows)
-    lines.extend(_line("**mean**", rule, [row for row in rows if row.rule == rule]) for rule in rules)
+    lines.extend(
+        _line("**mean**", rule, [row for row in rows if row.rule == rule], left_out) for rule in rules
+    )
     return "\n".join(lines)
 
 
-def _line(name: str, rule: str, rows: list[Row]) -> str:
+def _line(name: str, rule: str, rows: list[Row], left_out: frozenset[str]) -> str:
     frames = sum(row.frames for row in rows)
     j, f, seed = (
         100 * sum(values) / len(rows)
         for values in zip(*((r.j, r.f, r.seed_accuracy) for r in rows), strict=True)
     )
+    known = [row.t for row in rows if row.t is not None and row.sequence not in left_out]
+    t = f"{100 * sum(known) / len(known):.1f}" if known else "-"
     features = frames / sum(row.feature_seconds for row in rows)
     method = frames / sum(row.method_seconds for row in rows)
-    return f"| {name} | {rule} | {frames} | {j:.1f} | {f:.1f} | {seed:.1f} | {features:.1f} | {method:.1f} |"
+    cells = (name, rule, str(frames), *(f"{value:.1f}" for value in (j, f)), t)
+    return "| " + " | ".join((*cells, *(f"{value:.1f}" for value in (seed, features, method)))) + " |"
 
 
 def _write(folder: Path, rows: list[Row], table: str, device: str) -> None:

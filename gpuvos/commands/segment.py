@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from tqdm import tqdm
 
 from gpuvos.commands.common import (
     RULES,
@@ -17,22 +19,37 @@ from gpuvos.commands.common import (
     build_segmenter,
     pick_device,
 )
-from gpuvos.data.files import atomic_folder
+from gpuvos.commands.engine import add_engine_arguments, run_engine
+from gpuvos.commands.pieces import Piece, clip_pieces, stream_pieces
 from gpuvos.data.masks import read_mask, save_npz, write_mask
-from gpuvos.data.video import Clip, iterate_video, probe_video
+from gpuvos.data.prefetch import prefetch
+from gpuvos.data.video import Clip, iterate_video, probe_video, read_video
 from gpuvos.data.video_writer import VideoWriter
+from gpuvos.engine.worker import SegmentVideo
 from gpuvos.errors import fail
-from gpuvos.segmenter import VideoSegmenter, segment
+from gpuvos.segmenter import VideoSegmenter
 from gpuvos.sheet import contact_sheet
-from gpuvos.types import Features, Segmentation
+from gpuvos.streaming import StreamingSegmenter
 from gpuvos.viz import overlay, save_png
+
+MODES = ("auto", "whole", "stream", "pieces")
+_READ = 16  # frames of a stream that are decoded together
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of ``gpuvos segment``."""
-    parser.add_argument("video", type=Path, help="video file, GIF, folder of images")
-    parser.add_argument("-o", "--output", type=Path, help="folder to write; default: NAME-gpuvos beside you")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output folder if it exists")
+    parser.add_argument(
+        "video",
+        nargs="+",
+        help="video file, GIF, folder of images; folder of such; @FILE: a list of them, one a line",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="folder to write; default: NAME-gpuvos beside you. Several videos: NAME-gpuvos in it",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace output folders that exist")
     parser.add_argument("--rule", default=RULES[0], choices=RULES, help="how seeds are labelled")
     parser.add_argument(
         "--first-mask", type=Path, help="PNG mask of the object in the first frame: semi-supervised"
@@ -43,96 +60,129 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--max-side", type=int, default=960, help="larger frames are scaled down to this (960)"
     )
+    _add_length_arguments(parser)
+    add_crf_argument(parser)
+    add_engine_arguments(parser)
+    add_method_arguments(parser)
+
+
+def _add_length_arguments(parser: ArgumentParser) -> None:
+    """How videos of any length fit into memory."""
+    parser.add_argument(
+        "--mode",
+        default=MODES[0],
+        choices=MODES,
+        help="whole: all frames at once; stream: one object through any length in flat memory; pieces: of "
+        "--clip-length frames, each on its own; auto: whole up to --clip-length frames, else stream",
+    )
     parser.add_argument(
         "--clip-length",
         type=int,
         default=200,
-        help="longer videos are segmented in pieces of so many frames (200)",
+        help="longest video that auto takes whole; frames of a piece (200)",
     )
-    add_crf_argument(parser)
-    add_method_arguments(parser)
+    parser.add_argument("--history", type=int, default=32, help="frames that a stream remembers (32)")
+    parser.add_argument("--latency", type=int, default=8, help="frames that a stream looks ahead (8)")
+    parser.add_argument(
+        "--no-arrays", action="store_true", help="leave out result-*.npz, which take most of the disk"
+    )
 
 
 def run(arguments: Namespace) -> int:
     """Segments and writes masks, overlay, contact sheet and arrays; returns the exit status."""
-    from tqdm import tqdm
+    return run_engine(arguments, open_segmenter)
 
-    output = arguments.output or Path(f"{arguments.video.resolve().stem}-gpuvos")
-    segmenter, device = build_segmenter(arguments, arguments.rule), pick_device(arguments.device)
-    first_mask = None if arguments.first_mask is None else read_mask(arguments.first_mask) > 0
-    clips = iterate_video(
-        arguments.video, chunk=arguments.clip_length, start=arguments.start, stop=arguments.stop,
-        step=arguments.step, max_side=arguments.max_side,
-    )  # fmt: skip
-    total = _expected_frames(arguments)
-    first = next(clips)  # an unreadable video must fail before anything is written
+
+def open_segmenter(arguments: Namespace) -> SegmentVideo:
+    """Builds the segmenter, once for many videos."""
+    segmenter = build_segmenter(arguments, arguments.rule)
+    return partial(segment_file, arguments, segmenter, pick_device(arguments.device))
+
+
+def segment_file(
+    arguments: Namespace, segmenter: VideoSegmenter, device: torch.device, path: Path, work: Path
+) -> int:
+    """Segments one video into a folder that exists; returns the number of frames."""
+    total = _expected_frames(arguments, path)
+    mode = arguments.mode
+    if mode == "auto":
+        mode = "whole" if total is not None and total <= arguments.clip_length else "stream"
+    count = 0
     with ExitStack() as stack:
-        work = stack.enter_context(atomic_folder(output, overwrite=arguments.overwrite))
+        clips = stack.enter_context(closing(prefetch(_clips(arguments, mode, path))))
+        first = next(clips)
+        bar = stack.enter_context(tqdm(total=total, unit="frame", disable=None, leave=None))
+        segmented = _pieces(arguments, mode, segmenter, chain([first], clips), device, bar.update)
         video = stack.enter_context(VideoWriter(work / "overlay.mp4", frame_rate=first.frame_rate))
-        bar = stack.enter_context(tqdm(total=total, unit="frame", disable=None))
-        for piece, clip in enumerate(chain([first], clips)):
-            if first_mask is not None and piece:
-                raise fail(
-                    "--first-mask", f"a video longer than {arguments.clip_length} frames", "one piece",
-                    "raise --clip-length or give --stop",
-                )  # fmt: skip
-            features, result = segment_clip(segmenter, clip.frames, device, first_mask)
-            _write_piece(work, clip, features, result, segmenter, sheet=piece == 0)
-            video.write(overlay(clip.frames, result.mask.cpu()))
-            bar.update(len(clip.names))
-    print(f"{output}: masks/*.png, overlay.mp4, sheet.png, result-*.npz")
-    return 0
+        for number, piece in enumerate(segmented):
+            _write_piece(work, piece, segmenter, sheet=number == 0, arrays=not arguments.no_arrays)
+            video.write(overlay(piece.clip.frames, piece.result.mask.cpu()))
+            count += len(piece.clip.names)
+    return count
 
 
-def segment_clip(
-    segmenter: VideoSegmenter, frames: Tensor, device: torch.device, first_mask: Tensor | None = None
-) -> tuple[Features, Segmentation]:
-    """Features and segmentation of frames ``[T, 3, H, W]`` on a device; the mask is resized to the frames."""
-    frames = frames.to(device)
-    if first_mask is not None:
-        if first_mask.shape != frames.shape[-2:]:
-            first_mask = torch.nn.functional.interpolate(
-                first_mask[None, None].float(), size=frames.shape[-2:], mode="nearest"
-            )[0, 0].bool()
-        first_mask = first_mask.to(device)
-    features = segmenter.features(frames)
-    size = (frames.shape[-2], frames.shape[-1])
-    result = segment(*features, config=segmenter.config, size=size, first_mask=first_mask)
-    return features, segmenter.refine(result, frames)
+def _clips(arguments: Namespace, mode: str, path: Path) -> Iterator[Clip]:
+    """The frames asked for, as many at a time as are segmented together."""
+    selection = {
+        "start": arguments.start, "stop": arguments.stop, "step": arguments.step, "max_side": arguments.max_side,
+    }  # fmt: skip
+    if mode == "whole":
+        return iter([read_video(path, **selection)])
+    chunk = _READ if mode == "stream" else arguments.clip_length
+    return iterate_video(path, chunk=chunk, **selection)
 
 
-def _expected_frames(arguments: Namespace) -> int | None:
-    known = probe_video(arguments.video).num_frames
+def _pieces(
+    arguments: Namespace,
+    mode: str,
+    segmenter: VideoSegmenter,
+    clips: Iterable[Clip],
+    device: torch.device,
+    advance: Callable[[int], object],
+) -> Iterator[Piece]:
+    """The video, segmented; wrong options raise here, not at the first piece."""
+    first_mask = None if arguments.first_mask is None else (read_mask(arguments.first_mask) > 0).to(device)
+    if mode != "stream":
+        return clip_pieces(segmenter, clips, device, first_mask, advance=advance)
+    if not 0 <= arguments.latency < arguments.history:
+        raise fail(
+            "--latency",
+            f"{arguments.latency} with --history {arguments.history}",
+            "0 or more, below --history",
+        )
+    streamer = StreamingSegmenter(
+        segmenter.front_end, segmenter.config, crf=segmenter.crf, window=arguments.history,
+        latency=arguments.latency,
+    )  # fmt: skip
+    return stream_pieces(streamer, clips, device, first_mask, advance=advance)
+
+
+def _expected_frames(arguments: Namespace, path: Path) -> int | None:
+    known = probe_video(path).num_frames
     if known == 0:
         return None
     last: int = known if arguments.stop is None else min(known, arguments.stop)
     return max(0, len(range(arguments.start, last, arguments.step)))
 
 
-def _write_piece(
-    work: Path,
-    clip: Clip,
-    features: Features,
-    result: Segmentation,
-    segmenter: VideoSegmenter,
-    *,
-    sheet: bool,
-) -> None:
+def _write_piece(work: Path, piece: Piece, segmenter: VideoSegmenter, *, sheet: bool, arrays: bool) -> None:
+    clip, result = piece.clip, piece.result
     for name, mask in zip(clip.names, result.mask, strict=True):
         write_mask(work / "masks" / f"{name}.png", mask)
-    save_npz(
-        work / f"result-{clip.names[0]}.npz",
-        mask=result.mask,
-        probability=result.probability.half(),
-        seed_index=result.seeds.index,
-        seed_foreground=result.foreground,
-        seed_background=result.background,
-        saliency=result.saliency,
-        tracks=result.tracks,
-        track_score=result.track_score,
-        region=result.forest.label.to(torch.int16),
-        timestamps=clip.timestamps,
-    )
-    if sheet:
+    if arrays:
+        save_npz(
+            work / f"result-{clip.names[0]}.npz",
+            mask=result.mask,
+            probability=result.probability.half(),
+            seed_index=result.seeds.index,
+            seed_foreground=result.foreground,
+            seed_background=result.background,
+            saliency=result.saliency,
+            tracks=result.tracks,
+            track_score=result.track_score,
+            region=result.forest.label.to(torch.int16),
+            timestamps=clip.timestamps,
+        )
+    if sheet and piece.features is not None:
         frames = clip.frames.to(result.mask.device)
-        save_png(work / "sheet.png", contact_sheet(frames, features, result, config=segmenter.config))
+        save_png(work / "sheet.png", contact_sheet(frames, piece.features, result, config=segmenter.config))

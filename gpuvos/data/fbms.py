@@ -16,7 +16,7 @@ from gpuvos.data.images import list_images, load_image, natural_key, read_image
 from gpuvos.errors import InputError, check_choice, fail
 
 _FOLDERS = {"train": "Trainingset", "test": "Testset"}
-_SUFFIXES = (".ppm", ".png", ".pgm")  # in this order: a pgm beside a ppm has lost objects
+_SUFFIXES = (".ppm", ".png", ".pgm")  # in this order: a pgm beside a ppm holds weights of its pixels
 _WHITE = 0xFFFFFF
 
 

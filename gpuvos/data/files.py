@@ -17,15 +17,10 @@ from pathlib import Path
 
 from gpuvos.errors import InputError, fail
 
-_REFUSALS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EIO,
-)  # full, over quota, read-only, broken
-
 PathLike = str | os.PathLike[str]
+
+# What a disk answers that is full, over quota, read-only or broken.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def as_path(argument: str, value: object) -> Path:
@@ -102,7 +97,7 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: PathLike, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(path: PathLike, *, overwrite: bool = False, work: PathLike | None = None) -> Iterator[Path]:
     """Gives a work folder to fill, which becomes ``path`` when the block ends without an exception.
 
     On any exception, an interrupt included, the work folder is deleted and nothing else has changed. With
@@ -113,6 +108,8 @@ def atomic_folder(path: PathLike, *, overwrite: bool = False) -> Iterator[Path]:
     Args:
         path: the folder to write. Missing parents are created. It may exist if it is empty.
         overwrite: replace a folder that is not empty. Everything that was in it is deleted.
+        work: name of the work folder, which must not exist, for callers that look for what killed processes
+            left; on the file system of ``path``. By default a new name beside ``path``.
 
     Yields:
         The path of the work folder; it exists and is empty.
@@ -131,20 +128,20 @@ def atomic_folder(path: PathLike, *, overwrite: bool = False) -> Iterator[Path]:
     """
     target = _resolve(path)
     _check_folder(target, overwrite)
-    work = _beside(target, "partial")
+    folder = _beside(target, "partial") if work is None else _resolve(work)
     created = _make_parents(target)
     try:
         try:
-            work.mkdir()
+            folder.mkdir(parents=work is not None)
         except OSError as error:
             raise _unwritable(target, error) from error
         with _refusals_explained(target):
-            yield work
+            yield folder
             # The block may have taken hours: somebody else may have filled the target meanwhile.
             _check_folder(target, overwrite)
-            _swap(work, target)
+            _swap(folder, target)
     except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         _remove_empty(created)
         raise
 

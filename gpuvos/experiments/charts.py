@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-COLORS = ((31, 99, 191), (214, 69, 65), (40, 140, 92), (140, 88, 180), (200, 130, 20), (90, 90, 90))
+COLORS = ((31, 99, 191), (214, 69, 65), (40, 140, 92), (140, 88, 180), (200, 130, 20), (90, 90, 90),
+          (30, 160, 175))  # fmt: skip
 _INK, _GRID, _PAPER = (40, 40, 44), (222, 222, 226), (255, 255, 255)
 _SCALE = 2  # drawn larger and reduced, so that lines are smooth
 _SIZE, _MARGIN, _TEXT = (760, 430), (64, 46, 24, 62), 13  # left, top, right, bottom
@@ -27,9 +28,17 @@ class Series(NamedTuple):
 
 
 def line_chart(
-    title: str, x: Sequence[str | float], series: Sequence[Series], *, x_title: str, y_title: str
+    title: str,
+    x: Sequence[str | float],
+    series: Sequence[Series],
+    *,
+    x_title: str,
+    y_title: str,
+    log: bool = False,
 ) -> Tensor:
     """Curves over common places: numbers at their distances, or words evenly spaced.
+
+    ``log`` makes both axes logarithmic; places and values are then numbers above zero.
 
     Returns:
         ``[3, H, W]`` uint8.
@@ -40,10 +49,20 @@ def line_chart(
         (3, torch.uint8)
     """
     places = [float(value) if isinstance(value, int | float) else float(n) for n, value in enumerate(x)]
+    if log:
+        places = [math.log10(place) for place in places]
     low, high = min(places, default=0.0), max(places, default=1.0)
-    canvas = _Canvas(title, x_title, y_title, [value for one in series for value in one.values])
-    at = [canvas.left + (place - low) / max(high - low, 1e-12) * canvas.width for place in places]
-    canvas.words(at, [f"{value:g}" if isinstance(value, int | float) else value for value in x])
+    canvas = _Canvas(title, x_title, y_title, [value for one in series for value in one.values], log=log)
+
+    def across_of(place: float) -> float:
+        return canvas.left + (place - low) / max(high - low, 1e-12) * canvas.width
+
+    at = [across_of(place) for place in places]
+    if log:
+        ticks = [tick for tick in _log_ticks(10**low, 10**high) if low <= math.log10(tick) <= high]
+        canvas.words([across_of(math.log10(tick)) for tick in ticks], [_short(tick) for tick in ticks])
+    else:
+        canvas.words(at, [f"{value:g}" if isinstance(value, int | float) else value for value in x])
     for one, color in zip(series, _cycle(len(series)), strict=True):
         points = [
             (across, canvas.height_of(value))
@@ -101,6 +120,7 @@ class _Canvas:
         *,
         width: int = _SIZE[0],
         bottom: int = _MARGIN[3],
+        log: bool = False,
     ) -> None:
         from PIL import Image, ImageDraw
 
@@ -111,11 +131,13 @@ class _Canvas:
         self.width = (width - _MARGIN[0] - _MARGIN[2]) * _SCALE
         self.bottom = (height - bottom) * _SCALE
         known = [value for value in values if value is not None]
-        self.ticks = _ticks(min(known, default=0.0), max(known, default=1.0))
+        self.log = log
+        choose = _log_ticks if log else _ticks
+        self.ticks = choose(min(known, default=1.0 if log else 0.0), max(known, default=1.0))
         for tick in self.ticks:
             y = self.height_of(tick)
             self.draw.line((self.left, y, self.left + self.width, y), fill=_GRID, width=_SCALE)
-            self._text((self.left - 8 * _SCALE, y), f"{tick:g}", "rm")
+            self._text((self.left - 8 * _SCALE, y), _short(tick) if log else f"{tick:g}", "rm")
         self._text((self.left + self.width / 2, 16 * _SCALE), title, "mm", 1.2)
         below = (height - 12) * _SCALE
         self._text((self.left + self.width / 2, below), x_title, "mm")
@@ -124,6 +146,8 @@ class _Canvas:
     def height_of(self, value: float) -> float:
         """Vertical place of a value."""
         low, high = self.ticks[0], self.ticks[-1]
+        if self.log:
+            low, high, value = math.log10(low), math.log10(high), math.log10(value)
         return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
 
     def words(self, at: Sequence[float], words: Sequence[str], *, upright: bool = False) -> None:
@@ -184,3 +208,31 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= spread / 5)
     first, last = math.floor(low / step), math.ceil(high / step)
     return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten that enclose a range, with their doubles and fives where it spans fewer than three.
+
+    Example:
+        >>> _log_ticks(30, 700), _log_ticks(0.2, 5000)
+        ([20.0, 50.0, 100.0, 200.0, 500.0, 1000.0], [0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0])
+    """
+    first, last = math.floor(math.log10(low)), math.floor(math.log10(high)) + 1
+    factors = (1, 2, 5) if math.log10(high / low) < 3 else (1,)
+    ticks = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
+    start = max(tick for tick in ticks if tick <= low * (1 + 1e-9))
+    stop = min(tick for tick in ticks if tick >= high * (1 - 1e-9) and tick > start)
+    return [tick for tick in ticks if start <= tick <= stop]
+
+
+def _short(value: float) -> str:
+    """A number in few letters.
+
+    Example:
+        >>> [_short(value) for value in (0.1, 50, 20000, 5e6)]
+        ['0.1', '50', '20k', '5M']
+    """
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"

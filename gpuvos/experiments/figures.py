@@ -172,7 +172,9 @@ class _Canvas:
             coverage=self.config.mask_coverage,
         )
         large = nnf.interpolate(truth[:1, None].float(), size=self.size, mode="area")[:, 0] > 0.5
-        panels = [viz.overlay(self._regions(first), large, color=FOREGROUND)]
+        regions = self._regions(first)
+        dim = torch.where(large[:, None], regions, regions // 3)  # else the mask is lost among the colours
+        panels = [viz.overlay(dim, large, color=FOREGROUND)]
         for chosen, color in ((foreground, FOREGROUND), (background, BACKGROUND)):
             inside = viz.saliency_map(label, chosen.float()) > 0.5
             panels.append(viz.overlay(self._picture(first), self._cells(inside), color=color))

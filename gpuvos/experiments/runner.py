@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -23,8 +22,10 @@ from gpuvos.experiments.cache import FeatureCache
 from gpuvos.experiments.datasets import Benchmark, LabelledVideo
 from gpuvos.experiments.variants import Row, Workbench
 from gpuvos.features.learned import LearnedFeatures
+from gpuvos.progress import progress
 from gpuvos.segmenter import VideoSegmenter
 
+Result = TypeVar("Result")
 Results = dict[str, dict[str, Row]]  # by variant, then by sequence
 
 
@@ -90,7 +91,7 @@ class Runner:
         missing = {name: [v for v in variants if self._stored(name, v) is None] for name in mine}
         todo = sum(len(wanted) for wanted in missing.values())
         done = len(mine) * len(variants) - todo
-        with progress(todo, done, visible=among.rank == 0) as advance:
+        with progress(todo, done, unit="result", visible=among.rank == 0) as advance:
             for name, wanted in missing.items():
                 if wanted:
                     self._sequence(name, wanted, advance)
@@ -155,7 +156,7 @@ class Runner:
             path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def gather(rows: dict[tuple[str, str], Row | None], among: Processes) -> dict[tuple[str, str], Row]:
+def gather(rows: Mapping[tuple[str, str], Result | None], among: Processes) -> dict[tuple[str, str], Result]:
     """The rows of all processes, in the first of them."""
     own = {key: row for key, row in rows.items() if row is not None}
     if among.world == 1:
@@ -163,29 +164,3 @@ def gather(rows: dict[tuple[str, str], Row | None], among: Processes) -> dict[tu
     parts: list[Any] | None = [None] * among.world if among.rank == 0 else None
     torch.distributed.gather_object(own, parts)
     return own if parts is None else {key: row for part in parts for key, row in part.items()}
-
-
-@contextmanager
-def progress(total: int, done: int, *, visible: bool) -> Iterator[Callable[[str], None]]:
-    """Gives a function to call after each of ``total`` results: a bar on a terminal, else a line now and then."""
-    from tqdm import tqdm
-
-    if done and visible:
-        print(f"{done} results are there already, {total} to go", file=sys.stderr, flush=True)
-    terminal = sys.stderr.isatty()
-    begin = shown = time.monotonic()
-    count = 0
-    with tqdm(total=total, unit="result", disable=not (visible and terminal)) as bar:
-
-        def advance(what: str) -> None:
-            nonlocal count, shown
-            count += 1
-            bar.set_postfix_str(what, refresh=False)
-            bar.update()
-            now = time.monotonic()
-            if visible and not terminal and (now - shown >= 30 or count == total):
-                shown = now
-                left = timedelta(seconds=round((now - begin) / count * (total - count)))
-                print(f"{count}/{total} {what}, {left} left", file=sys.stderr, flush=True)
-
-        yield advance

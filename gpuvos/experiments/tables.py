@@ -15,8 +15,8 @@ from gpuvos.experiments.charts import Series, bar_chart, line_chart
 from gpuvos.experiments.drift import average
 from gpuvos.experiments.oracles import ORACLES
 from gpuvos.experiments.runner import Results
-from gpuvos.experiments.variants import PERIODS, RANKINGS, Row, mean, period_name
-from gpuvos.metrics import summary
+from gpuvos.experiments.variants import PERIODS, RANKINGS, Row, mean, mean_of, period_name
+from gpuvos.metrics import DAVIS2016_OCCLUDED, summary
 
 Cell = str | float | None
 
@@ -45,23 +45,33 @@ class Context(NamedTuple):
     def where(self) -> str:
         """Dataset, split and number of sequences, for titles."""
         count = max((len(rows) for rows in self.results.values()), default=0)
-        return f"{self.dataset} {self.split}, {count} sequence{'s' if count != 1 else ''}"
+        return f"{self.dataset} {self.split}, {_counted(count)}"
 
     def value(self, variant: str, field: str) -> float | None:
-        """Mean over the sequences of the mean over their frames, in per cent."""
-        values = [_mean_of(row, field) for row in self.results.get(variant, {}).values()]
+        """Mean over the sequences of the mean over their frames, in per cent.
+
+        The mean of T is without DAVIS's occluded sequences; the F-measure is that of the means of precision and
+        recall, as the toolkit of FBMS has it.
+        """
+        if field == "f_measure":
+            precision, recall = self.value(variant, "precision"), self.value(variant, "recall")
+            if precision is None or recall is None:
+                return None
+            return 2 * precision * recall / max(precision + recall, 1e-12)
+        left_out = DAVIS2016_OCCLUDED if field == "t" and self.dataset == "davis2016" else frozenset()
+        rows = self.results.get(variant, {})
+        values = [_mean_of(row, field) for name, row in rows.items() if name not in left_out]
         known = [value for value in values if value is not None]
         return 100 * mean(known) if known else None
 
 
+def _counted(number: int) -> str:
+    return f"{number} sequence{'s' if number != 1 else ''}"
+
+
 def _mean_of(row: Row, field: str) -> float | None:
     value = row.get(field)
-    if field == "f_measure" and "precision" in row:
-        total = row["precision"] + row["recall"]
-        return 2 * row["precision"] * row["recall"] / total if total > 0 else 0.0
-    if isinstance(value, list):
-        return mean(value) if value else None
-    return value
+    return mean_of(value) if isinstance(value, list) else value
 
 
 def build(name: str, context: Context) -> Table:
@@ -82,23 +92,33 @@ def _variants(context: Context) -> list[tuple[str, str]]:
 
 def _main(context: Context) -> Table:
     """Tables 1 and 2, with all statistics of the benchmarks."""
-    columns = ("method", "J mean", "J recall", "J decay", "F mean", "F recall", "F decay", "seed accuracy",
-               "precision", "recall", "F-measure")  # fmt: skip
+    columns = ("method", "J mean", "J recall", "J decay", "F mean", "F recall", "F decay", "T mean",
+               "seed accuracy", "precision", "recall", "F-measure")  # fmt: skip
     rows: list[list[Cell]] = []
     for title, variant in _variants(context):
         numbers = [*_statistics(context, variant, "j"), *_statistics(context, variant, "f")]
         rest = [
-            context.value(variant, field) for field in ("seed_accuracy", "precision", "recall", "f_measure")
+            context.value(variant, field)
+            for field in ("t", "seed_accuracy", "precision", "recall", "f_measure")
         ]
         rows.append([title, *numbers, *rest])
     pad: list[Cell] = [None] * len(columns)
+    truth = context.value("truth", "t")
+    if truth is not None:  # what T is worth: true masks change as well
+        rows.append(["true masks", *pad[1:]])
+        rows[-1][columns.index("T mean")] = truth
     for method, j, f, f_measure in _published_main(context.dataset, context.split):
         row = list(pad)
-        row[0], row[1], row[4], row[10] = method, j, f, f_measure
+        row[0], row[1], row[4], row[-1] = method, j, f, f_measure
         rows.append(row)
     note = f"Rows in brackets: {published.SOURCE}, on all sequences of the split."
     if context.dataset == "davis2016":
-        note += " The first and the last frame do not count (DAVIS-2016)."
+        measured = len(set(context.results.get(context.rules[0], {})) - DAVIS2016_OCCLUDED)
+        note += " The first and the last frame do not count (DAVIS-2016). Of T less is better; it is of the "
+        note += f"{_counted(measured)} without occlusions, as the benchmark has it."
+    elif context.dataset == "fbms59":
+        note += " Precision and recall are of the object in all annotated frames of a sequence together, where the "
+        note += "toolkit of FBMS takes the mean over its regions, the background among them."
     return Table("main", f"Tables 1 and 2: {context.where}", columns, rows, note)
 
 

@@ -7,7 +7,7 @@ saliency and tracks are computed once and only what differs is computed again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from gpuvos import functional as F
 from gpuvos.config import Config
 from gpuvos.experiments import ablation, drift, oracles
 from gpuvos.experiments.datasets import LabelledVideo
-from gpuvos.metrics import boundary_accuracy, foreground_score, region_similarity
+from gpuvos.metrics import boundary_accuracy, foreground_score, region_similarity, temporal_stability
 from gpuvos.segmenter import segment
 from gpuvos.types import Features, Segmentation
 
@@ -40,12 +40,12 @@ def plan(experiments: tuple[str, ...], rules: tuple[str, ...], *, crf: bool) -> 
 
     Example:
         >>> plan(("main", "drift"), ("paper",), crf=True)
-        {'main': ('paper', 'paper/crf'), 'drift': ('drift',)}
+        {'main': ('paper', 'paper/crf', 'truth'), 'drift': ('drift',)}
     """
     plain = tuple(rules)
     refined = tuple(f"{rule}/crf" for rule in rules) if crf else ()
     wanted: dict[str, tuple[str, ...]] = {
-        "main": plain + refined,
+        "main": (*plain, *refined, "truth"),
         "adaptation": plain + _each(rules, [period_name(period) for period in PERIODS if period != 1]),
         "saliency": plain + _each(rules, [f"rank-{ranking}" for ranking in RANKINGS if ranking != "both"]),
         "semi": _each(rules, ["semi", "semi-crf"] if crf else ["semi"]),
@@ -81,6 +81,7 @@ class Workbench:
         self.video, self.features, self.configs, self.semantic = video, features, configs, semantic
         self._base: dict[str, Segmentation] = {}
         self._semi_probability: dict[str, Tensor] = {}
+        self._semantic_features: Features | None = None
 
     def base(self, rule: str) -> Segmentation:
         """The method under a rule, on the grid."""
@@ -103,11 +104,14 @@ class Workbench:
         """The row of results of a variant; per-frame values are those of the frames that the protocol counts."""
         if variant == "drift":
             return drift.measure(self.features.embedding, self.truth, self.video.annotated)
+        if variant == "truth":
+            return {"t": stability(self.video.mask, self.video)}
         if variant == "ceiling":
             return self._masks(oracles.enlarge(self.truth.float(), self.video.size) > 0.5)
         rule, _, what = variant.partition("/")
         if what == "":
-            return self._probability(self._enlarged(self.base(rule).probability), self.base(rule))
+            mask = self._enlarged(self.base(rule).probability) > 0.5
+            return self._masks(mask) | self._stability(mask) | self._seed(self.base(rule))
         kind, _, detail = what.partition("-")
         handlers: dict[str, Callable[[str, str], Row]] = {
             "crf": self._crf, "every": self._every, "rank": self._rank, "semi": self._semi,
@@ -121,14 +125,15 @@ class Workbench:
         return oracles.enlarge(probability[number], self.video.size)
 
     def _crf(self, rule: str, _: str) -> Row:
-        return self._refined(self.base(rule).probability)
+        mask = self._refined(self.base(rule).probability)
+        return self._masks(mask) | self._stability(mask)
 
-    def _refined(self, probability: Tensor) -> Row:
-        """After the dense CRF, a few frames at a time."""
+    def _refined(self, probability: Tensor) -> Tensor:
+        """Masks ``[A, H, W]`` after the dense CRF, a few frames at a time."""
         enlarged = self._enlarged(probability)
         frames = self.video.frames[torch.tensor(self.video.annotated, device=self.video.frames.device)]
         parts = zip(torch.split(enlarged, 8), torch.split(frames, 8), strict=True)
-        return self._masks(torch.cat([F.dense_crf(some, images) > 0.5 for some, images in parts]))
+        return torch.cat([F.dense_crf(some, images) > 0.5 for some, images in parts])
 
     def _every(self, rule: str, detail: str) -> Row:
         base = self.base(rule)
@@ -178,9 +183,8 @@ class Workbench:
             result = segment(*self.features, config=self.configs[rule], first_mask=first)
             self._semi_probability[rule] = result.probability
         probability = self._semi_probability[rule]
-        return (
-            self._refined(probability) if detail == "crf" else self._masks(self._enlarged(probability) > 0.5)
-        )
+        refined = detail == "crf"
+        return self._masks(self._refined(probability) if refined else self._enlarged(probability) > 0.5)
 
     def _oracle(self, rule: str, detail: str) -> Row:
         truth, annotated = self.truth, torch.tensor(self.video.annotated, device=self.truth.device)
@@ -212,7 +216,9 @@ class Workbench:
         if name == "semantic":
             if self.semantic is None:
                 return {}
-            features = self.semantic(self.video.frames, features)
+            if self._semantic_features is None:
+                self._semantic_features = self.semantic(self.video.frames, features)
+            features = self._semantic_features
         else:
             features = features._replace(embedding=ablation.part(features.embedding, name))
         result = segment(*features, config=self.configs[rule])
@@ -220,9 +226,14 @@ class Workbench:
 
     def _probability(self, enlarged: Tensor, result: Segmentation) -> Row:
         """Row of a soft mask ``[A, H, W]``, with the accuracy of the foreground seed."""
-        row = self._masks(enlarged > 0.5)
-        row["seed_accuracy"] = seed_accuracy(result, self.video).item()
-        return row
+        return self._masks(enlarged > 0.5) | self._seed(result)
+
+    def _seed(self, result: Segmentation) -> Row:
+        return {"seed_accuracy": seed_accuracy(result, self.video).item()}
+
+    def _stability(self, mask: Tensor) -> Row:
+        """T of masks ``[A, H, W]``. Only the main table shows it, so only its variants pay: about 0.1 s a frame."""
+        return {"t": stability(mask, self.video)}
 
     def _masks(self, mask: Tensor) -> Row:
         """J and F of masks ``[A, H, W]``, and precision and recall over the counted frames together."""
@@ -248,6 +259,23 @@ def seed_accuracy(result: Segmentation, video: LabelledVideo) -> Tensor:
     number = torch.arange(len(annotated), device=seed.device)
     hit = video.mask[number, row.long(), column.long()] & (seed >= 0) & (index >= 0)
     return hit.float().mean()
+
+
+def stability(mask: Tensor, video: LabelledVideo) -> list[float | None]:
+    """T of masks ``[A, H, W]`` over the counted frames, None where one has no outline.
+
+    Empty where not all frames are annotated, for T is of successive ones.
+    """
+    if len(video.annotated) != len(video.frames):
+        return []
+    values = temporal_stability(mask[video.counted]).tolist()
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that are there; None if none is."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
 
 
 def mean(values: list[float]) -> float:

@@ -7,11 +7,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from gpuvos.errors import check_positive, check_tensor, fail
-from gpuvos.features.channels import grid_stride, with_context
+from gpuvos.features.channels import grid_stride, over_frames, with_context
 from gpuvos.features.flow import DenseFlow
 from gpuvos.types import Features
-
-_CPU_CHUNK, _DEVICE_CHUNK = 1, 16  # as of LearnedFeatures
 
 
 class AppearanceFeatures(nn.Module):
@@ -77,9 +75,7 @@ class AppearanceFeatures(nn.Module):
             frames = frames.float()
         stride = self.stride or grid_stride(sizes["h"], sizes["w"])
         grid = (-(-sizes["h"] // stride), -(-sizes["w"] // stride))
-        chunk = self.chunk or (_CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK)
-        parts = [self._look(part, grid) for part in torch.split(frames, chunk)]
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        return over_frames(lambda part: self._look(part, grid), frames, self.chunk)
 
     def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
         """Features from ``appearance`` and the flow of the clip."""

@@ -1,6 +1,8 @@
-"""Channels that front ends add to an embedding: position in the frame, and motion."""
+"""What front ends share: frames a few at a time, and channels of position and motion beside an embedding."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -8,6 +10,23 @@ from torch.nn.functional import interpolate
 
 from gpuvos.functional.motion import residual_flow
 from gpuvos.types import Features
+
+_CPU_CHUNK, _DEVICE_CHUNK = 1, 16
+
+
+def over_frames(
+    look: Callable[[Tensor], tuple[Tensor, Tensor]], frames: Tensor, chunk: int | None
+) -> tuple[Tensor, Tensor]:
+    """Joins embedding and objectness that ``look`` gives for a few frames at a time.
+
+    Args:
+        look: from frames ``[n, 3, h, w]`` to two tensors ``[n, ...]``.
+        frames: ``[T, 3, h, w]``.
+        chunk: frames at a time; None: 1 on the CPU, where no frame then changes a bit of another, and 16 elsewhere.
+    """
+    chunk = chunk or (_CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK)
+    parts = [look(part) for part in torch.split(frames, chunk)]
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
 def with_context(

@@ -171,6 +171,12 @@ class DenseFlow(nn.Module):
             frames, size=size, direction=direction, chunk=self.chunk, parameters=self.parameters_of_flow
         )
 
+    def pairs(self, first: Tensor, second: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+        """Flow [N,2,h,w] from each frame of ``first`` [N,3,H,W] to that of ``second``, in pixels of the image."""
+        return over_pairs(
+            lambda one, two: _pair_flow(one, two, self.parameters_of_flow), first, second, size=size
+        )
+
     def extra_repr(self) -> str:
         """The parameters, for printing."""
         return f"{self.parameters_of_flow}, chunk={self.chunk}"
@@ -221,6 +227,31 @@ def over_clip(
     lone, neighbour = (-1, -2) if direction == "forward" else (0, 1)
     flow[lone] = -_on_grid(pair_flow(frames[lone][None], frames[neighbour][None]), image, size)[0]
     return flow
+
+
+@torch.no_grad()
+def over_pairs(
+    pair_flow: Callable[[Tensor, Tensor], Tensor],
+    first: Tensor,
+    second: Tensor,
+    *,
+    size: tuple[int, int] | None,
+) -> Tensor:
+    """One call of ``pair_flow``, its flow in pixels of the image on the grid ``size``: a part of ``over_clip``.
+
+    Args:
+        pair_flow: as of ``over_clip``.
+        first: [N,C,H,W].
+        second: [N,C,H,W].
+        size: of the result; None for (H, W).
+
+    Returns:
+        [N,2,h,w] float32.
+    """
+    sizes = _check_frames("first", first, "N C H W")
+    _check_frames("second", second, "N C H W")
+    check_tensor("second", second, "N C H W", kind="frames", sizes=sizes, like=first)
+    return _on_grid(pair_flow(first, second), (sizes["H"], sizes["W"]), size)
 
 
 def _on_grid(flow: Tensor, image: tuple[int, int], size: tuple[int, int] | None) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpuvos.errors import InputError, check_choice
-from gpuvos.features.flow import over_clip
+from gpuvos.features.flow import over_clip, over_pairs
 
 _SMALLEST = (
     128  # RAFT's correlation pyramid needs sixteen features along both sides, an eighth of the frame's
@@ -57,11 +57,16 @@ class TorchvisionRaft(nn.Module):
         Raises:
             InputError: as ``clip_flow``, or the module is in training mode, where batches would mix pairs.
         """
-        if self.training:
-            raise InputError("TorchvisionRaft: got training mode, wanted evaluation mode; call .eval()")
         return over_clip(self._pair_flow, frames, size=size, direction=direction, chunk=self.chunk)
 
+    @torch.no_grad()
+    def pairs(self, first: Tensor, second: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+        """Flow [N,2,h,w] from each frame of ``first`` [N,3,H,W] to that of ``second``, in pixels of the image."""
+        return over_pairs(self._pair_flow, first, second, size=size)
+
     def _pair_flow(self, first: Tensor, second: Tensor) -> Tensor:
+        if self.training:
+            raise InputError("TorchvisionRaft: got training mode, wanted evaluation mode; call .eval()")
         height, width = first.shape[-2:]
         # repeated borders up to a multiple of 8 that the correlation pyramid takes
         bottom, right = (max(_SMALLEST, -(-side // 8) * 8) - side for side in (height, width))

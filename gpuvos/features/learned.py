@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gpuvos.data.files import PathLike
 from gpuvos.errors import check_choice, check_positive, check_tensor, fail
-from gpuvos.features.channels import grid_stride, resize, with_context
+from gpuvos.features.channels import grid_stride, over_frames, resize, with_context
 from gpuvos.features.flow import DenseFlow
 from gpuvos.features.network import EmbeddingNetwork, fuse
 from gpuvos.features.weights import load_weights
@@ -17,7 +17,6 @@ from gpuvos.types import Features
 
 BUNDLED = Path(__file__).with_name("embedding.safetensors")
 # The maps of one frame stay near the cache of a core; a GPU needs enough pixels to fill it.
-_CPU_CHUNK, _DEVICE_CHUNK = 1, 16
 
 
 class LearnedFeatures(nn.Module):
@@ -101,9 +100,7 @@ class LearnedFeatures(nn.Module):
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
         if min(sizes.values()) == 0:
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
-        chunk = self.chunk or (_CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK)
-        parts = [self._look(part) for part in torch.split(frames, chunk)]
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        return over_frames(self._look, frames, self.chunk)
 
     def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
         """Features from ``appearance`` and the flow of the clip."""

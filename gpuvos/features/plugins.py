@@ -13,13 +13,12 @@ from torch.nn.functional import conv2d, interpolate, normalize
 from gpuvos.data.files import PathLike
 from gpuvos.errors import InputError, check_positive, check_tensor, fail
 from gpuvos.features.appearance import centre_prior, color_contrast
-from gpuvos.features.channels import grid_stride, resize, with_context
+from gpuvos.features.channels import grid_stride, over_frames, resize, with_context
 from gpuvos.features.flow import DenseFlow
 from gpuvos.features.published import build_deeplab, build_sam_encoder
 from gpuvos.types import Features
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue in [0, 1]
-_CPU_CHUNK, _DEVICE_CHUNK = 1, 16  # as of LearnedFeatures
 
 
 class ModuleFeatures(nn.Module):
@@ -134,9 +133,7 @@ class ModuleFeatures(nn.Module):
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
         stride = self.stride or grid_stride(sizes["h"], sizes["w"])
         grid = (-(-sizes["h"] // stride), -(-sizes["w"] // stride))
-        chunk = self.chunk or (_CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK)
-        parts = [self._look(part, grid) for part in torch.split(frames, chunk)]
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        return over_frames(lambda part: self._look(part, grid), frames, self.chunk)
 
     def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
         """Features from ``appearance`` and the flow of the clip."""

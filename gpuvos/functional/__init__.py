@@ -14,6 +14,7 @@ from gpuvos.functional.selection import (
     seed_sets,
 )
 from gpuvos.functional.similarity import similarity, squared_distance
+from gpuvos.functional.softness import soft_background, soft_foreground_probability
 from gpuvos.functional.temperature import estimate_temperature
 from gpuvos.functional.tracks import best_track, link_tracks, track_scores
 from gpuvos.functional.voting import smooth_seed_labels, vote_labels
@@ -44,6 +45,8 @@ __all__ = [
     "shortest_forest",
     "similarity",
     "smooth_seed_labels",
+    "soft_background",
+    "soft_foreground_probability",
     "squared_distance",
     "track_scores",
     "vote_labels",

@@ -11,8 +11,10 @@ from torch import Tensor
 from gpuvos.errors import check_count, check_positive, check_tensor, check_values, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.lattice import Lattice, build_lattice, filter_values, image_features
+from gpuvos.functional.precision import full_precision
 from gpuvos.kernels.blocks import blocks
 from gpuvos.kernels.gaussian_filter import gaussian_filter
+from gpuvos.kernels.logistic import logistic
 from gpuvos.kernels.packing import MAX_BITS, MAX_FEATURES, key_bits
 
 _BYTES_A_CORNER = 100  # of a pixel's simplex, at the peak of building the lattice
@@ -21,6 +23,7 @@ _FRAME_BITS = 10  # of a lattice key; no block has more frames
 _REACH = 5.0  # standard deviations at which the smoothness kernel, then 4e-6, ends
 
 
+@full_precision
 def dense_crf(
     probability: Tensor,
     image: Tensor,
@@ -82,9 +85,10 @@ def dense_crf(
     share = merge_leading(probability, 2)[:, None]  # [N, 1, H, W]
     share = share.to(torch.float64 if share.dtype == torch.float64 else torch.float32)
     logit = share.clamp(clip, 1 - clip).log() - (1 - share).clamp(clip, 1 - clip).log()
-    return torch.sigmoid(_solve(logit, image, mask, model, lattice_points)).reshape(probability.shape)
+    return logistic(_solve(logit, image, mask, model, lattice_points)).reshape(probability.shape)
 
 
+@full_precision
 def dense_crf_marginals(
     unary: Tensor,
     image: Tensor,
@@ -158,7 +162,7 @@ def dense_crf_marginals(
         return torch.softmax(-energy, 1).reshape(unary.shape)
     if sizes["L"] == 2:
         logit = _solve(energy[:, :1] - energy[:, 1:], image, mask, model, lattice_points)
-        return torch.sigmoid(torch.cat((-logit, logit), 1)).reshape(unary.shape)
+        return logistic(torch.cat((-logit, logit), 1)).reshape(unary.shape)
     return torch.softmax(_solve(-energy, image, mask, model, lattice_points), 1).reshape(unary.shape)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_choice, check_count, check_positive, check_tensor, fail
+from gpuvos.errors import check_choice, check_count, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
+from gpuvos.functional.similarity import check_temperature
 from gpuvos.kernels.edge_candidates import edge_candidates
 from gpuvos.kernels.edge_candidates.reference import dissimilarity, is_window_minimum, reduce_edges
 from gpuvos.kernels.grid_edges import grid_edges
@@ -44,7 +45,7 @@ def _safe_sqrt(value: Tensor) -> Tensor:
 
 
 def embedding_graph(
-    embedding: Tensor, *, reduce: str = "max", temperature: float = 1.0, window: int = 9
+    embedding: Tensor, *, reduce: str = "max", temperature: float | Tensor = 1.0, window: int = 9
 ) -> tuple[EdgeWeights, Tensor]:
     """Edge weights, and candidate points by Eq. 4-5, from one read of the embedding; without a gradient.
 
@@ -68,14 +69,21 @@ def embedding_graph(
     _check_map_options(reduce, temperature)
     _check_window(window)
     right, down = (value.detach() for value in _squared_edges(embedding))
-    flat = edge_candidates(
-        merge_leading(right, 2), merge_leading(down, 2), window, reduce, float(temperature)
-    )
+    across, along = merge_leading(right, 2), merge_leading(down, 2)
+    if isinstance(temperature, Tensor):  # it is not looked at, so the distances are divided here
+        if reduce == "mean":
+            across, along = across / temperature.detach(), along / temperature.detach()
+        temperature = 1.0
+    flat = edge_candidates(across, along, window, reduce, float(temperature))
     return EdgeWeights(right.sqrt(), down.sqrt()), flat.reshape(*right.shape[:-1], down.shape[-1])
 
 
 def edge_map(
-    embedding: Tensor, *, reduce: str = "max", temperature: float = 1.0, squared_distance: bool = False
+    embedding: Tensor,
+    *,
+    reduce: str = "max",
+    temperature: float | Tensor = 1.0,
+    squared_distance: bool = False,
 ) -> Tensor:
     """Edge map ``c(p) = max over neighbours q of (1 - R(p, q))``, Eq. 4, with ``1 - R = tanh(d2 / 2)``.
 
@@ -102,9 +110,9 @@ def edge_map(
     return reduce_edges(dissimilarity(right, temperature), dissimilarity(down, temperature), reduce)
 
 
-def _check_map_options(reduce: str, temperature: float) -> None:
+def _check_map_options(reduce: str, temperature: float | Tensor) -> None:
     check_choice("reduce", reduce, ("max", "mean"))
-    check_positive("temperature", temperature)
+    check_temperature(temperature)
 
 
 def candidate_mask(edge_map: Tensor, *, window: int = 9) -> Tensor:

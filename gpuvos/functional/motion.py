@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gpuvos.errors import check_count, check_tensor
 from gpuvos.functional.batch import merge_leading
+from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import squared_distance
 
 
@@ -95,6 +96,7 @@ def normalize_saliency(length: Tensor, valid: Tensor) -> Tensor:
     return torch.where(largest > 0, length / largest.clamp(min=torch.finfo(length.dtype).tiny), 0)
 
 
+@full_precision
 def residual_flow(flow: Tensor, *, weight: Tensor | None = None, iterations: int = 8) -> Tensor:
     """What is left of the flow after the motion of the camera, a robust quadratic model of each frame.
 
@@ -142,13 +144,15 @@ def residual_flow(flow: Tensor, *, weight: Tensor | None = None, iterations: int
         else merge_leading(weight.flatten(-2), 1)[:, sample].to(values.dtype)
     )
     trust, model = prior, values.new_zeros((values.shape[0], 6, 2))
+    bits = torch.int64 if values.dtype == torch.float64 else torch.int32
     ridge = 1e-6 * torch.eye(6, dtype=values.dtype, device=flow.device)
     for _ in range(iterations):
         weighted = design.T * trust[:, None]  # [N, 6, S]
         scale = weighted[:, 0].sum(-1).clamp(min=1e-6)[:, None, None]
         model = torch.linalg.solve_ex(weighted @ design / scale + ridge, weighted @ target / scale)[0]
         error = (target - design @ model).square().sum(-1)  # [N, S]
-        median = error.sort(-1).values[:, error.shape[1] // 2, None]
+        order = error.detach().view(bits).sort(-1).indices  # that of the errors, and quicker to find on a CPU
+        median = error.gather(-1, order[:, error.shape[1] // 2, None])
         spread = (4 * median).clamp(min=1e-4)
         trust = prior / (1 + error / spread).square()
     return (values - (basis @ model).mT).reshape(flow.shape)

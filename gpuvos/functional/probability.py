@@ -7,10 +7,12 @@ from torch import Tensor
 
 from gpuvos.errors import check_tensor, fail
 from gpuvos.functional.batch import merge_leading
+from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import check_temperature
 from gpuvos.kernels.foreground_probability import foreground_probability as probability_op
 
 
+@full_precision
 def foreground_probability(
     embedding: Tensor,
     seed_embedding: Tensor,

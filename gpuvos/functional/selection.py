@@ -9,6 +9,7 @@ from gpuvos.errors import check_count, check_index, check_share, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.forest import largest_edges
 from gpuvos.functional.regions import region_mean
+from gpuvos.kernels.initial_foreground import initial_foreground as foreground_op
 from gpuvos.kernels.region_sum import region_sum
 from gpuvos.types import EdgeWeights, Forest
 
@@ -46,16 +47,13 @@ def initial_foreground(forest: Forest, foreground_seed: Tensor, background: Tens
     )
     for name, value in (("forest.label", forest.label), ("foreground_seed", foreground_seed)):
         check_index(name, value, -1, k)
-    seed = foreground_seed.clamp(min=0)[..., None]
-    others = background.scatter(-1, seed, False)
-    near = forest.seed_distance.gather(-1, seed[..., None, :].expand(*background.shape, 1)).squeeze(
-        -1
-    )  # [..., K]
-    far = forest.seed_distance.masked_fill(~others[..., None, :], torch.inf).amin(-1)  # [..., K]
-    threshold = torch.where((near < far) & (foreground_seed >= 0)[..., None], far, -1.0)
-    slot = forest.label.clamp(min=0).flatten(-2)
-    limit = threshold.gather(-1, slot).view_as(forest.distance)
-    return (forest.distance < limit) & (forest.label >= 0)
+    label, distance = (merge_leading(value.flatten(-2), 1) for value in (forest.label, forest.distance))
+    between, seed, others = (
+        merge_leading(value, keep)
+        for value, keep in ((forest.seed_distance, 2), (foreground_seed, 0), (background, 1))
+    )
+    foreground: Tensor = foreground_op(label, distance, between, seed, others)
+    return foreground.view(forest.label.shape)
 
 
 def initial_foreground_shortest(

@@ -1,4 +1,4 @@
-"""Measures: region similarity J, boundary accuracy F, FBMS precision and recall, statistics, endpoint error of flow.
+"""Measures: region similarity J, boundary accuracy F, temporal stability T, FBMS precision and recall, endpoint error.
 
 >>> import torch
 >>> from gpuvos.metrics import boundary_accuracy, region_similarity, summary
@@ -16,8 +16,10 @@ from gpuvos.metrics.flow import endpoint_error
 from gpuvos.metrics.foreground import ForegroundScore, foreground_score
 from gpuvos.metrics.region import region_similarity
 from gpuvos.metrics.statistics import Summary, davis2016_frames, summary
+from gpuvos.metrics.temporal import DAVIS2016_OCCLUDED, temporal_stability
 
 __all__ = [
+    "DAVIS2016_OCCLUDED",
     "ForegroundScore",
     "Summary",
     "boundary_accuracy",
@@ -26,4 +28,5 @@ __all__ = [
     "foreground_score",
     "region_similarity",
     "summary",
+    "temporal_stability",
 ]

@@ -1,4 +1,9 @@
-"""The training loop: one process or many, stopped and resumed at any step without a difference."""
+"""The training loop: one process or many, stopped and resumed at any step without a difference.
+
+N processes of ``torchrun`` draw N batches a step, each of ``batch_size`` images, and take one step together with the
+mean of their gradients: the objective is the mean of their losses, and that is what the log holds. The learning rate
+is not scaled by N. Process 0 alone measures, logs and writes checkpoints; all of them resume from its checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +35,12 @@ from gpuvos.training.stills import StillSource
 
 @contextmanager
 def distributed() -> Iterator[tuple[int, int]]:
-    """Joins the processes that ``torchrun`` started; gives (number of this one, number of all), (0, 1) without."""
-    if not dist.is_torchelastic_launched():
-        yield 0, 1
+    """Joins the processes that ``torchrun`` started; gives (number of this one, number of all), (0, 1) without.
+
+    A group that the program has joined already is used, and not left at the end.
+    """
+    if dist.is_initialized() or not dist.is_torchelastic_launched():
+        yield (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         return
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
@@ -181,15 +189,21 @@ class _Run:
         state.seconds = time.monotonic() - self.started
         logged = None
         if state.step % config.log_every == 0 or state.step == 1:
-            logged = {name: float(value.detach()) for name, value in terms.items()} | {
-                "gradient": float(norm)
-            }
+            logged = self._means(terms) | {"gradient": float(norm)}
             self._log(logged | {"rate": rate * config.learning_rate})
         if state.step % config.evaluate_every == 0 and state.step < config.steps:
             self.measure()
         if state.step % config.save_every == 0:
             self.save()
         return logged
+
+    def _means(self, terms: dict[str, Tensor]) -> dict[str, float]:
+        """Means over all processes: what their averaged gradients are the gradients of."""
+        values = torch.stack([value.detach().double() for value in terms.values()])
+        if self.model is not self.network:
+            dist.all_reduce(values)
+            values /= dist.get_world_size()
+        return dict(zip(terms, values.tolist(), strict=True))
 
     def measure(self) -> None:
         """Adds a row of held-out measurements to the log."""
@@ -236,20 +250,7 @@ class _Run:
         self.state.history.append({"step": self.state.step, "seconds": self.state.seconds} | row)
 
     def _load(self) -> None:
-        file = self.folder / "checkpoint.pt"
-        if not file.is_file():
-            raise fail("resume", f"no file '{file}'", "the folder of a run that was stopped")
-        try:
-            content: dict[str, Any] = torch.load(file, map_location=self.device, weights_only=True)
-            missing = {"network", "teacher", "optimizer", "state", "config"} - content.keys()
-        except Exception as error:  # a damaged file makes the reader raise almost anything
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            remedy = "begin anew in another folder"
-            raise fail("resume", f"'{file}' ({reason})", "a checkpoint of this command", remedy) from error
-        if missing:
-            raise fail(
-                "resume", f"'{file}' without {', '.join(sorted(missing))}", "a checkpoint of this command"
-            )
+        content = _read_checkpoint(self.folder / "checkpoint.pt", self.device)
         # Longer runs, and other intervals of logging, are no other run.
         free = {"steps", "minutes", "log_every", "save_every", "evaluate_every"}
         ours = asdict(self.config)
@@ -263,6 +264,22 @@ class _Run:
             self.teacher.load_state_dict(content["teacher"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.state = TrainingState(**content["state"])
+
+
+def _read_checkpoint(file: Path, device: torch.device) -> dict[str, Any]:
+    """What ``_Run.save`` wrote; InputError where it is absent, damaged or something else."""
+    if not file.is_file():
+        raise fail("resume", f"no file '{file}'", "the folder of a run that was stopped")
+    wanted, remedy = "a checkpoint of this command", "begin anew in another folder"
+    try:
+        content: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
+        missing = {"network", "teacher", "optimizer", "state", "config"} - content.keys()
+    except Exception as error:  # a damaged file makes the reader raise almost anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise fail("resume", f"'{file}' ({reason})", wanted, remedy) from error
+    if missing:
+        raise fail("resume", f"'{file}' without {', '.join(sorted(missing))}", wanted, remedy)
+    return content
 
 
 def learning_rate_factor(fraction: float, *, warmup: float = 0.03) -> float:

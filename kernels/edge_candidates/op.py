@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import implementation
+from gpuvos.kernels.backend import run
 from gpuvos.kernels.edge_candidates import reference
 
 
@@ -19,8 +17,7 @@ def edge_candidates(right: Tensor, down: Tensor, window: int, reduce: str, tempe
 
 @edge_candidates.register_kernel("cuda")
 def _cuda(right: Tensor, down: Tensor, window: int, reduce: str, temperature: float) -> Tensor:
-    module: Any = implementation("edge_candidates", right.device, right.dtype)
-    candidates: Tensor = module.edge_candidates(right, down, window, reduce, temperature)
+    candidates: Tensor = run("edge_candidates", right, down, window, reduce, temperature)
     return candidates
 
 

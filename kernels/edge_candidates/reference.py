@@ -36,7 +36,7 @@ def edge_candidates(right: Tensor, down: Tensor, window: int, reduce: str, tempe
     return candidates
 
 
-def dissimilarity(squared_distance: Tensor, temperature: float) -> Tensor:
+def dissimilarity(squared_distance: Tensor, temperature: float | Tensor) -> Tensor:
     """``1 - R`` of Eq. 1."""
     return torch.tanh(squared_distance / (2 * temperature))
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import implementation
+from gpuvos.kernels.backend import run
 from gpuvos.kernels.farthest_points import reference
 
 
@@ -20,8 +18,7 @@ def farthest_points(embedding: Tensor, priority: Tensor, candidates: Tensor, num
 @farthest_points.register_kernel("cuda")
 def _cuda(embedding: Tensor, priority: Tensor, candidates: Tensor, num_points: int) -> Tensor:
     dtype = torch.promote_types(embedding.dtype, priority.dtype)  # neither may be rounded
-    module: Any = implementation("farthest_points", embedding.device, dtype)
-    chosen: Tensor = module.farthest_points(embedding, priority, candidates, num_points)
+    chosen: Tensor = run("farthest_points", embedding, priority, candidates, num_points, dtype=dtype)
     return chosen
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import choose, implementation
+from gpuvos.kernels.backend import choose, run
 from gpuvos.kernels.foreground_probability import reference
 
 
@@ -23,9 +23,8 @@ def foreground_probability(
 def _cuda(
     embedding: Tensor, seed_embedding: Tensor, foreground: Tensor, background: Tensor, temperature: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    module = implementation("foreground_probability", embedding.device, embedding.dtype)
-    result: tuple[Tensor, Tensor, Tensor] = module.foreground_probability(
-        embedding, seed_embedding, foreground, background, temperature
+    result: tuple[Tensor, Tensor, Tensor] = run(
+        "foreground_probability", embedding, seed_embedding, foreground, background, temperature
     )
     return result
 
@@ -88,9 +87,15 @@ def _cuda_backward(
     temperature: Tensor,
     grad: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    module = implementation("foreground_probability", embedding.device, embedding.dtype)
-    result: tuple[Tensor, Tensor, Tensor] = module.foreground_probability_backward(
-        embedding, seed_embedding, nearest_fg, nearest_bg, temperature, grad
+    result: tuple[Tensor, Tensor, Tensor] = run(
+        "foreground_probability",
+        embedding,
+        seed_embedding,
+        nearest_fg,
+        nearest_bg,
+        temperature,
+        grad,
+        function="foreground_probability_backward",
     )
     return result
 

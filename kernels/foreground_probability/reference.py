@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from gpuvos.kernels.logistic import logistic
 from gpuvos.kernels.nearest_seeds.reference import differences, nearest_seeds, nearest_seeds_backward
 
 
@@ -25,7 +26,7 @@ def foreground_probability(
     """
     near, far, nearest_fg, nearest_bg = nearest_seeds(embedding, seed_embedding, foreground, background)
     no_foreground, no_background = nearest_fg < 0, nearest_bg < 0
-    probability = _gap(near, far, temperature.to(near.dtype)).sigmoid_()
+    probability = logistic(_gap(near, far, temperature.to(near.dtype)))
     probability.masked_fill_(no_background, 1).masked_fill_(no_foreground, 0)
     return probability, nearest_fg.int(), nearest_bg.int()
 

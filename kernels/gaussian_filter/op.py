@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import implementation
+from gpuvos.kernels.backend import run
 from gpuvos.kernels.gaussian_filter import reference
 
 
@@ -19,8 +19,7 @@ def gaussian_filter(values: Tensor, sigma: float, reach: int) -> Tensor:
 
 @gaussian_filter.register_kernel("cuda")
 def _cuda(values: Tensor, sigma: float, reach: int) -> Tensor:
-    module = implementation("gaussian_filter", values.device, values.dtype)
-    result: Tensor = module.gaussian_filter(values, sigma, reach)
+    result: Tensor = run("gaussian_filter", values, sigma, reach)
     return result
 
 

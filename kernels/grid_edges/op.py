@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import implementation
+from gpuvos.kernels.backend import run
 from gpuvos.kernels.grid_edges import reference
 
 
@@ -19,8 +19,7 @@ def grid_edges(embedding: Tensor) -> tuple[Tensor, Tensor]:
 
 @grid_edges.register_kernel("cuda")
 def _cuda(embedding: Tensor) -> tuple[Tensor, Tensor]:
-    module: Any = implementation("grid_edges", embedding.device, embedding.dtype)
-    right, down = module.grid_edges(embedding)
+    right, down = run("grid_edges", embedding)
     return right, down
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import implementation
+from gpuvos.kernels.backend import run
 from gpuvos.kernels.lattice_filter import reference
 
 
@@ -38,8 +38,9 @@ def _cuda(
     reverse: bool,
 ) -> Tensor:
     dtype = torch.promote_types(values.dtype, weight.dtype)
-    module = implementation("lattice_filter", values.device, dtype)
-    filtered: Tensor = module.lattice_filter(values, index, weight, order, row, first, neighbor, reverse)
+    filtered: Tensor = run(
+        "lattice_filter", values, index, weight, order, row, first, neighbor, reverse, dtype=dtype
+    )
     return filtered
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import implementation
+from gpuvos.kernels.backend import run
 from gpuvos.kernels.lattice_neighbors import reference
 
 
@@ -17,8 +17,7 @@ def lattice_neighbors(key: Tensor, extent: list[float], frames: int, capacity: i
 
 @lattice_neighbors.register_kernel("cuda")
 def _cuda(key: Tensor, extent: list[float], frames: int, capacity: int) -> Tensor:
-    module = implementation("lattice_neighbors", key.device)
-    neighbor: Tensor = module.lattice_neighbors(key, extent, frames, capacity)
+    neighbor: Tensor = run("lattice_neighbors", key, extent, frames, capacity)
     return neighbor
 
 

@@ -70,10 +70,9 @@ def minimax_forest(
         return label, distance, between
     layout = _Layout(h, w)
     given = [value.contiguous() for value in (right, down, index, valid.view(torch.uint8))]
-    with torch.cuda.device_of(right):
-        for block in blocks(n, layout.bytes_each, budget=SCRATCH_BYTES):
-            results = (label[block], distance[block].view(torch.int32), between[block].view(torch.int32))
-            _grow([value[block] for value in given], results, layout)
+    for block in blocks(n, layout.bytes_each, budget=SCRATCH_BYTES):
+        results = (label[block], distance[block].view(torch.int32), between[block].view(torch.int32))
+        _grow([value[block] for value in given], results, layout)
     return label, distance, between
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import implementation
+from gpuvos.kernels.backend import run
 from gpuvos.kernels.minimax_forest import reference
 
 
@@ -21,8 +19,7 @@ def minimax_forest(
 
 @minimax_forest.register_kernel("cuda")
 def _cuda(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    module: Any = implementation("minimax_forest", right.device, right.dtype)
-    label, distance, between = module.minimax_forest(right, down, index, valid)
+    label, distance, between = run("minimax_forest", right, down, index, valid)
     return label, distance, between
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import choose, implementation
+from gpuvos.kernels.backend import choose, run
 from gpuvos.kernels.nearest_seeds import reference
 
 
@@ -23,9 +23,8 @@ def nearest_seeds(
 def _cuda(
     embedding: Tensor, seed_embedding: Tensor, foreground: Tensor, background: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    module = implementation("nearest_seeds", embedding.device, embedding.dtype)
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = module.nearest_seeds(
-        embedding, seed_embedding, foreground, background
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = run(
+        "nearest_seeds", embedding, seed_embedding, foreground, background
     )
     return result
 
@@ -87,9 +86,15 @@ def _cuda_backward(
     grad_fg: Tensor,
     grad_bg: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    module = implementation("nearest_seeds", embedding.device, embedding.dtype)
-    result: tuple[Tensor, Tensor] = module.nearest_seeds_backward(
-        embedding, seed_embedding, nearest_fg, nearest_bg, grad_fg, grad_bg
+    result: tuple[Tensor, Tensor] = run(
+        "nearest_seeds",
+        embedding,
+        seed_embedding,
+        nearest_fg,
+        nearest_bg,
+        grad_fg,
+        grad_bg,
+        function="nearest_seeds_backward",
     )
     return result
 

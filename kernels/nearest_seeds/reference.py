@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
@@ -9,7 +11,8 @@ from torch.nn.functional import max_pool2d, pad
 from gpuvos.kernels.blocks import BLOCK_BYTES, blocks
 from gpuvos.kernels.region_sum import region_sum
 
-_CACHE_BYTES = 2 << 20  # scores that stay in a core's own cache from the product to the second search
+_CACHE_BYTES = 800 << 10  # what stays in a core's own cache, of scores from the product to the search
+_LANES = 64  # pixels at a time are a multiple of this, which vector units and the matrix product want
 
 
 def nearest_seeds(
@@ -31,34 +34,46 @@ def nearest_seeds(
         ``[N, P]`` squared distance to the foreground and to the background (inf for an empty set), then the number
         of the nearest seed of each ``[N, P]`` int64 (-1 for an empty set, any for a pixel with a NaN).
     """
-    n, d, p = embedding.shape
-    k = seed_embedding.shape[1]
+    n, _, p = embedding.shape
     dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
     distance = [embedding.new_full((n, p), torch.inf, dtype=dtype) for _ in range(2)]
     nearest = [embedding.new_full((n, p), -1, dtype=torch.int64) for _ in range(2)]
-    budget = _CACHE_BYTES if embedding.device.type == "cpu" else BLOCK_BYTES
-    step = max(1, budget // max(1, k * dtype.itemsize))  # pixels at a time
-    for block in blocks(n if k else 0, k * (min(p, step) + k) * dtype.itemsize, budget=budget):
-        members = (foreground[block], background[block])
-        either = (members[0] | members[1])[..., None]  # [n, K, 1]
-        seeds = seed_embedding[block].to(dtype).masked_fill(~either, 0)  # the others must not move the centre
-        centre = seeds.sum(1, keepdim=True) / either.sum(1, keepdim=True).clamp(min=1)
-        shifted = seeds - centre  # small numbers keep the product exact enough
-        lengths = [_lengths(seeds, shifted, mask) for mask in members]
-        table = seeds.movedim(2, 0).flatten(1)  # [D, n K]
-        first = torch.arange(seeds.shape[0], device=table.device)[:, None] * k  # of a frame in the table
-        for start in range(0, p, step):
-            here = (block, slice(start, start + step))
-            e = embedding[block, :, here[1]].to(dtype)  # [n, D, B]
-            product = torch.bmm(2 * shifted, e - centre.mT)  # [n, K, B]
-            for side in range(2):
-                best = _argmax(product - lengths[side])  # [n, B]
-                at = table.index_select(1, (best + first).flatten()).view(d, *best.shape)
-                there = members[side].any(1, keepdim=True)
-                least = (e.movedim(1, 0) - at).square_().sum(0)
-                distance[side][here] = least.masked_fill_(~there, torch.inf)
-                nearest[side][here] = best.masked_fill_(~there, -1)
+    for frame in range(n):
+        e, seeds = embedding[frame], seed_embedding[frame].to(dtype)  # [D, P], [K, D]
+        sets = [_distinct(seeds, members[frame]) for members in (foreground, background)]
+        _search(e, seeds, sets, [number[frame] for number in nearest])
+        table = seeds.T.contiguous()  # [D, K]
+        for pixels in _steps(e, 2 * len(table)):
+            here = e[:, pixels]
+            for numbers, best, least in zip(sets, nearest, distance, strict=True):
+                if len(numbers):
+                    difference = table.index_select(1, best[frame, pixels])  # [D, B]
+                    torch.sum(
+                        torch.sub(here, difference, out=difference).square_(), 0, out=least[frame, pixels]
+                    )
     return distance[0], distance[1], nearest[0], nearest[1]
+
+
+def _search(embedding: Tensor, seeds: Tensor, sets: Sequence[Tensor], nearest: Sequence[Tensor]) -> None:
+    """Writes the number ``[P]`` of the nearest seed of each of the sets, which are lists of numbers, unless empty."""
+    sizes = [len(numbers) for numbers in sets]
+    chosen = seeds.index_select(0, torch.cat(list(sets)))  # [M, D]; the others must not move the centre
+    centre = chosen.mean(0)[:, None]
+    shifted = chosen - centre.T  # small numbers keep the product exact enough
+    length, double = -shifted.square().sum(1, keepdim=True), 2 * shifted
+    for pixels in _steps(embedding, len(chosen)):
+        scores = torch.addmm(length, double, embedding[:, pixels].to(seeds.dtype) - centre)  # [M, B]
+        for numbers, score, number in zip(sets, torch.split(scores, sizes), nearest, strict=True):
+            if len(numbers):
+                torch.index_select(numbers, 0, _argmax(score), out=number[pixels])
+
+
+def _steps(embedding: Tensor, rows: int) -> Iterator[slice]:
+    """Pixels a few at a time, so that ``rows`` numbers for each stay in the cache; none where there are no rows."""
+    size = torch.float64.itemsize if embedding.dtype == torch.float64 else torch.float32.itemsize
+    budget = _CACHE_BYTES if embedding.device.type == "cpu" else BLOCK_BYTES
+    step = max(1, budget // (max(1, rows) * size * _LANES)) * _LANES
+    return blocks(embedding.shape[1] if rows else 0, 1, budget=step)
 
 
 def nearest_seeds_backward(
@@ -102,18 +117,23 @@ def differences(embedding: Tensor, seed_embedding: Tensor, nearest: Tensor) -> T
     return embedding.to(dtype) - padded.gather(2, slot)
 
 
-def _lengths(seeds: Tensor, shifted: Tensor, members: Tensor) -> Tensor:
-    """``|s|^2 [n, K, 1]``; inf for seeds outside of the set and for all but the lowest of equal ones."""
-    same = (torch.cdist(seeds, seeds, p=0) == 0) & members[:, None]  # their scores may differ by rounding
-    out = same.tril(-1).any(2) | ~members
-    return shifted.square().sum(2).masked_fill(out, torch.inf)[..., None]
+def _distinct(seeds: Tensor, members: Tensor) -> Tensor:
+    """Numbers of the members ``[K]`` of a set, the lowest of equal ones: their scores may differ by rounding."""
+    number = members.nonzero().squeeze(1)
+    rows = seeds.index_select(0, number) + 0.0  # no -0.0: equal rows have equal bits
+    code = rows.view(torch.int64 if rows.dtype == torch.float64 else torch.int32).sum(1)
+    later, first = (code[:, None] == code).tril(-1).nonzero().T
+    equal = (rows.index_select(0, later) == rows.index_select(0, first)).all(1)
+    return number.index_select(
+        0, torch.ones_like(number).index_fill_(0, later[equal], 0).nonzero().squeeze(1)
+    )
 
 
 def _argmax(score: Tensor) -> Tensor:
-    """Row of the largest of each column, the first of equal ones: ``[n, K, B]`` -> ``[n, B]`` int64.
+    """Row of the largest of each column, the first of equal ones: ``[K, B]`` -> ``[B]`` int64.
 
     By max pooling with the columns as channels: argmax and max over rows are 20 times slower on a CPU.
     """
-    n, k, b = score.shape
-    channels_last = score.view(n, k, 1, b).permute(0, 3, 1, 2)  # [n, B, K, 1]
-    return max_pool2d(channels_last, (k, 1), return_indices=True)[1].view(n, b)
+    k, b = score.shape
+    channels_last = score.view(1, k, 1, b).permute(0, 3, 1, 2)  # [1, B, K, 1]
+    return max_pool2d(channels_last, (k, 1), return_indices=True)[1].view(b)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import implementation
+from gpuvos.kernels.backend import run
 from gpuvos.kernels.permutohedral_lattice import reference
 
 
@@ -21,8 +19,7 @@ def permutohedral_lattice(
 
 @permutohedral_lattice.register_kernel("cuda")
 def _cuda(features: Tensor, extent: list[float]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    module: Any = implementation("permutohedral_lattice", features.device, features.dtype)
-    index, weight, key, order, row, first = module.permutohedral_lattice(features, extent)
+    index, weight, key, order, row, first = run("permutohedral_lattice", features, extent)
     return index, weight, key, order, row, first
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import implementation
+from gpuvos.kernels.backend import run
 from gpuvos.kernels.region_sum import reference
 
 
@@ -19,8 +19,7 @@ def region_sum(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor,
 
 @region_sum.register_kernel("cuda")
 def _cuda(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
-    module = implementation("region_sum", values.device, values.dtype)
-    result: tuple[Tensor, Tensor] = module.region_sum(values, label, num_regions)
+    result: tuple[Tensor, Tensor] = run("region_sum", values, label, num_regions)
     return result
 
 

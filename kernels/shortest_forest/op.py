@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import implementation
+from gpuvos.kernels.backend import run
 from gpuvos.kernels.shortest_forest import reference
 
 
@@ -19,8 +19,7 @@ def shortest_forest(
 
 @shortest_forest.register_kernel("cuda")
 def _cuda(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    module = implementation("shortest_forest", right.device, right.dtype)
-    result: tuple[Tensor, Tensor, Tensor] = module.shortest_forest(right, down, index, valid)
+    result: tuple[Tensor, Tensor, Tensor] = run("shortest_forest", right, down, index, valid)
     return result
 
 

@@ -56,7 +56,7 @@ def merged(shift: int) -> torch.Tensor:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """camel01 in colour with a pgm that lost an object; cars1 in grey values; dogs without a definition."""
+    """camel01 in colour with weights in a pgm; cars1 in grey values; dogs without a definition."""
     for name in ("camel01", "cars1", "dogs10"):
         write_frames(tmp_path / "Testset" / name, name, 4)
         (tmp_path / "Testset" / name / "GroundTruth").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 from gpuvos.cli import main
 
 OPTIONS = ["--front-end", "appearance", "--num-seeds", "30", "--rule", "paper"]
+LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 CHOSEN = ["--experiment", "main", "adaptation", "oracles", "drift", "--no-crf"]
 
 
@@ -66,7 +68,7 @@ def test_killed_and_started_again(davis: Path, whole: Path, tmp_path: Path) -> N
     begun.send_signal(signal.SIGKILL)
     begun.wait()
     before = {path: path.stat().st_mtime_ns for path in output.glob("sequences/*/*.json")}
-    assert 5 <= len(before) < 36  # 3 sequences, 12 variants
+    assert 5 <= len(before) < 39  # 3 sequences, 13 variants
     assert not (output / "report.md").exists()
     assert main(command(davis, output)) == 0
     assert reports(output) == reports(whole)
@@ -75,9 +77,8 @@ def test_killed_and_started_again(davis: Path, whole: Path, tmp_path: Path) -> N
 
 def test_two_processes_write_what_one_does(davis: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*launch, "-m", "gpuvos", *command(davis, output)],
+        [sys.executable, *LAUNCH, "-m", "gpuvos", *command(davis, output)],
         env=environment(),
         capture_output=True,
         timeout=300,
@@ -85,6 +86,26 @@ def test_two_processes_write_what_one_does(davis: Path, whole: Path, tmp_path: P
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     assert reports(output) == reports(whole)
     assert done.stdout.decode().count("### Table 3") == 1
+
+
+def test_two_processes_share_the_table(
+    davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "--root", str(davis), *OPTIONS, "-o"]
+    assert main([*words, str(tmp_path / "one")]) == 0
+    done = subprocess.run(
+        [sys.executable, *LAUNCH, "-m", "gpuvos", *words, str(tmp_path / "two")],
+        env=environment(), capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("| sequence |") == capsys.readouterr().out.count("| sequence |") == 1
+    written = []
+    for name in ("one", "two"):
+        with (tmp_path / name / "results.csv").open() as stream:
+            written.append([list(row.values())[:6] for row in csv.DictReader(stream)])  # the rest are times
+        assert len(list((tmp_path / name / "sheets").iterdir())) == 3
+    assert written[0] == written[1]
+    assert [row[0] for row in written[0]] == ["one", "two", "three"]
 
 
 def test_other_options_are_not_mixed_with_old_results(davis: Path, whole: Path, tmp_path: Path) -> None:

@@ -33,9 +33,11 @@ def made_up() -> Context:
         for name, j in (("bear", 0.5), ("boat", 0.7)):
             value = j + number / 100
             rows[name] = {
-                "j": [value - 0.1, value + 0.1], "f": [value], "seed_accuracy": 0.9, "precision": 1.0, "recall": 0.5,
+                "j": [value - 0.1, value + 0.1], "f": [value], "t": [0.2, None], "seed_accuracy": 0.9,
+                "precision": 1.0, "recall": 0.5,
             }  # fmt: skip
         results[variant] = rows
+    results["truth"] = {"bear": {"t": [0.1]}, "boat": {"t": [0.0, None]}}
     results["drift"] = {
         name: {"time": [0.0, 1.0], "wrong": [0.0, end], "foreground": [0.0, 2.0], "background": [0.0, None]}
         for name, end in (("bear", 0.2), ("boat", 0.4))
@@ -75,6 +77,8 @@ def test_numbers_are_in_their_places() -> None:
     assert main.rows[3][:2] == ["gpuvos, paper rule + CRF", pytest.approx(number_of("paper/crf"))]
     assert main.rows[0][main.columns.index("F-measure")] == pytest.approx(200 / 3)
     assert ["[paper]", 77.5] in [row[:2] for row in main.rows]
+    assert [main.rows[4][0], main.rows[4][main.columns.index("T mean")]] == ["true masks", pytest.approx(5)]
+    assert main.rows[0][main.columns.index("T mean")] == pytest.approx(20)
     adaptation = build("adaptation", context)
     assert adaptation.rows[1][1:3] == [pytest.approx(number_of(v)) for v in ("paper", "paper/every-5")]
     assert adaptation.rows[1][6] == pytest.approx(number_of("paper/every-never"))
@@ -88,6 +92,35 @@ def test_numbers_are_in_their_places() -> None:
     assert sequences.rows[-1][-2] == pytest.approx((93.5 + 65.2) / 2)
     oracles = build("oracles", context)
     assert oracles.rows[1][3] == pytest.approx(number_of("paper/oracle-track"))
+
+
+def test_stability_leaves_out_occluded_sequences_and_old_rows() -> None:
+    results = {
+        "robust": {
+            "bear": {"j": [0.5], "f": [0.5], "t": [0.1, 0.3]},
+            "lucia": {"j": [0.5], "f": [0.5], "t": [0.9]},
+        },
+        "paper": {
+            "bear": {"j": [0.5], "f": [0.5]},
+            "lucia": {"j": [0.5], "f": [0.5]},
+        },  # written before there was T
+    }
+    context = Context(results, "davis2016", "train", RULES, crf=False)
+    main = build("main", context)
+    place = main.columns.index("T mean")
+    assert [row[place] for row in main.rows[:2]] == [pytest.approx(20), None]
+    assert "of the 1 sequence without" in main.note
+    elsewhere = build("main", context._replace(dataset="segtrack2"))
+    assert elsewhere.rows[0][place] == pytest.approx(100 * (0.2 + 0.9) / 2)
+
+
+def test_the_f_measure_is_that_of_the_means() -> None:
+    """Precision 1 and 0.5, recall 0.2 and 0.6: the means are 0.75 and 0.4, F is 0.6 / 1.15 (of each: 1/3 and 6/11)."""
+    rows = {"cars1": {"precision": 1.0, "recall": 0.2}, "dogs01": {"precision": 0.5, "recall": 0.6}}
+    main = build("main", Context({"paper": rows}, "fbms59", "test", ("paper",), crf=False))
+    assert main.rows[0][-3:] == [pytest.approx(75), pytest.approx(40), pytest.approx(60 / 1.15)]
+    assert ["[LVO]", 77.8] in [[row[0], row[-1]] for row in main.rows]
+    assert "background" in main.note
 
 
 def test_means_of_the_appendix_are_those_of_the_tables() -> None:

@@ -12,9 +12,18 @@ from gpuvos import Config, segment
 from gpuvos.data import render_clip
 from gpuvos.experiments import oracles
 from gpuvos.experiments.datasets import LabelledVideo
-from gpuvos.experiments.variants import EXPERIMENTS, PERIODS, Workbench, period_name, plan, seed_accuracy
+from gpuvos.experiments.variants import (
+    EXPERIMENTS,
+    PERIODS,
+    Workbench,
+    mean_of,
+    period_name,
+    plan,
+    seed_accuracy,
+    stability,
+)
 from gpuvos.features.appearance import AppearanceFeatures
-from gpuvos.metrics import boundary_accuracy, region_similarity
+from gpuvos.metrics import boundary_accuracy, region_similarity, temporal_stability
 from gpuvos.types import Features
 
 RULES = ("robust", "paper")
@@ -85,6 +94,17 @@ def test_crf_is_that_of_the_library(bench: Workbench) -> None:
     j, f = scores(mask, bench)
     row = bench.measure("paper/crf")
     torch.testing.assert_close((row["j"], row["f"]), (j, f), atol=0.01, rtol=0)
+    assert len(row["t"]) == 4
+
+
+def test_stability_is_of_the_counted_frames(bench: Workbench) -> None:
+    result = segment(*bench.features, config=CONFIGS["paper"], size=(64, 96))
+    assert bench.measure("paper")["t"] == temporal_stability(result.mask[1:6]).tolist()
+    assert "t" not in bench.measure("paper/every-5")  # no table shows it
+    nothing = bench.video.mask & False
+    assert bench.measure("truth") == {"t": temporal_stability(bench.video.mask[1:6]).tolist()}
+    assert stability(nothing, bench.video) == [None] * 4
+    assert mean_of(stability(nothing, bench.video)) is None
 
 
 def test_true_objectness_is_the_truth(bench: Workbench) -> None:
@@ -149,6 +169,7 @@ def test_sparse_ground_truth(bench: Workbench) -> None:
     ):
         some = Workbench(sparse, bench.features, CONFIGS).measure(variant)
         assert len(some["j"]) == 2, variant
+        assert not some.get("t"), variant  # the frames do not follow each other
         if "oracle" not in variant:
             everything = bench.measure(variant)["j"]  # frames 1 to 5
             torch.testing.assert_close(some["j"], [everything[0], everything[3]], atol=1e-6, rtol=0)

@@ -313,7 +313,7 @@ def test_whole_computation_traces():
         assert clip_flow(mode.from_tensor(frames), size=(6, 10)).shape == (3, 2, 6, 10)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.cuda
 def test_gpu_equals_cpu_without_a_sync(clip):
     on_device = (clip * 255).byte().cuda()
     torch.cuda.set_sync_debug_mode("error")

@@ -166,6 +166,20 @@ def _lattice_inputs(
     return values, index, weight, order, row, first, neighbor, False
 
 
+def _region_inputs(name: str, dtype: torch.dtype, generator: torch.Generator) -> list[tuple[Any, ...]]:
+    """Inputs of an op over labels, some of which are no region's."""
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator).to(dtype)
+
+    label = torch.randint(-1, 4, (2, 12), generator=generator)
+    if name == "region_sum":
+        return [(rand(2, 3, 12), label, 3), (rand(1, 1, 1), label[:1, :1], 2)]
+    background, seed = torch.rand(2, 4, generator=generator) < 0.5, torch.tensor([2, -1])
+    no_seeds = (label[:1, :1], rand(1, 1), rand(1, 0, 0), seed[:1], background[:1, :0])
+    return [(label, rand(2, 12), rand(2, 4, 4), seed, background), no_seeds]
+
+
 def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any, ...]]:
     """A few argument tuples of an op: an ordinary one, one with nothing to find, one as thin as it gets."""
     g = torch.Generator().manual_seed(3)
@@ -189,9 +203,8 @@ def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any,
         some = torch.rand(2, 12, generator=g) < 0.5
         none = torch.zeros(2, 12, dtype=torch.bool)
         return [(rand(2, 3, 12), rand(2, 12), mask, 4) for mask in (some, none)]
-    if name == "region_sum":
-        label = torch.randint(-1, 4, (2, 12), generator=g)
-        return [(rand(2, 3, 12), label, 3), (rand(1, 1, 1), label[:1, :1], 2)]
+    if name in ("region_sum", "initial_foreground"):
+        return _region_inputs(name, dtype, g)
     if name in ("nearest_seeds", "foreground_probability"):
         more = () if name == "nearest_seeds" else (torch.tensor(0.5, dtype=dtype),)
         sides = torch.tensor([[True, False, False, True], [False, True, False, True]])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -35,8 +38,12 @@ def op_of(name: str) -> Any:
     return getattr(importlib.import_module(f"gpuvos.kernels.{name}"), name)
 
 
+def reference_module(name: str) -> ModuleType:
+    return importlib.import_module(f"gpuvos.kernels.{name}.reference")
+
+
 def reference_of(name: str) -> Any:
-    return getattr(importlib.import_module(f"gpuvos.kernels.{name}.reference"), name)
+    return getattr(reference_module(name), name)
 
 
 def outputs(result: Any) -> tuple[Tensor, ...]:
@@ -54,6 +61,7 @@ def test_the_walk_finds_the_ops() -> None:
         "foreground_probability",
         "gaussian_filter",
         "grid_edges",
+        "initial_foreground",
         "lattice_filter",
         "lattice_neighbors",
         "minimax_forest",
@@ -83,12 +91,50 @@ def test_folder_of_an_op(name: str) -> None:
     assert not overload._schema.is_mutable
 
 
+def test_ops_with_a_gradient_have_gradient_checks() -> None:
+    assert (
+        tuple(op for op in OPS if "register_autograd(" in (FOLDER / op / "op.py").read_text())
+        == DIFFERENTIABLE
+    )
+    for op in DIFFERENTIABLE:
+        assert re.search(r"\bgradcheck\(", (Path(__file__).parent / f"test_{op}.py").read_text()), op
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_kernels_say_what_they_must_move_and_what_they_move(name: str) -> None:
+    text = ast.get_docstring(ast.parse((FOLDER / name / "kernel.py").read_text())) or ""
+    assert re.search(r"[Bb]ytes", text)
+    assert re.search(r"must\s+move|[Cc]ompulsory", text)
+
+
 @pytest.mark.parametrize("name", OPS)
 def test_op_equals_its_reference(name: str, op_inputs: Inputs) -> None:
     for arguments in op_inputs(name):
         wanted = reference_of(name)(*arguments)
         assert same(op_of(name)(*arguments), wanted)
         assert same(getattr(torch.ops.gpuvos, name)(*arguments), wanted)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_the_device_of_the_tensors_is_the_current_one(
+    name: str, op_inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Triton launches on the current device, which need not be the one of the tensors
+    events: list[Any] = []
+
+    @contextmanager
+    def device_of(tensor: Tensor) -> Iterator[None]:
+        events.append(tensor)
+        yield
+        events.append("left")
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    monkeypatch.setattr(reference_module(name), name, lambda *given: events.append("ran") or given)
+    arguments = op_inputs(name)[0]
+    with suppress(ValueError):  # of unpacking
+        importlib.import_module(f"gpuvos.kernels.{name}.op")._cuda(*arguments)
+    assert events[0] is arguments[0]
+    assert events[1:] == ["ran", "left"]
 
 
 @pytest.mark.parametrize("name", OPS)

@@ -19,8 +19,6 @@ from gpuvos.kernels.edge_candidates import kernel
 
 Launches = Callable[[ModuleType, str], list[tuple[int, ...]]]
 
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
 
 def draw(generator: torch.Generator, n: int, h: int, w: int, levels: int = 0) -> tuple[Tensor, Tensor]:
     """Squared distances; whole numbers below ``levels``, so that many are equal, or real ones."""
@@ -104,7 +102,7 @@ def test_the_op_runs_the_kernel_where_it_is_chosen(
     assert grids == [(1,)]
 
 
-@on_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("reduce", ["max", "mean"])
 @pytest.mark.parametrize("window", [3, 9, 17, 25])
 @pytest.mark.parametrize("shape", [(4, 480, 854), (8, 120, 214), (1, 1, 5000), (2, 333, 1)])
@@ -124,7 +122,7 @@ def test_op_on_cuda(
         assert torch.equal(first.cpu(), edge_candidates(right.cpu(), down.cpu(), window, reduce, 300.0))
 
 
-@on_cuda
+@pytest.mark.cuda
 def test_cuda_graph(generator: torch.Generator) -> None:
     right, down = (value.cuda() for value in draw(generator, 2, 40, 50))
     wanted = edge_candidates(right, down, 9, "max", 1.0)

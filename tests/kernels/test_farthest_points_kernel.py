@@ -20,8 +20,6 @@ from gpuvos.kernels.farthest_points import kernel
 Case = tuple[Tensor, Tensor, Tensor]
 Launches = Callable[[ModuleType, str], list[tuple[int, ...]]]
 
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
 
 def draw(generator: torch.Generator, n: int, d: int, p: int, share: float, *, whole: bool = True) -> Case:
     """Embedding, priority and candidates; of whole numbers, whose distances are exact and often equal."""
@@ -171,7 +169,7 @@ def test_the_op_runs_the_kernel_where_it_is_chosen(
     assert asked == [torch.float32, torch.float32, torch.float64]
 
 
-@on_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     ("n", "d", "p", "k", "share"),
@@ -200,7 +198,7 @@ def test_op_on_cuda(
     assert torch.equal(first.cpu(), wanted)
 
 
-@on_cuda
+@pytest.mark.cuda
 def test_cuda_graph(generator: torch.Generator) -> None:
     case = [value.cuda() for value in draw(generator, 3, 8, 5000, 0.1)]
     wanted = farthest_points(*case, 30)

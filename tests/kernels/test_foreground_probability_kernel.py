@@ -12,7 +12,6 @@ pytest.importorskip("triton")
 
 from gpuvos.kernels.foreground_probability import kernel
 
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 Case = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
@@ -95,7 +94,7 @@ def test_backward(dtype: torch.dtype, generator: torch.Generator, kernel_device:
     assert not nothing[2].any()
 
 
-@on_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     "shape", [(4, 52, 120 * 214, 100), (1, 64, 480 * 854, 300), (2, 256, 999, 400)], ids=str
@@ -127,7 +126,7 @@ def test_op_on_cuda(
     assert all(torch.equal(one, two) for one, two in zip(got, first, strict=True))
 
 
-@on_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_gradients_on_cuda(dtype: torch.dtype, generator: torch.Generator) -> None:
     case = draw(generator, 2, 64, 5000, 100, dtype)

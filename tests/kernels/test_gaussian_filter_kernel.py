@@ -11,8 +11,6 @@ pytest.importorskip("triton")
 
 from gpuvos.kernels.gaussian_filter import kernel
 
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
 
 @pytest.mark.usefixtures("poisoned_buffers")
 @pytest.mark.parametrize(("n", "h", "w"), [(2, 9, 13), (1, 1, 20), (1, 20, 1), (1, 1, 1), (3, 2, 2)])
@@ -43,7 +41,7 @@ def test_other_types_and_layouts(generator: torch.Generator, kernel_device: str)
         torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-5)
 
 
-@on_cuda
+@pytest.mark.cuda
 def test_the_kernel_runs_on_cuda(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
     original = kernel.gaussian_filter

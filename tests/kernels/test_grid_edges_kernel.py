@@ -19,7 +19,6 @@ from gpuvos.kernels.grid_edges import kernel
 
 Launches = Callable[[ModuleType, str], list[tuple[int, ...]]]
 
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 
@@ -103,7 +102,7 @@ def test_the_op_runs_the_kernel_where_it_is_chosen(
     assert grids == [(2,)]
 
 
-@on_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("shape", [(2, 64, 480, 854), (8, 52, 120, 214), (3, 7, 33, 1001), (2, 64, 5, 700)])
 def test_op_on_cuda(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> None:
@@ -118,7 +117,7 @@ def test_op_on_cuda(shape: tuple[int, ...], dtype: torch.dtype, generator: torch
     assert all(torch.equal(a.cpu(), b) for a, b in zip(got, wanted, strict=True))
 
 
-@on_cuda
+@pytest.mark.cuda
 def test_gradient_on_cuda(generator: torch.Generator) -> None:
     embedding = torch.randn(1, 3, 14, 15, generator=generator)
     one, two = embedding.clone().requires_grad_(), embedding.cuda().requires_grad_()
@@ -130,7 +129,7 @@ def test_gradient_on_cuda(generator: torch.Generator) -> None:
     torch.testing.assert_close(one.grad, two.grad.cpu())
 
 
-@on_cuda
+@pytest.mark.cuda
 def test_cuda_graph(generator: torch.Generator) -> None:
     embedding = torch.randn(2, 5, 40, 50, generator=generator).cuda()
     wanted = grid_edges(embedding)

@@ -19,8 +19,6 @@ from gpuvos.kernels.lattice_filter import kernel as filter_kernel
 from gpuvos.kernels.lattice_neighbors import kernel as neighbors_kernel
 from gpuvos.kernels.permutohedral_lattice import kernel as lattice_kernel
 
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +146,7 @@ def test_filter_of_other_types_and_layouts(generator: torch.Generator, kernel_de
     assert nothing.shape == (2, 0, 12)
 
 
-@on_cuda
+@pytest.mark.cuda
 def test_the_kernels_run_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     from gpuvos import functional as F
 
@@ -178,7 +176,7 @@ def scene(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(40 * smooth[:, 0] + 0.3 * noise[:, 0]), image
 
 
-@on_cuda
+@pytest.mark.cuda
 def test_whole_frames_on_cuda(generator: torch.Generator) -> None:
     from gpuvos import functional as F
 
@@ -198,7 +196,7 @@ def test_whole_frames_on_cuda(generator: torch.Generator) -> None:
     assert (found.cpu() - wanted).abs().mean() < 1e-4
 
 
-@on_cuda
+@pytest.mark.cuda
 def test_cuda_graph(generator: torch.Generator) -> None:
     from gpuvos import functional as F
 

@@ -12,8 +12,6 @@ pytest.importorskip("triton")
 
 from gpuvos.kernels.region_sum import kernel
 
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
 
 def draw(
     generator: torch.Generator, n: int, c: int, p: int, k: int, *, run: int = 40
@@ -115,7 +113,7 @@ def test_difference_sum(generator: torch.Generator, kernel_device: str) -> None:
     torch.testing.assert_close(got.double().cpu(), wanted, rtol=0, atol=1e-5)
 
 
-@on_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize(("c", "k"), [(2, 100), (64, 300), (1, 1), (3, 4000)])
 def test_op_on_cuda(c: int, k: int, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
@@ -135,7 +133,7 @@ def test_op_on_cuda(c: int, k: int, generator: torch.Generator, monkeypatch: pyt
     torch.testing.assert_close(first[0].double().cpu(), wanted[0], rtol=1e-5, atol=2e-3)
 
 
-@on_cuda
+@pytest.mark.cuda
 def test_cuda_graph(generator: torch.Generator) -> None:
     values, label = (value.cuda() for value in draw(generator, 2, 3, 5000, 30))
     wanted = region_sum(values, label, 30)

@@ -15,7 +15,6 @@ pytest.importorskip("triton")
 
 from gpuvos.kernels.shortest_forest import kernel
 
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 Graph = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -144,7 +143,7 @@ def test_half_weights_and_layouts(
     assert_same(strided, kernel_device)  # type: ignore[arg-type]
 
 
-@on_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize(("h", "w", "k"), [(120, 214, 100), (480, 854, 300), (97, 131, 1), (1, 5000, 3)])
 def test_op_on_cuda(
     h: int,
@@ -176,7 +175,7 @@ def test_op_on_cuda(
         assert torch.equal(one, two)
 
 
-@on_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("levels", [2, 5], ids=str)
 def test_snakes_and_ties_on_cuda(
     levels: int,

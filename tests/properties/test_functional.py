@@ -116,6 +116,16 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[
         {**EMBEDDING, "seed_embedding": "float ... K D", "foreground": "bool ... K", "background": "bool ... K"},
         {"temperature": "number"}, ["unit ... H W"],
     ),
+    "soft_background": (
+        F.soft_background,
+        {"objectness": "unit ... K", "saliency": "unit ... K", "foreground": "bool ... K", "valid": "bool ... K"},
+        {"background_objectness": (0.3, 0.5), "background_saliency": (0.01,), "softness": "number"}, ["unit ... K"],
+    ),
+    "soft_foreground_probability": (
+        F.soft_foreground_probability,
+        {**EMBEDDING, "seed_embedding": "float ... K D", "foreground": "unit ... K", "background": "unit ... K"},
+        {"temperature": "number"}, ["unit ... H W"],
+    ),
     "estimate_temperature": (
         F.estimate_temperature, EMBEDDING, {"num_seeds": "count", "window": "odd"}, ["positive "]
     ),

@@ -20,6 +20,10 @@ def dense_crf(probability: Tensor, image: Tensor, validate: bool = True, **optio
     return nn.DenseCRF(**options)(probability, image, validate=validate)
 
 
+def temporal_stability(mask: Tensor) -> Tensor:
+    return metrics.temporal_stability(mask).nan_to_num(nan=0.0)  # NaN where a frame has no outline
+
+
 def davis2016_frames(count: int = 8) -> None:
     assert isinstance(metrics.davis2016_frames(count), slice)
 
@@ -31,6 +35,7 @@ def save_png(path: Path, image: Tensor) -> None:
 METRICS: Cases = {
     "region_similarity": (metrics.region_similarity, {**MASKS, "void": "mask ... H W"}, {}, ["unit ..."]),
     "boundary_accuracy": (metrics.boundary_accuracy, MASKS, {"tolerance": (0, 0.008, 0.5, 1, 3)}, ["unit ..."]),
+    "temporal_stability": (temporal_stability, {"mask": "mask ... T H W"}, {}, ["positive ... T-1"]),
     "foreground_score": (
         metrics.foreground_score, {"mask": "mask ... T H W", "truth": "mask ... T H W"}, {},
         ["unit ...", "unit ...", "unit ..."],

@@ -1,11 +1,8 @@
-"""The loop: it learns, it stops and goes on without a difference, many processes agree."""
+"""The loop: it learns, it stops and goes on without a difference."""
 
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +18,6 @@ from gpuvos.training.loop import _Run, learning_rate_factor, parameter_groups, t
 from gpuvos.training.objective import losses, measure_temperature, set_mode
 from gpuvos.training.rendered import RenderedStills
 
-ROOT = Path(__file__).parents[2]
 SMALL = {"batch_size": 2, "size": 48, "num_samples": 64, "held_out": 4, "log_every": 1}
 
 
@@ -178,54 +174,3 @@ def test_temperature_follows_the_scale(tiny: nn.Module, stills: RenderedStills) 
 def test_bad_configurations_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         TrainingConfig(**wrong)  # type: ignore[arg-type]
-
-
-_WORKER = """
-import sys, torch
-from pathlib import Path
-torch.set_num_threads(1)
-from gpuvos.training.config import TrainingConfig
-from gpuvos.training.loop import distributed, train
-from gpuvos.training.rendered import RenderedStills
-sys.path.insert(0, sys.argv[2])
-from conftest import TinyNetwork
-with distributed() as (process, processes):
-    assert processes == 2
-    torch.manual_seed(0)
-    network, stills = TinyNetwork(), RenderedStills(2, height=48, width=64)
-    config = TrainingConfig(steps=3, minutes=10, batch_size=2, size=48, num_samples=32, held_out=4)
-    train(network, stills, stills, Path(sys.argv[1]), config, distil=True, process=process, progress=False)
-    torch.save(dict(network.named_parameters()), Path(sys.argv[1]) / f"{process}.pt")
-"""
-
-
-def test_two_processes_end_with_the_same_parameters(
-    make_tiny: Callable[[], nn.Module], tmp_path: Path
-) -> None:
-    worker = tmp_path / "worker.py"
-    worker.write_text(_WORKER)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(worker),
-    ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    outcome = subprocess.run(
-        [*command, str(tmp_path), str(Path(__file__).parent)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert outcome.returncode == 0, outcome.stderr[-3000:]
-    first, second = (torch.load(tmp_path / f"{process}.pt") for process in range(2))
-    start = dict(make_tiny().named_parameters())
-    for name, value in first.items():
-        assert value.isfinite().all()
-        assert torch.equal(value, second[name])
-    assert not torch.equal(first["heads.weight"], start["heads.weight"])
-    assert (tmp_path / "checkpoint.pt").is_file()

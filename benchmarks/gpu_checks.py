@@ -1,0 +1,160 @@
+"""Everything that needs a GPU, in one command: tests, memory and race checks of the kernels, times.
+
+``python benchmarks/gpu_checks.py report.json`` with the ``test`` extra installed runs, in this order,
+
+- ``kernels``: the tests of the ops, on the GPU instead of Triton's interpreter;
+- ``method``: all other tests that need a GPU, among them the method in a CUDA graph and without synchronisation;
+- ``memcheck`` and ``racecheck``: NVIDIA's compute-sanitizer over the kernels' tests of small sizes; skipped where
+  the tool is not installed;
+- ``bench``: ``gpuvos bench --json``.
+
+It prints a line a check and writes one report with versions, results, the ends of the outputs and the times. The exit
+status is 0 if no check failed, 1 if one did, 2 without a CUDA device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+KERNEL_TESTS = sorted(str(path) for path in (ROOT / "tests" / "kernels").glob("test_*_kernel*.py"))
+KEPT = 4000  # characters of an output
+
+
+class Check(NamedTuple):
+    """A command that has to succeed."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    missing: str = ""  # why it cannot run here
+
+
+def checks(folder: Path) -> list[Check]:
+    """All checks; ``bench`` writes its times to ``bench.json`` in a folder."""
+    return [
+        Check("kernels", (*PYTEST, "tests/kernels")),
+        Check("method", (*PYTEST, "tests", "-m", "cuda", "--ignore=tests/kernels")),
+        *(sanitizer_check(tool) for tool in ("memcheck", "racecheck")),
+        Check("bench", (sys.executable, "-m", "gpuvos", "bench", "--json", str(folder / "bench.json"))),
+    ]
+
+
+def sanitizer_check(tool: str) -> Check:
+    """The tests of the kernels under a tool of compute-sanitizer."""
+    found = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
+    command = (
+        found or "compute-sanitizer",
+        "--tool",
+        tool,
+        "--error-exitcode",
+        "86",
+        *PYTEST,
+        *KERNEL_TESTS,
+        "-m",
+        "not cuda",
+    )
+    # memory of torch's own cache would hide what lies outside of a tensor
+    environment = (("PYTORCH_NO_CUDA_MEMORY_CACHING", "1"),) if tool == "memcheck" else ()
+    missing = (
+        ""
+        if found
+        else "compute-sanitizer is neither on PATH nor in /usr/local/cuda/bin: install the CUDA toolkit"
+    )
+    return Check(tool, command, environment, missing)
+
+
+def run_check(check: Check) -> dict[str, Any]:
+    """Runs a check from the root of the repository; what came of it."""
+    result: dict[str, Any] = {"name": check.name, "command": " ".join(check.command)}
+    if check.missing:
+        return result | {"status": "skipped", "output": check.missing}
+    environment = {k: v for k, v in os.environ.items() if k not in ("TRITON_INTERPRET", "GPUVOS_KERNELS")}
+    start = time.perf_counter()
+    done = subprocess.run(
+        check.command, cwd=ROOT, env=environment | dict(check.environment), check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+    )  # fmt: skip
+    status = "failed" if done.returncode else "passed"
+    seconds = round(time.perf_counter() - start, 1)
+    return result | {
+        "status": status, "exit_status": done.returncode, "seconds": seconds, "output": done.stdout[-KEPT:]
+    }  # fmt: skip
+
+
+def machine() -> dict[str, Any]:
+    """Device, versions and commit that a report is about."""
+    versions = {}
+    for name in ("gpuvos", "torch", "triton", "numpy"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "device": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "memory_bytes": properties.total_memory,
+        "cuda": torch.version.cuda,
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": commit or None,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the checks that are asked for; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = [check.name for check in checks(Path())]
+    parser.add_argument("report", type=Path, help="JSON file to write")
+    parser.add_argument(
+        "--only", nargs="+", choices=names, default=names, metavar="CHECK", help=", ".join(names)
+    )
+    given = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        print("no CUDA device: these checks need one; `pytest` runs all that does not", file=sys.stderr)
+        return 2
+    report: dict[str, Any] = {**machine(), "checks": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for check in checks(Path(folder)):
+            if check.name not in given.only:
+                continue
+            print(f"{check.name}: {' '.join(check.command)}", flush=True)
+            result = run_check(check)
+            report["checks"].append(result)
+            if result["status"] != "passed":
+                print(result["output"])
+            print(f"{check.name}: {result['status']}, {result.get('seconds', 0)} s", flush=True)
+            times = Path(folder) / "bench.json"
+            if times.is_file():
+                report["bench"] = json.loads(times.read_text())
+            given.report.write_text(json.dumps(report, indent=1) + "\n")  # as far as it has come
+    return int(any(result["status"] == "failed" for result in report["checks"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

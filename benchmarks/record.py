@@ -1,0 +1,91 @@
+"""Records everything that the README says about speed: ``python benchmarks/record.py``.
+
+Runs ``gpuvos bench`` at 480 x 854 (stages and peers; the forests at full resolution as well; cost curves), leaves JSON,
+Markdown, CSV and plots in ``benchmarks/results``, and writes the README's table between its markers. On a GPU the files
+are called ``*-cuda*`` and the README's table is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from gpuvos.benchmarking.record import read_record
+from gpuvos.benchmarking.table import heading, number, table
+from gpuvos.cli import main as gpuvos
+from gpuvos.commands.common import pick_device
+from gpuvos.data.files import atomic_file
+
+RESULTS = Path(__file__).with_name("results")
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- speed -->\n", "<!-- end of speed -->\n"
+
+
+def best_peer(measurement: dict[str, Any], stage: str) -> str:
+    """The quickest package for a stage and its time, as a cell."""
+    found = [peer for peer in measurement["peers"] if peer["stage"] == stage and peer["median"]]
+    quickest = min(found, key=lambda peer: peer["median"], default=None)
+    return "" if quickest is None else f"{quickest['name']} {number(quickest['median'])}"
+
+
+def readme_table(records: list[dict[str, Any]]) -> str:
+    """Time, floor and the quickest peer of every stage."""
+    lines = [heading(records[0]), ""]
+    lines += [
+        "| stage | ms a frame, median | quartiles | floor | quickest peer |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for number_of, record in enumerate(records):
+        for measurement in record["measurements"]:
+            for row in measurement["rows"]:
+                name = row["stage"] + (", full resolution" if number_of else "")
+                cells = [name, number(row["median"]), f"{number(row['q1'])} - {number(row['q3'])}"]
+                cells += [number(row["floor"]), best_peer(measurement, row["stage"])]
+                lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_readme(text: str) -> None:
+    whole = README.read_text(encoding="utf-8")
+    before, _, rest = whole.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    with atomic_file(README) as path:
+        path.write_text(before + BEGIN + text + END + after, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--clock", default="processor", help="as in gpuvos bench")
+    parser.add_argument("--max-seconds", type=float, default=15.0, help="of a stage")
+    parser.add_argument("--curve-seconds", type=float, default=8.0, help="of a point of a curve")
+    parser.add_argument("--readme-only", action="store_true", help="tables from the records that are there")
+    arguments = parser.parse_args()
+    device = pick_device(arguments.device)
+    files = [RESULTS / f"bench-{device.type}.json"]
+    common = ["--device", str(device), "--threads", str(arguments.threads), "--clock", arguments.clock]
+    limit = ["--max-seconds", str(arguments.max_seconds)]
+    runs = [["bench", *common, *limit, "--json", str(files[0])]]
+    if device.type == "cpu":  # a GPU's run has both resolutions
+        files.append(RESULTS / "bench-cpu-full.json")
+        full = ["--stride", "1", "--frames", "2", "--stages", "forest"]
+        runs.append(["bench", *common, *limit, *full, "--json", str(files[1])])
+    curves = ["--curves", str(RESULTS), "--max-seconds", str(arguments.curve_seconds)]
+    runs.append(["bench", *common, *curves])
+    if not arguments.readme_only:
+        for words in runs:
+            if gpuvos(words):
+                raise SystemExit(f"gpuvos {' '.join(words)} failed")
+    records = [read_record(file) for file in files if file.exists()]
+    with atomic_file(RESULTS / f"bench-{device.type}.md") as path:
+        path.write_text("\n\n".join(map(table, records)) + "\n", encoding="utf-8")
+    if device.type == "cpu":
+        write_readme(readme_table(records))
+
+
+if __name__ == "__main__":
+    main()

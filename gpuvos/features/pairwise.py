@@ -1,0 +1,86 @@
+"""Features of a video whose frames come one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpuvos.errors import check_values
+from gpuvos.types import Features
+
+
+class PairwiseFeatures:
+    """What a front end sees in each frame, when no more than the frames beside it are known.
+
+    A front end with the methods ``appearance`` and ``complete`` and a module ``flow`` (see ``LearnedFeatures``) sees
+    every frame once, and its flow is computed only in the direction that is asked for, if that module has ``pairs``
+    (see ``DenseFlow``). Any other is shown every pair of neighbours as a clip of two.
+
+    Args:
+        front_end: from a clip to Features.
+        compute: runs and checks it, as ``VideoSegmenter.features``.
+
+    Example:
+        >>> from gpuvos import VideoSegmenter
+        >>> segmenter = VideoSegmenter()
+        >>> seen = PairwiseFeatures(segmenter.front_end, segmenter.features)
+        >>> for frame in torch.zeros(2, 3, 32, 48, dtype=torch.uint8):
+        ...     seen.add(frame)
+        >>> seen.previous().flow.shape, seen.newest().flow.shape
+        (torch.Size([1, 2, 32, 48]), torch.Size([1, 2, 32, 48]))
+    """
+
+    def __init__(self, front_end: Callable[[Tensor], Features], compute: Callable[..., Features]) -> None:
+        self._front: Any = front_end
+        self._compute = compute
+        self._once = all(hasattr(front_end, name) for name in ("appearance", "flow", "complete"))
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets every frame."""
+        self._frames: tuple[Tensor, ...] = ()  # the last two, or fewer
+        self._seen: tuple[Any, ...] = ()  # appearance or Features of each
+
+    @property
+    def last(self) -> Tensor | None:
+        """The frame added last."""
+        return self._frames[-1] if self._frames else None
+
+    def add(self, frame: Tensor, *, validate: bool = True) -> None:
+        """Takes the next frame ``[3, h, w]``; where it raises, nothing has changed."""
+        pair = (*self._frames[-1:], frame.clone())  # the caller may reuse its memory
+        if self._once:
+            if validate:
+                check_values("frames", frame, low=0, high=1)
+            self._seen = (*self._seen[-1:], self._front.appearance(frame[None]))
+        else:
+            found = self._compute(torch.stack(pair), validate=validate)
+            self._seen = tuple(Features(*(v[n : n + 1] for v in found)) for n in range(len(pair)))
+        self._frames = pair
+
+    def previous(self) -> Features:
+        """Of the frame before the last, T = 1: its flow is that to the last."""
+        return self._complete(0) if self._once else self._seen[0]
+
+    def newest(self) -> Features:
+        """Of the last frame as the end of a clip, T = 1: its flow is minus that to the frame before."""
+        return self._complete(-1) if self._once else self._seen[-1]
+
+    def _complete(self, place: int) -> Features:
+        appearance = self._seen[place]
+        size = (appearance[1].shape[-2], appearance[1].shape[-1])
+        flow = self._front.flow
+        if len(self._frames) == 1:
+            motion = flow(self._frames[0][None], size=size)
+        else:
+            here, there = self._frames[place], self._frames[-1 - place]
+            if hasattr(flow, "pairs"):
+                motion = flow.pairs(here[None], there[None], size=size)
+            else:
+                motion = flow(torch.stack((here, there)), size=size)[:1]
+            motion = motion if place == 0 else -motion
+        features: Features = self._front.complete(*appearance, motion)
+        return features
