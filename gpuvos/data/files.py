@@ -159,17 +159,27 @@ def _refusals_explained(target: Path) -> Iterator[None]:
 
 def _swap(work: Path, target: Path) -> None:
     """Puts ``work`` in the place of ``target``, and takes the old folder away only after that."""
-    if not target.exists():
-        work.rename(target)
-        return
     old = _beside(target, "replaced")
-    target.rename(old)
     try:
+        if target.exists():
+            target.rename(old)
         work.rename(target)
     except BaseException:
-        old.rename(target)
+        if old.exists() and not target.exists():
+            old.rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if target.exists():
+            _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Deletes a folder if it is there, to the end even where an interrupt comes meanwhile."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _resolve(path: PathLike) -> Path:
