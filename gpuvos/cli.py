@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from gpuvos.errors import InputError
 
@@ -18,6 +21,23 @@ _COMMANDS = {
     "bench": "time and memory of every stage beside other packages; what the kernels need",
     "info": "versions, devices, implementations",
 }
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Lets SIGTERM, with which schedulers end a job, clean up as an interrupt does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     assert module is not None
     try:
-        status: int = module.run(arguments)
+        with _terminated_like_interrupted():
+            status: int = module.run(arguments)
     except InputError as error:
         print(f"gpuvos: {error}", file=sys.stderr)
         return 2

@@ -6,6 +6,7 @@ A rename inside one folder is atomic, so a killed process leaves at most somethi
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -17,6 +18,9 @@ from pathlib import Path
 from gpuvos.errors import InputError, fail
 
 PathLike = str | os.PathLike[str]
+
+# What a disk answers that is full, over quota, read-only or broken.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def as_path(argument: str, value: object) -> Path:
@@ -60,7 +64,8 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
         The path of the temporary file; it exists and is empty.
 
     Raises:
-        InputError: if ``path`` is a folder or a device, or if its folder cannot be made or written to.
+        InputError: if ``path`` is a folder or a device, if its folder cannot be made or written to, or if the disk
+            is full (also where that shows inside of the block).
 
     Example:
         >>> import tempfile
@@ -81,8 +86,9 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except OSError as error:
             raise _unwritable(target, error) from error
-        yield temporary
-        temporary.replace(target)
+        with _refusals_explained(target):
+            yield temporary
+            temporary.replace(target)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -129,14 +135,26 @@ def atomic_folder(path: PathLike, *, overwrite: bool = False, work: PathLike | N
             folder.mkdir(parents=work is not None)
         except OSError as error:
             raise _unwritable(target, error) from error
-        yield folder
-        # The block may have taken hours: somebody else may have filled the target meanwhile.
-        _check_folder(target, overwrite)
-        _swap(folder, target)
+        with _refusals_explained(target):
+            yield folder
+            # The block may have taken hours: somebody else may have filled the target meanwhile.
+            _check_folder(target, overwrite)
+            _swap(folder, target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         _remove_empty(created)
         raise
+
+
+@contextmanager
+def _refusals_explained(target: Path) -> Iterator[None]:
+    """Turns the disk's refusal to take more into an InputError that names the target."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        raise _unwritable(target, error, "make room, or choose another place") from error
 
 
 def _swap(work: Path, target: Path) -> None:
@@ -201,6 +219,7 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _unwritable(target: Path, error: OSError) -> InputError:
+def _unwritable(target: Path, error: OSError, remedy: str = "") -> InputError:
     reason = error.strerror or type(error).__name__
-    return fail("path", f"'{target}', which cannot be written ({reason})", "a place that can be written to")
+    got = f"'{target}', which cannot be written ({reason})"
+    return fail("path", got, "a place that can be written to", remedy)

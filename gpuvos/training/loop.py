@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import math
 import time
 from collections.abc import Iterator
@@ -223,8 +224,10 @@ class _Run:
             "state": asdict(self.state),
             "config": asdict(self.config),
         }
+        written = io.BytesIO()
+        torch.save(content, written)  # its own writer would not say that a disk is full
         with atomic_file(self.folder / "checkpoint.pt") as temporary:
-            torch.save(content, temporary)
+            temporary.write_bytes(written.getbuffer())
         self._write_log()
 
     def _write_log(self) -> None:
@@ -247,10 +250,7 @@ class _Run:
         self.state.history.append({"step": self.state.step, "seconds": self.state.seconds} | row)
 
     def _load(self) -> None:
-        file = self.folder / "checkpoint.pt"
-        if not file.is_file():
-            raise fail("resume", f"no file '{file}'", "the folder of a run that was stopped")
-        content: dict[str, Any] = torch.load(file, map_location=self.device, weights_only=True)
+        content = _read_checkpoint(self.folder / "checkpoint.pt", self.device)
         # Longer runs, and other intervals of logging, are no other run.
         free = {"steps", "minutes", "log_every", "save_every", "evaluate_every"}
         ours = asdict(self.config)
@@ -264,6 +264,22 @@ class _Run:
             self.teacher.load_state_dict(content["teacher"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.state = TrainingState(**content["state"])
+
+
+def _read_checkpoint(file: Path, device: torch.device) -> dict[str, Any]:
+    """What ``_Run.save`` wrote; InputError where it is absent, damaged or something else."""
+    if not file.is_file():
+        raise fail("resume", f"no file '{file}'", "the folder of a run that was stopped")
+    wanted, remedy = "a checkpoint of this command", "begin anew in another folder"
+    try:
+        content: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
+        missing = {"network", "teacher", "optimizer", "state", "config"} - content.keys()
+    except Exception as error:  # a damaged file makes the reader raise almost anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise fail("resume", f"'{file}' ({reason})", wanted, remedy) from error
+    if missing:
+        raise fail("resume", f"'{file}' without {', '.join(sorted(missing))}", wanted, remedy)
+    return content
 
 
 def learning_rate_factor(fraction: float, *, warmup: float = 0.03) -> float:

@@ -215,7 +215,7 @@ def test_folder_is_put_back_when_the_swap_fails(tmp_path: Path, monkeypatch: pyt
         return rename(self, to)
 
     monkeypatch.setattr(Path, "rename", fail_for_work)
-    with pytest.raises(OSError, match="No space"), atomic_folder(target, overwrite=True) as work:
+    with pytest.raises(InputError, match="No space"), atomic_folder(target, overwrite=True) as work:
         (work / "new").write_text("new")
     assert names(tmp_path) == ["out"]
     assert names(target) == ["old"]

@@ -67,20 +67,20 @@ class _Call:
         self.spoilt = draw(st.sampled_from(("", "", "value", "argument", "layout", "size")))
         self.low = 0 if self.spoilt == "size" else 1
         names = list(case[1]) + list(case[2])
-        self.victim = draw(st.sampled_from(names))
+        self.victim = draw(st.sampled_from(names)) if names else ""
         self.arguments = {name: self.argument(name, text) for name, text in case[1].items()}
         needed = inspect.signature(case[0]).parameters
         for name, kind in case[2].items():
             default = needed[name].default if name in needed else None
             if default is inspect.Parameter.empty or draw(st.booleans()):
                 self.arguments[name] = self.option(name, kind)
-            self.sizes[name] = self.arguments.get(name, default)
+            self.sizes[name] = self.arguments.get(name, {"start": 0, "step": 1}.get(name, default))
         self.sane = self.spoilt in ("", "layout") and 0 not in self.leading
 
     def size(self, text: str) -> int:
         """The size that an expression of letters stands for; a new letter gets one."""
         for letter in re.findall("[A-Za-z_]+", text):
-            if letter not in self.sizes:
+            if letter not in self.sizes:  # an option is there already
                 self.sizes[letter] = self.draw(st.integers(self.low, 6))
         return max(0, eval(text, {}, dict(self.sizes)))
 

@@ -1,0 +1,125 @@
+"""A disk that takes no more, and ends that nobody chose: an error by name, and nothing that looks whole."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from gpuvos import Features, InputError
+from gpuvos.cli import main
+from gpuvos.data import render_clip, save_npz, write_masks, write_video
+from gpuvos.data.files import atomic_file, atomic_folder
+from gpuvos.experiments.cache import FeatureCache
+from gpuvos.features.network import EmbeddingNetwork
+from gpuvos.features.weights import save_weights
+from gpuvos.viz import save_png
+
+NOISE = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def almost_full() -> Iterator[None]:
+    """No file of this process may grow beyond a kilobyte."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def features(frames: torch.Tensor) -> Features:
+    values = frames.float() / 255
+    return Features(values, values[:, 0], values[:, :2])
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "clip.mp4": lambda file: write_video(file, NOISE),
+    "clip.gif": lambda file: write_video(file, NOISE),
+    "a.npz": lambda file: save_npz(file, noise=NOISE),
+    "a.png": lambda file: save_png(file, NOISE[0]),
+    "masks": lambda file: write_masks(file, NOISE[:, 0]),
+    "w.safetensors": lambda file: save_weights(EmbeddingNetwork(dimensions=8), file),
+    "cache": lambda file: FeatureCache(file, torch.nn.Identity())("noise", NOISE, features),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.usefixtures("almost_full")
+def test_a_full_disk_is_named_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=rf"^path: got .*{name[:2]}.*cannot be written \(File too large\).*; make room"
+    ):
+        WRITERS[name](tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("almost_full")
+def test_the_old_file_stays(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_text("old")
+    with pytest.raises(InputError, match="cannot be written"):
+        save_npz(tmp_path / "a.npz", noise=NOISE)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.npz", "old")]
+
+
+def test_other_errors_pass(tmp_path: Path) -> None:
+    for context in (atomic_file, atomic_folder):
+        with pytest.raises(FileNotFoundError), context(tmp_path / "x"):
+            (tmp_path / "absent").read_text()
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_command_leaves_nothing_that_looks_whole(end: signal.Signals, tmp_path: Path) -> None:
+    frames = render_clip("single", num_frames=4, height=48, width=64).frames
+    write_video(tmp_path / "clip.mp4", frames.repeat(40, 1, 1, 1))
+    words = [
+        "segment",
+        "clip.mp4",
+        "-o",
+        "out",
+        "--front-end",
+        "appearance",
+        "--clip-length",
+        "8",
+        "--device",
+        "cpu",
+    ]
+    command = subprocess.Popen([sys.executable, "-m", "gpuvos", *words], cwd=tmp_path, stderr=subprocess.PIPE)
+    try:
+        while command.poll() is None and not list(tmp_path.glob(".out.partial-*/masks/*.png")):
+            time.sleep(0.01)
+        command.send_signal(end)
+        said = command.communicate(timeout=120)[1].decode()
+    finally:
+        command.kill()
+    left = {path.name.split("-")[0] for path in tmp_path.iterdir()}
+    if end == signal.SIGTERM:
+        assert command.returncode == 130
+        assert "interrupted; nothing half-written is left" in said
+        assert "Traceback" not in said
+        assert left == {"clip.mp4"}
+    else:
+        assert command.returncode == -signal.SIGKILL
+        assert left == {"clip.mp4", ".out.partial"}
+
+
+@pytest.mark.usefixtures("almost_full")
+def test_a_full_disk_ends_a_command_with_a_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "frames").mkdir()
+    for number in range(2):
+        Image.new("RGB", (32, 24)).save(tmp_path / "frames" / f"{number}.png")
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["segment", "frames", "-o", "out", "--front-end", "appearance", "--device", "cpu"]) == 2
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "cannot be written (File too large)" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["frames"]
