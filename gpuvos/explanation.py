@@ -11,12 +11,12 @@ from torch import Tensor
 from gpuvos.config import Config
 from gpuvos.editing import check_one_video
 from gpuvos.errors import check_positive, check_tensor, fail
+from gpuvos.functional.motion import initial_background
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.regions import region_mean
-from gpuvos.functional.voting import take_vote
 from gpuvos.kernels.nearest_seeds import nearest_seeds
-from gpuvos.segmenter import _checked_config, _motion, _neighbors
-from gpuvos.types import Features, Forest, Seeds, Segmentation
+from gpuvos.segmenter import _checked_config
+from gpuvos.types import Features, Segmentation
 
 
 class Reason(IntEnum):
@@ -72,7 +72,8 @@ def explain(
     """Explains the segmentation of a video: pixels by seeds, seeds by rules, frames by what is unusual.
 
     Args:
-        result: of ``segment`` for one video, without ``first_mask``; also after ``relabel``.
+        result: of ``segment`` for one video, without ``first_mask``; also after ``relabel``, and of a
+            ``StreamingSegmenter`` where ``config.adapt_every`` is 1. Flags compare frames of the result alone.
         features: what it was segmented from.
         config: with which.
         tie: tracks tie where the score of one lacks at most this share of the best.
@@ -99,12 +100,12 @@ def explain(
     frames = torch.arange(t, device=embedding.device)
     source = frames * 0 if config.adapt_every is None else frames - frames % config.adapt_every
     seed, margin = _deciding(embedding, result, source)
-    reason, score = _reasons(result, features, config)
+    reason = _reasons(result, config)
     best, rival = result.track_score.amax(-1), result.track_score >= (1 - tie) * result.track_score.amax(-1)
     other = (result.tracks >= 0) & (result.tracks != result.foreground_seed[:, None])
     empty = ~result.foreground.any(1)
     return Explanation(
-        seed, source, margin, score, _through(result), reason, (result.saliency == 0).all(1), empty,
+        seed, source, margin, result.seed_score, _through(result), reason, (result.saliency == 0).all(1), empty,
         empty & ((~empty).cumsum(0) > 0), (other & rival).any(1) & (best > 0),
     )  # fmt: skip
 
@@ -147,40 +148,31 @@ def _through(result: Segmentation) -> Tensor:
     return torch.where(lowest < k, order[lowest.clamp(max=k - 1)], -1)
 
 
-def _reasons(result: Segmentation, features: Features, config: Config) -> tuple[Tensor, Tensor]:
-    """Reason and score ``[T, K]`` of every seed."""
+def _reasons(result: Segmentation, config: Config) -> Tensor:
+    """Reason ``[T, K]`` of every seed."""
     valid, foreground, background = result.seeds.valid, result.foreground, result.background
-    motion = _motion(
-        features.flow[None], features.objectness[None], Seeds(*(v[None] for v in result.seeds)),
-        Forest(*(v[None] for v in result.forest)), config,
-    )  # fmt: skip
     if config.rule == "robust":
-        vote = take_vote(
-            result.seeds.embedding, motion.evidence[0], valid, frames=config.smoothing_frames,
-            confident_share=config.confident_share, **_neighbors(config),
-        )  # fmt: skip
-        chosen = (vote.share > config.vote_threshold) & valid
-        yes = torch.where(vote.confident, Reason.CONFIDENT.value, Reason.VOTED.value)
-        no = torch.where(vote.confident, Reason.OUTVOTED.value, Reason.QUIET.value)
+        chosen = (result.seed_score > config.vote_threshold) & valid
+        yes = torch.where(result.confident, Reason.CONFIDENT.value, Reason.VOTED.value)
+        no = torch.where(result.confident, Reason.OUTVOTED.value, Reason.QUIET.value)
         reason = torch.where(chosen, yes, no)
         edited = (chosen != foreground) | (chosen == background)
-        return torch.where(edited, Reason.EDITED.value, reason).masked_fill(
-            ~valid, Reason.NONE.value
-        ), vote.share
+        return torch.where(edited, Reason.EDITED.value, reason).masked_fill(~valid, Reason.NONE.value)
     number = torch.arange(valid.shape[1], device=valid.device)
     track = number == result.foreground_seed[:, None]
     share = region_mean(result.initial[:, None].float(), result.forest.label, len(number))[..., 0]
     objects, saliency = result.seeds.objectness, result.saliency
     covered = share > config.coverage
+    start = initial_background(objects, valid, num_background=config.num_background)
     dull, quiet = objects < config.background_objectness, saliency < config.background_saliency
     # the first that holds
     cases = (
         (foreground & track, Reason.TRACK), (foreground & covered, Reason.COVERED), (foreground, Reason.EDITED),
         (background & (track | covered), Reason.EDITED), (background & dull, Reason.LOW_OBJECTNESS),
-        (background & quiet, Reason.LOW_SALIENCY), (background & motion.start[0], Reason.INITIAL),
+        (background & quiet, Reason.LOW_SALIENCY), (background & start, Reason.INITIAL),
         (background, Reason.EDITED), (valid & (track | covered | dull | quiet), Reason.EDITED),
     )  # fmt: skip
     reason = torch.full_like(result.tracks, Reason.NONE.value)
     for holds, why in reversed(cases):
         reason = torch.where(holds, why.value, reason)
-    return reason, objects * saliency
+    return reason

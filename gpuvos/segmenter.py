@@ -14,8 +14,9 @@ from gpuvos.errors import check_count, check_tensor, check_values, fail, values_
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.edges import embedding_graph
 from gpuvos.functional.precision import full_precision
+from gpuvos.functional.voting import take_vote
+from gpuvos.labels import Labels, labels_of_paper, labels_of_vote, soft_weights, vote_options
 from gpuvos.memory import in_parts
-from gpuvos.soft_labels import soft_sets
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
 _LARGEST = 1e17  # squares of its differences, summed over thousands of channels, are floats still
@@ -41,8 +42,7 @@ class _Choice(NamedTuple):
     score: Tensor  # [B, K]
     seed: Tensor  # [B, T]
     initial: Tensor  # [B, T, H, W] bool
-    foreground: Tensor  # [B, T, K] bool
-    background: Tensor  # [B, T, K] bool
+    labels: Labels  # [B, T, K]
 
 
 @full_precision
@@ -118,7 +118,8 @@ def _result(
     probability = _resize(probability, size)
     return Segmentation(
         probability > 0.5, probability, (2 * probability - 1).abs(), seeds, forest, choice.tracks, choice.score,
-        choice.seed, choice.initial, choice.foreground, choice.background, motion.region_flow, motion.saliency,
+        choice.seed, choice.initial, choice.labels.foreground, choice.labels.background, motion.region_flow,
+        motion.saliency, choice.labels.score, choice.labels.confident,
     )  # fmt: skip
 
 
@@ -223,18 +224,13 @@ def _choose(seeds: Seeds, weights: EdgeWeights, forest: Forest, motion: _Motion,
     seed = F.best_track(tracks, score)
     initial = _initial(seeds, weights, forest, motion, seed, config)
     if config.rule == "robust":
-        chosen = F.vote_labels(
-            seeds.embedding, motion.evidence, seeds.valid, frames=config.smoothing_frames,
-            confident_share=config.confident_share, vote_threshold=config.vote_threshold,
-            **_neighbors(config),
-        )  # fmt: skip
-        return _Choice(tracks, score, seed, initial, chosen, seeds.valid & ~chosen)
-    return _Choice(tracks, score, seed, initial, *_seed_sets(seeds, forest, motion, seed, initial, config))
-
-
-def _neighbors(config: Config) -> dict[str, Any]:
-    """How many neighbours vote."""
-    return {"neighbors": config.smoothing_neighbors, "largest_share": config.smoothing_share}
+        vote = take_vote(
+            seeds.embedding, motion.evidence, seeds.valid, **vote_options(config), softness=config.softness
+        )
+        labels = labels_of_vote(vote, seeds.valid, config)
+    else:
+        labels = labels_of_paper(initial, seeds, forest, motion.saliency, seed, motion.start, config)
+    return _Choice(tracks, score, seed, initial, labels)
 
 
 def _initial(
@@ -248,28 +244,19 @@ def _initial(
     )
 
 
-def _seed_sets(
-    seeds: Seeds, forest: Forest, motion: _Motion, seed: Tensor, initial: Tensor, config: Config
-) -> tuple[Tensor, Tensor]:
-    """Seed sets of the paper's rule, Eq. 12."""
-    return F.seed_sets(
-        initial, forest.label, seeds.objectness, motion.saliency, seeds.valid, seed, motion.start,
-        coverage=config.coverage, background_objectness=config.background_objectness,
-        background_saliency=config.background_saliency,
-    )  # fmt: skip
-
-
 def _adapt(embedding: Tensor, seeds: Seeds, motion: _Motion, choice: _Choice, config: Config) -> Tensor:
     """Eq. 13-15 with seed sets renewed every ``adapt_every`` frames."""
     frames = torch.arange(embedding.shape[1], device=embedding.device)
     source = frames * 0 if config.adapt_every is None else frames - frames % config.adapt_every
-    sets: tuple[Tensor, ...] = (choice.foreground, choice.background)
+    sets = choice.labels[:2]
     probability = F.foreground_probability
     if config.softness:
-        sets = soft_sets(seeds, motion.saliency, motion.evidence, choice.foreground, config)
+        sets = soft_weights(choice.labels, seeds, motion.saliency, config)
         probability = F.soft_foreground_probability
-    sets = tuple(members[:, source] for members in sets)
-    return probability(embedding, seeds.embedding[:, source], *sets, temperature=config.temperature)
+    foreground, background = (members[:, source] for members in sets)
+    return probability(
+        embedding, seeds.embedding[:, source], foreground, background, temperature=config.temperature
+    )
 
 
 def _from_mask(
@@ -282,7 +269,8 @@ def _from_mask(
     probability = F.foreground_probability(
         embedding, seeds, foreground, background, temperature=config.temperature
     )
-    return choice._replace(foreground=foreground, background=background), probability
+    labels = choice.labels._replace(foreground=foreground, background=background)
+    return choice._replace(labels=labels), probability
 
 
 def _mask_sets(

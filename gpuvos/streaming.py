@@ -14,7 +14,9 @@ from gpuvos.config import Config
 from gpuvos.errors import check_positive, check_tensor, fail
 from gpuvos.features.pairwise import PairwiseFeatures
 from gpuvos.functional.tracks import compose_tracks, following_seeds
-from gpuvos.functional.voting import confident_seeds, share_of_neighbors, take_vote
+from gpuvos.functional.voting import take_vote
+from gpuvos.labels import Labels, labels_of_paper, labels_of_vote, vote_options
+from gpuvos.panel import Ballot, Panel
 from gpuvos.segmenter import (
     FrontEnd,
     VideoSegmenter,
@@ -24,16 +26,10 @@ from gpuvos.segmenter import (
     _mask_sets,
     _Motion,
     _motion,
-    _neighbors,
     _regions,
     _result,
-    _seed_sets,
 )
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
-
-_RENEWALS = (
-    4  # of the frames that vote, while the window moves by its length; each is a vote among all of them
-)
 
 
 class _Past(NamedTuple):
@@ -55,21 +51,13 @@ class _Waiting(NamedTuple):
     past: _Past
 
 
-class _Panel(NamedTuple):
-    """The frames that are looked at for neighbours, and which of their seeds are confident (robust rule)."""
-
-    embedding: Tensor  # [A, K, D]
-    confident: Tensor  # [A, K]
-    valid: Tensor  # [A, K]
-
-
 class StreamingSegmenter(nn.Module):
     """``VideoSegmenter`` one frame at a time, causal but for ``latency`` frames.
 
     What is kept of the last ``window`` frames is their seeds: tracks (Eq. 9-10) are ranked over the window and begin at
     its oldest frame, and the votes of the robust rule are taken among ``config.smoothing_frames`` evenly spaced frames
-    of it, renewed each time that the window has moved by a quarter. Of the last ``latency`` frames the features are
-    kept as well. So memory and the time a frame takes do not depend on how many have gone by.
+    of it. Of the last ``latency`` frames the features are kept as well. So memory and the time a frame takes do not
+    depend on how many have gone by.
 
     With ``window=None`` and ``latency=None`` every mask comes from ``flush`` and equals that of ``VideoSegmenter`` bit
     for bit; so it is with numbers that no clip exceeds.
@@ -138,8 +126,7 @@ class StreamingSegmenter(nn.Module):
         self._known = 0  # frames whose features are known
         self._past: deque[_Past] = deque(maxlen=self.window)
         self._waiting: deque[_Waiting] = deque()
-        self._panel: _Panel | None = None
-        self._panel_due = 0
+        self._panel = Panel(self.config)
         self._source: tuple[Tensor, Tensor, Tensor] | None = None  # seeds and sets that serve until renewed
 
     @torch.no_grad()
@@ -240,23 +227,22 @@ class StreamingSegmenter(nn.Module):
         tracks, score = self._tracks()
         seed = F.best_track(tracks, score)[:, place]
         initial = _initial(seeds, weights, forest, motion, seed, self.config)
+        if self.config.rule == "robust":
+            labels = self._vote(place)
+        else:
+            labels = labels_of_paper(initial, seeds, forest, motion.saliency, seed, motion.start, self.config)
         if self._first_mask is not None and self._source is not None:
             picked = tuple(value.expand(-1, count, *value.shape[2:]) for value in self._source)
-            sets = picked[1], picked[2]
+            labels = labels._replace(foreground=picked[1], background=picked[2])
         else:
-            if self.config.rule == "robust":
-                chosen = self._vote(place)
-                sets = chosen, seeds.valid & ~chosen
-            else:
-                sets = _seed_sets(seeds, forest, motion, seed, initial, self.config)
-            picked = self._renewed([frame.number for frame in frames], (seeds.embedding, *sets))
+            picked = self._renewed([frame.number for frame in frames], (seeds.embedding, *labels[:2]))
         self.features = Features._make(
             map(torch.cat, zip(*(frame.features for frame in frames), strict=True))
         )
         probability = F.foreground_probability(
             self.features.embedding[None], *picked, temperature=self.config.temperature
         )
-        choice = _Choice(tracks[:, place], score, seed, initial, *sets)
+        choice = _Choice(tracks[:, place], score, seed, initial, labels)
         last = self._seen.last
         size = None if last is None else (last.shape[-2], last.shape[-1])
         result = _first_video(_result(probability, seeds, forest, motion, choice, size))
@@ -274,35 +260,27 @@ class StreamingSegmenter(nn.Module):
         saliency = torch.cat([p.motion.saliency for p in past], 1)
         return tracks, F.track_scores(tracks, objectness, saliency, rank_by=self.config.rank_by)
 
-    def _vote(self, place: slice) -> Tensor:
-        """Foreground seeds of the robust rule, of the frames at a place of the window."""
-        config, length = self.config, len(self._past)
-        options = {
-            **_neighbors(config),
-            "frames": config.smoothing_frames,
-            "confident_share": config.confident_share,
-        }
+    def _vote(self, place: slice) -> Labels:
+        """Labels by the robust rule, of the frames at a place of the window."""
+        length, config = len(self._past), self.config
+        ballot = self._ballot(range(length)[place])
         if place == slice(0, length):  # the whole video at once: what segment does
-            seeds = self._voters(range(length))
-            vote = take_vote(*seeds, **options)
-            return (vote.share > config.vote_threshold) & seeds[2]
-        if self._panel is None or self._known >= self._panel_due:
-            count = min(config.smoothing_frames, length)
-            among = [value[0] for value in self._voters(n * length // count for n in range(count))]
-            confident = confident_seeds(*among, **options)
-            self._panel = _Panel(among[0], confident.to(among[1].dtype), among[2])
-            self._panel_due = self._known + max(1, length // _RENEWALS)
-        embedding, _, valid = (value[0] for value in self._voters(range(length)[place]))
-        share = share_of_neighbors(embedding, valid, *self._panel, **_neighbors(config))
-        return ((share > config.vote_threshold) & valid)[None]
+            vote = take_vote(*ballot, **vote_options(config))
+        else:
+            first = self._known - length
+            self._panel.follow(
+                self._known, length, lambda numbers: self._ballot([number - first for number in numbers])
+            )
+            vote = self._panel.vote(ballot.embedding, ballot.valid)
+        return Labels(*(value[None] for value in labels_of_vote(vote, ballot.valid, config)))
 
-    def _voters(self, places: Iterable[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Embedding, evidence and validity of the seeds of frames of the window, ``[1, T, K, ...]``."""
+    def _ballot(self, places: Iterable[int]) -> Ballot:
+        """What frames of the window vote with."""
         past = [self._past[place] for place in places]
-        return (
-            torch.cat([p.seeds.embedding for p in past], 1),
-            torch.cat([p.motion.evidence for p in past], 1),
-            torch.cat([p.seeds.valid for p in past], 1),
+        return Ballot(
+            torch.cat([p.seeds.embedding[0] for p in past]),
+            torch.cat([p.motion.evidence[0] for p in past]),
+            torch.cat([p.seeds.valid[0] for p in past]),
         )
 
     def _renewed(self, numbers: list[int], values: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:

@@ -70,3 +70,7 @@ class Segmentation(NamedTuple):
     background: Tensor  # [T, K] bool, seeds of the rest, Eq. 12
     region_flow: Tensor  # [T, K, 2] mean flow of the seeds' regions
     saliency: Tensor  # [T, K] in [0, 1], Eq. 7-8
+    seed_score: (
+        Tensor  # [T, K] share of confident neighbours (robust rule), O(s) M(s) of Eq. 10 (paper's rule)
+    )
+    confident: Tensor  # [T, K] bool, seeds whose smoothed evidence is high (robust rule)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 import gpuvos
 from gpuvos import Config, Features, InputError, Reason, Segmentation, explain, relabel, seeds_at, segment
 from gpuvos import functional as F
+from gpuvos.data import render_clip
+from gpuvos.features.appearance import AppearanceFeatures
 
 SMALL = {"num_seeds": 12, "num_background": 4, "window": 3, "smoothing_neighbors": 6, "smoothing_share": 1.0}
 
@@ -115,6 +118,28 @@ def test_reasons_of_the_vote() -> None:
     frame = smooth.amax(1, keepdim=True)
     assert torch.equal(confident, smooth > 0.8 * torch.maximum(frame, 0.5 * frame.amax()))
     assert len(why.reason.unique()) >= 3
+
+
+@pytest.mark.parametrize("rule", ["paper", "robust"])
+def test_reasons_of_a_stream_are_those_of_its_window(rule: str) -> None:
+    frames = render_clip("two", num_frames=9, height=64, width=96).frames
+    config = Config(rule=rule, num_seeds=40, window=3, smoothing_share=0.05)
+    segmenter = gpuvos.StreamingSegmenter(AppearanceFeatures(), config, window=6, latency=2)
+    seen = set()
+    for result in segmenter.stream(frames):
+        assert segmenter.features is not None
+        why = explain(result, segmenter.features, config=config)
+        foreground = (why.reason == Reason.CONFIDENT) | (why.reason == Reason.VOTED)
+        if rule == "paper":
+            foreground = (why.reason == Reason.TRACK) | (why.reason == Reason.COVERED)
+        assert torch.equal(foreground, result.foreground)
+        assert not (why.reason == Reason.EDITED).any()
+        decided = result.foreground.gather(1, why.seed.flatten(1)).view_as(why.seed)
+        clear = why.margin > 0.01
+        small = interpolate(result.probability[None], size=decided.shape[1:], mode="area")[0] > 0.5
+        assert (decided == small)[clear].float().mean() > 0.95  # probability is of the image's size
+        seen |= set(why.reason.unique().tolist())
+    assert len(seen) >= 3
 
 
 def test_the_best_track_through_a_seed() -> None:

@@ -28,7 +28,7 @@ def row(
     p = chosen[:, None].float()
     return Segmentation(
         chosen[:, None], p, p, seeds, forest, label[:, 0], torch.zeros(k), number, chosen[:, None], chosen, ~chosen,
-        torch.zeros(t, k, 2), torch.tensor(saliency),
+        torch.zeros(t, k, 2), torch.tensor(saliency), torch.zeros(t, k), torch.zeros_like(chosen),
     )  # fmt: skip
 
 

@@ -79,6 +79,7 @@ def test_shapes_types_and_relations() -> None:
             "forest.label": (t, h, w), "forest.distance": (t, h, w), "forest.seed_distance": (t, k, k),
             "tracks": (t, k), "track_score": (k,), "foreground_seed": (t,), "initial": (t, h, w),
             "foreground": (t, k), "background": (t, k), "region_flow": (t, k, 2), "saliency": (t, k),
+            "seed_score": (t, k), "confident": (t, k),
         }  # fmt: skip
         assert torch.equal(result.mask, result.probability > 0.5)
         torch.testing.assert_close(result.confidence, (2 * result.probability - 1).abs())
@@ -116,6 +117,8 @@ def test_paper_rule_is_the_chain_of_its_steps() -> None:
         *sets,
         region_flow,
         saliency,
+        seeds.objectness * saliency,
+        torch.zeros_like(seeds.valid),
     )
     assert_same(segment(e, o, flow, config=c), expected)
 

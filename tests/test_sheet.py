@@ -43,6 +43,8 @@ def made_up(frames: int = 4, seeds: int = 3, grid: tuple[int, int] = (6, 8)) -> 
         background=valid & (torch.arange(seeds) == 1),
         region_flow=torch.rand(frames, seeds, 2, generator=generator) * 4 - 2,
         saliency=torch.rand(frames, seeds, generator=generator),
+        seed_score=rows,
+        confident=torch.zeros_like(valid),
     )
     flow = torch.rand(frames, 2, h, w, generator=generator) * 4 - 2
     embedding = torch.rand(frames, 5, h, w, generator=generator)

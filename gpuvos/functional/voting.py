@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -135,93 +136,85 @@ def take_vote(
         >>> take_vote(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2).smoothed
         tensor([[0.6250, 0.6250, 0.0000, 0.0000]])
     """
-    search, smoothed, confident = _confidence(
-        embedding, score, valid, (neighbors, largest_share, frames), confident_share, softness
-    )
-    return Vote(smoothed, confident, search.mean(confident.to(score.dtype)))
-
-
-@full_precision
-def confident_seeds(
-    embedding: Tensor,
-    score: Tensor,
-    valid: Tensor,
-    *,
-    neighbors: int = 128,
-    largest_share: float = 1.0,
-    frames: int = 16,
-    confident_share: float = 0.55,
-) -> Tensor:
-    """``confident`` of ``take_vote`` without the share, ``[T, K]`` bool: two thirds of its time.
-
-    Example:
-        >>> e = torch.tensor([[[0.0], [1.0], [5.0], [6.0]]])
-        >>> score = torch.tensor([[0.75, 0.5, 0.0, 0.0]])
-        >>> confident_seeds(e, score, torch.ones(1, 4, dtype=torch.bool), neighbors=2)
-        tensor([[ True,  True, False, False]])
-    """
-    return _confidence(embedding, score, valid, (neighbors, largest_share, frames), confident_share, 0.0)[2]
-
-
-def _confidence(
-    embedding: Tensor,
-    score: Tensor,
-    valid: Tensor,
-    search_options: tuple[int, float, int],
-    confident_share: float,
-    softness: float,
-) -> tuple[_Sequence, Tensor, Tensor]:
-    """Neighbours, smoothed scores and confidence of ``take_vote``."""
     sizes = check_tensor("valid", valid, "... T K", kind="bool", filled=True)
     check_tensor("score", score, "... T K", sizes=sizes, leading=valid.shape[:-2], like=valid)
     check_share("confident_share", confident_share)
-    search = _Sequence(embedding, valid, *search_options)
+    search = _Sequence(embedding, valid, neighbors, largest_share, frames)
     smoothed = search.mean(score.masked_fill(~valid, 0))
+    confident = confident_seeds(smoothed, valid, confident_share=confident_share, softness=softness)
+    return Vote(smoothed, confident, search.mean(confident.to(score.dtype)))
+
+
+def confident_seeds(
+    smoothed: Tensor,
+    valid: Tensor,
+    *,
+    confident_share: float = 0.55,
+    softness: float = 0.0,
+    largest: Tensor | None = None,
+) -> Tensor:
+    """Seeds whose smoothed score exceeds a share of the largest of their frame, or of half the largest of the video.
+
+    Args:
+        smoothed: ``[T, K]`` (any leading dimensions), 0 where invalid.
+        valid: ``[T, K]`` bool.
+        confident_share: the share.
+        softness: as of ``soft_below``; 0 for a step.
+        largest: largest score of the video, where these are not all of its frames.
+
+    Returns:
+        ``[T, K]`` bool; with a softness floating point in [0, 1].
+
+    Example:
+        >>> smoothed = torch.tensor([[1.0, 0.6, 0.5], [0.2, 0.25, 0.3]])
+        >>> confident_seeds(smoothed, torch.ones(2, 3, dtype=torch.bool))
+        tensor([[ True,  True, False],
+                [False, False,  True]])
+    """
     frame = smoothed.amax(-1, keepdim=True)
-    video = frame.amax(-2, keepdim=True)
+    video = frame.amax(-2, keepdim=True) if largest is None else largest
     limit = confident_share * torch.maximum(frame, 0.5 * video)
     if softness:
-        confident = (1 - soft_below(smoothed, limit, softness=softness)).masked_fill(~valid, 0)
-    else:
-        confident = (smoothed > limit) & valid
-    return search, smoothed, confident
+        return (1 - soft_below(smoothed, limit, softness=softness)).masked_fill(~valid, 0)
+    return (smoothed > limit) & valid
 
 
 @full_precision
-def share_of_neighbors(
+def means_of_neighbors(
     embedding: Tensor,
     valid: Tensor,
     points: Tensor,
-    label: Tensor,
+    labels: Sequence[Tensor],
     there: Tensor,
     *,
     neighbors: int = 128,
     largest_share: float = 1.0,
-) -> Tensor:
-    """Mean label of the nearest of other seeds: the vote of frames that are not looked at themselves (streaming).
+) -> list[Tensor]:
+    """Mean labels of the nearest of other seeds: what ``take_vote`` needs of frames that are not looked at themselves.
 
     Args:
         embedding: ``[R, K, D]`` of the seeds that ask.
         valid: ``[R, K]`` bool.
         points: ``[A, K, D]`` of the seeds that answer.
-        label: ``[A, K]`` floating point.
-        there: ``[A, K]`` bool, which of those exist.
+        labels: floating point ``[A, K]`` each.
+        there: ``[A, K]`` bool, which of those seeds exist.
         neighbors: as in ``smooth_seed_labels``.
         largest_share: as in ``smooth_seed_labels``.
 
     Returns:
-        ``[R, K]``; 0 where invalid.
+        ``[R, K]`` for each of the labels; 0 where invalid.
 
     Example:
         >>> points, yes = torch.tensor([[[0.0], [9.0]]]), torch.ones(1, 2, dtype=torch.bool)
-        >>> share_of_neighbors(points + 1, yes, points, torch.tensor([[1.0, 0.0]]), yes, neighbors=1)
-        tensor([[1., 0.]])
+        >>> means_of_neighbors(points + 1, yes, points, [torch.tensor([[1.0, 0.0]])], yes, neighbors=1)
+        [tensor([[1., 0.]])]
     """
     sizes = check_tensor("embedding", embedding, "R K D")
     channels = {"D": sizes["D"]}
     check_tensor("valid", valid, "R K", kind="bool", sizes=sizes, like=embedding)
     others = check_tensor("points", points, "A K D", sizes=channels, like=embedding)
-    check_tensor("label", label, "A K", sizes=others, like=embedding)
+    for label in labels:
+        check_tensor("labels", label, "A K", sizes=others, like=embedding)
     check_tensor("there", there, "A K", kind="bool", sizes=others, like=embedding)
     dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
     rows, answers = embedding.detach().to(dtype), points.detach().to(dtype)
@@ -230,8 +223,8 @@ def share_of_neighbors(
         (rows - centre).flatten(0, 1)[None], (answers - centre).flatten(0, 1)[None], there.flatten()[None],
         neighbors, largest_share,
     )  # fmt: skip
-    found = search.mean(label.flatten()[None]).reshape(valid.shape)
-    return found.masked_fill(~valid, 0).to(label.dtype)
+    found = [search.mean(label.flatten()[None]).reshape(valid.shape) for label in labels]
+    return [mean.masked_fill(~valid, 0).to(label.dtype) for mean, label in zip(found, labels, strict=True)]
 
 
 class _Sequence:

@@ -18,7 +18,7 @@ PER_PIXEL = ["bool T h w", "unit! T h w", "unit! T h w"]
 SEEDS = ["index T num_seeds", "bool T num_seeds", "float T num_seeds D", "unit T num_seeds"]
 REST = [
     "index T H W", "positive~ T H W", "positive~ T num_seeds num_seeds", "index T num_seeds", "float~ num_seeds", "index T", "bool T H W", "bool T num_seeds",
-    "bool T num_seeds", "float T num_seeds 2", "unit T num_seeds",
+    "bool T num_seeds", "float T num_seeds 2", "unit T num_seeds", "unit T num_seeds", "bool T num_seeds",
 ]  # fmt: skip
 ALL = [*PER_PIXEL, *SEEDS, *REST]
 ON_GRID = [text.replace("h w", "H W") for text in ALL]
