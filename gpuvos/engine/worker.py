@@ -15,7 +15,7 @@ import gpuvos
 from gpuvos.data.files import atomic_folder
 from gpuvos.engine.jobs import Job
 from gpuvos.engine.record import input_hash, read_record, settings_hash, write_record
-from gpuvos.errors import InputError, fail
+from gpuvos.errors import InputError, OutOfMemoryError, fail
 
 SegmentVideo = Callable[[Path, Path], int]  # video, folder to fill -> number of frames
 
@@ -96,7 +96,9 @@ class Worker:
                 try:
                     frames = self.attempt(job, attempt, folders / f"{options.run}-{attempt}")
                 except InputError as wrong:
-                    return Outcome(video, output, FAILED, attempt, error=str(wrong))
+                    error = str(wrong)
+                    if not isinstance(wrong, OutOfMemoryError):  # others may leave more of it the next time
+                        return Outcome(video, output, FAILED, attempt, error=error)
                 except Exception as wrong:  # whatever it is, the other videos go on
                     error = f"{type(wrong).__name__}: {wrong}"
                 else:
