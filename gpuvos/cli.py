@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -43,13 +44,18 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit status: 2 for bad input, 130 after an interrupt, 143 after SIGTERM."""
+    """Runs a command; returns its exit status: 2 for bad input, 128 and its number after a signal."""
     try:
         with _terminated_like_interrupted():
             return _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt as stopped:
         print("gpuvos: interrupted; nothing half-written is left", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT)
+    except (
+        BrokenPipeError
+    ):  # whoever read what is printed has gone; nobody is to be told, not even at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def _run(words: list[str]) -> int:
@@ -70,6 +76,7 @@ def _run(words: list[str]) -> int:
 
     try:
         status: int = module.run(arguments)
+        sys.stdout.flush()
     except InputError as error:
         print(f"gpuvos: {error}", file=sys.stderr)
         return 2

@@ -28,7 +28,7 @@ from gpuvos.data.prefetch import prefetch
 from gpuvos.data.video import Clip, iterate_video, probe_video, read_video
 from gpuvos.data.video_writer import VideoWriter
 from gpuvos.engine.worker import SegmentVideo
-from gpuvos.errors import fail
+from gpuvos.errors import check_count, fail
 from gpuvos.memory import attempt, explain_memory
 from gpuvos.segmenter import VideoSegmenter
 from gpuvos.sheet import contact_sheet
@@ -94,6 +94,8 @@ def _add_length_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Segments and writes masks, overlay, contact sheet and arrays; returns the exit status."""
+    check_count("--step", arguments.step)
+    check_count("--clip-length", arguments.clip_length)
     return run_engine(arguments, open_segmenter)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gpuvos
-from gpuvos.data.files import atomic_folder
+from gpuvos.data.files import atomic_folder, check_outside
 from gpuvos.engine.jobs import Job
 from gpuvos.engine.record import input_hash, read_record, settings_hash, write_record
 from gpuvos.errors import InputError, OutOfMemoryError, fail
@@ -114,6 +114,8 @@ class Worker:
         if not options.overwrite and read_record(job.output) is not None:
             got = f"'{job.output}', which was made of another input or with other settings"
             raise fail("--output", got, "a new folder", "choose another one, or replace it with --overwrite")
+        if options.overwrite:
+            check_outside("--output", job.video, job.output)
         begin = time.monotonic()
         inputs = input_hash(
             job.video

@@ -215,9 +215,12 @@ class _Run:
             self._write_log()
 
     def save(self) -> None:
-        """Writes the checkpoint and the log."""
+        """Writes the checkpoint and the log. Those before stay, with an InputError, where weights are not finite."""
         if self.process:
             return
+        if not all(bool(value.isfinite().all()) for value in self.network.state_dict().values()):
+            got = f"weights that are not finite at step {self.state.step}"
+            raise fail("learning_rate", got, "finite weights", "lower it")
         content = {
             "network": self.network.state_dict(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),

@@ -34,6 +34,18 @@ def test_file_appears_only_at_the_end(tmp_path: Path) -> None:
     assert names(target.parent) == ["out.mp4"]
 
 
+def test_the_working_directory_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "precious").write_text("mine")
+    monkeypatch.chdir(tmp_path / "work")
+    with (
+        pytest.raises(InputError, match="where this process works"),
+        atomic_folder(tmp_path, overwrite=True),
+    ):
+        pytest.fail("the block must not run")
+    assert names(tmp_path) == ["precious", "work"]
+
+
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
 def test_failed_file_leaves_the_old_one(tmp_path: Path, failure: BaseException) -> None:
     target = tmp_path / "out.txt"

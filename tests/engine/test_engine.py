@@ -89,6 +89,15 @@ def test_a_folder_of_somebody_else_is_kept(videos: Path) -> None:
     assert precious.read_text() == "mine"
 
 
+def test_results_inside_of_a_folder_of_images_do_not_change_it(tmp_path: Path) -> None:
+    (tmp_path / "0.png").touch()
+    before = input_hash(tmp_path)
+    (tmp_path / "results").mkdir()
+    assert input_hash(tmp_path) == before
+    (tmp_path / "1.png").touch()
+    assert input_hash(tmp_path) != before
+
+
 def test_failures_are_tried_again_and_stop_no_other(videos: Path) -> None:
     out = videos.parent / "out"
     segment = Segment(
