@@ -77,7 +77,8 @@ def relabel(
             embedding[frames], result.seeds.embedding[sources], sets["foreground"][sources],
             sets["background"][sources], temperature=config.temperature,
         )  # fmt: skip
-        probability[frames] = _resize(found[None], (probability.shape[-2], probability.shape[-1]))[0]
+        resized = _resize(found[None], (probability.shape[-2], probability.shape[-1]))[0]
+        probability[frames] = resized.to(probability.dtype)
     return result._replace(
         mask=probability > 0.5,
         probability=probability,

@@ -143,6 +143,19 @@ def check_share(argument: str, value: float) -> None:
         raise fail(argument, repr(value), "a number in [0, 1]")
 
 
+def check_color(argument: str, value: Any) -> None:
+    """Raises InputError unless ``value`` is red, green and blue, whole numbers from 0 to 255."""
+    wanted = "(red, green, blue), each a whole number from 0 to 255"
+    try:
+        for part in value:
+            check_count(argument, part, 0)
+        fits = len(value) == 3 and max(value) <= 255
+    except (InputError, TypeError):
+        fits = False
+    if not fits:
+        raise fail(argument, repr(value), wanted)
+
+
 def check_choice(argument: str, value: object, choices: tuple[str | None, ...]) -> None:
     """Raises InputError unless ``value`` is one of ``choices``."""
     if not (value is None or isinstance(value, str)) or value not in choices:

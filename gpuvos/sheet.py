@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gpuvos import viz
 from gpuvos.config import Config
-from gpuvos.errors import check_positive, check_tensor, fail
+from gpuvos.errors import check_count, check_tensor, fail
 from gpuvos.types import Features, Segmentation
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def contact_sheet(
         InputError: if shapes do not fit together, a time is outside of the clip, or panels are too small.
     """
     _check(frames, features, result, truth, panel_width)
+    check_count("per_row", per_row)
     count = len(frames)
     rows = sorted({0, count // 2, count - 1}) if times is None else list(times)
     if not rows or not all(isinstance(time, int) and 0 <= time < count for time in rows):
@@ -71,7 +72,6 @@ def contact_sheet(
     chosen = torch.tensor(rows, device=frames.device)
     picked = None if truth is None else truth.index_select(0, chosen)
     columns = _columns(frames, features, result, chosen, picked, size, config or Config())
-    check_positive("per_row", per_row)
     names, titles = [f"t = {time}" for time in rows], list(columns)
     pages = [
         _page({title: columns[title] for title in titles[first : first + per_row]}, names, size)

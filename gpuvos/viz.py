@@ -12,20 +12,23 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from gpuvos.data.files import PathLike, atomic_file
-from gpuvos.errors import check_count, check_positive, check_share, check_size, check_tensor, fail
+from gpuvos.errors import (
+    check_color,
+    check_count,
+    check_index,
+    check_positive,
+    check_share,
+    check_size,
+    check_tensor,
+    fail,
+)
 
 Color = tuple[int, int, int]
 
 # From dark to light, lightness rising evenly: night, violet, magenta, coral, amber, cream.
 _HEAT = (
-    (6, 6, 26),
-    (60, 20, 104),
-    (136, 36, 122),
-    (206, 66, 98),
-    (246, 126, 74),
-    (253, 192, 108),
-    (252, 250, 206),
-)
+    (6, 6, 26), (60, 20, 104), (136, 36, 122), (206, 66, 98), (246, 126, 74), (253, 192, 108), (252, 250, 206),
+)  # fmt: skip
 _MOST_QUANTILE_VALUES = 1 << 20
 
 
@@ -220,6 +223,7 @@ def draw_points(
             check_tensor(name, value, "T K", kind=kind, sizes=dims, like=image)
     check_count("radius", radius, 0)
     check_size("grid", grid)
+    check_color("color", color)
     drawn = (index >= 0) if valid is None else (index >= 0) & valid
     frames, points, height, width = dims["T"], dims["K"], dims["H"], dims["W"]
     # Half a pixel rounds down: a point between two pixels goes to the first.
@@ -280,6 +284,7 @@ def overlay(
     sizes = check_tensor("frames", frames, "T 3 H W", kind="frames")
     check_tensor("mask", mask, "T H W", kind="bool", sizes=sizes, like=frames)
     check_share("alpha", alpha)
+    check_color("color", color)
     picture = to_frames(frames)
     paint = torch.tensor(color, dtype=torch.uint8, device=frames.device)[:, None, None]
     mixed = torch.lerp(picture.float(), paint.float().expand_as(picture), alpha).round().to(torch.uint8)
@@ -334,6 +339,7 @@ def saliency_map(label: Tensor, values: Tensor) -> Tensor:
     """
     sizes = check_tensor("label", label, "T h w", kind="int64")
     check_tensor("values", values, "T K", sizes=sizes, like=label)
+    check_index("label", label, -1, values.shape[1])
     padded = nnf.pad(values, (0, 1))  # the last one, 0, is for -1
     number = torch.where(label < 0, values.shape[1], label)
     return padded.gather(1, number.flatten(1)).view_as(label)

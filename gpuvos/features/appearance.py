@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
-from gpuvos.errors import check_positive, check_tensor, fail
+from gpuvos.errors import check_count, check_tensor, fail
 from gpuvos.features.channels import grid_stride, over_frames, with_context
 from gpuvos.features.flow import DenseFlow
 from gpuvos.types import Features
@@ -44,8 +44,8 @@ class AppearanceFeatures(nn.Module):
         chunk: int | None = None,
     ) -> None:
         super().__init__()
-        check_positive("stride", 4 if stride is None else stride)
-        check_positive("chunk", 1 if chunk is None else chunk)
+        check_count("stride", 4 if stride is None else stride)
+        check_count("chunk", 1 if chunk is None else chunk)
         self.stride, self.chunk = stride, chunk
         self.color, self.texture, self.position, self.motion = color, texture, position, motion
         self.flow = DenseFlow() if flow is None else flow

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gpuvos.errors import check_positive, fail
+from gpuvos.errors import check_count, check_positive, fail
 
 # Compare-exchange pairs that leave the median of nine values in place 4.
 _MEDIAN_OF_NINE = (
@@ -67,7 +67,7 @@ class FlowParameters:
         for name in ("smoothness", "brightness", "edge"):
             check_positive(name, getattr(self, name), zero=True)
         for name in ("warps", "steps"):
-            check_positive(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         if self.scale > 1:
             raise fail("scale", repr(self.scale), "a number in (0, 1]")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gpuvos.data.files import PathLike
-from gpuvos.errors import check_choice, check_positive, check_tensor, fail
+from gpuvos.errors import check_choice, check_count, check_positive, check_tensor, fail
 from gpuvos.features.channels import grid_stride, over_frames, resize, with_context
 from gpuvos.features.flow import DenseFlow
 from gpuvos.features.network import EmbeddingNetwork, fuse
@@ -65,7 +65,7 @@ class LearnedFeatures(nn.Module):
         check_positive("motion", motion, zero=True)
         check_positive("temperature", temperature)
         check_choice("combine", combine, ("mean", "max"))
-        check_positive("chunk", 1 if chunk is None else chunk)
+        check_count("chunk", 1 if chunk is None else chunk)
         if not scales or min(scales) <= 0:
             raise fail("scales", repr(scales), "one or more numbers above zero")
         if not 0 <= floor < 1:

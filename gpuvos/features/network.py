@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from gpuvos.errors import check_positive, check_tensor, fail
+from gpuvos.errors import check_count, check_tensor, fail
 from gpuvos.features.espnet import ConvNorm, Decoder, Encoder, NormAct, PyramidPooling, grow
 
 CLASSES = 21  # of PASCAL VOC; 0 is the background
@@ -61,8 +61,8 @@ class EmbeddingNetwork(nn.Module):
 
     def __init__(self, *, dimensions: int = 48, width: int = 64) -> None:
         super().__init__()
-        check_positive("dimensions", dimensions)
-        check_positive("width", width)
+        check_count("dimensions", dimensions)
+        check_count("width", width)
         self.dimensions, self.width = dimensions, width
         channels = sum(size for size, _ in _BLOCKS.values())
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
@@ -96,7 +96,7 @@ class EmbeddingNetwork(nn.Module):
         Raises:
             InputError: images of another shape or dtype.
         """
-        check_tensor("images", images, "N 3 h w")
+        check_tensor("images", images, "N 3 h w", filled=True)
         neck, class_logits = self.neck(images)
         hidden = self.hidden(neck)
         embedding = self.project(neck) + self.correct(hidden)

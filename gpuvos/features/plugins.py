@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, normalize
 
 from gpuvos.data.files import PathLike
-from gpuvos.errors import InputError, check_positive, check_tensor, fail
+from gpuvos.errors import InputError, check_count, check_positive, check_tensor, fail
 from gpuvos.features.appearance import centre_prior, color_contrast
 from gpuvos.features.channels import grid_stride, over_frames, resize, with_context
 from gpuvos.features.flow import DenseFlow
@@ -81,14 +81,13 @@ class ModuleFeatures(nn.Module):
         super().__init__()
         if not callable(module):
             raise fail("module", type(module).__name__, "a torch.nn.Module or a function of images")
-        above_zero = {
-            "scale": scale,
-            "dimensions": dimensions,
-            "multiple": multiple,
-            "stride": 4 if stride is None else stride,
-        }
-        for name, value in {**above_zero, "chunk": 1 if chunk is None else chunk}.items():
-            check_positive(name, value)
+        counts = {
+            "dimensions": dimensions, "multiple": multiple, "stride": 4 if stride is None else stride,
+            "chunk": 1 if chunk is None else chunk,
+        }  # fmt: skip
+        for name, value in counts.items():
+            check_count(name, value)
+        check_positive("scale", scale)
         check_positive("position", position, zero=True)
         check_positive("motion", motion, zero=True)
         if not 0 <= floor < 1:

@@ -12,7 +12,7 @@ from gpuvos.kernels import shortest_forest as shortest_op
 from gpuvos.types import EdgeWeights, Forest
 
 
-def _check_graph(weights: EdgeWeights, index: Tensor, valid: Tensor) -> None:
+def _check_graph(weights: EdgeWeights, index: Tensor, valid: Tensor, name: str = "index") -> None:
     if not isinstance(weights, tuple) or len(weights) != 2:
         raise fail(
             "weights",
@@ -26,12 +26,12 @@ def _check_graph(weights: EdgeWeights, index: Tensor, valid: Tensor) -> None:
     check_tensor("weights.down", weights[1], "... U W", sizes=grid, leading=lead, like=weights[0])
     if weights[1].dtype != weights[0].dtype:
         raise fail("weights.down", str(weights[1].dtype), f"{weights[0].dtype}, that of weights.right")
-    k = check_tensor("index", index, "... K", kind="int64", leading=lead, like=weights[0], filled=True)["K"]
+    k = check_tensor(name, index, "... K", kind="int64", leading=lead, like=weights[0], filled=True)["K"]
     check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=lead, like=weights[0])
     if valid.device.type == "cpu":  # elsewhere a look at the values would wait for the device
-        for name, value in zip(("weights.right", "weights.down"), weights, strict=True):
-            check_values(name, value.detach(), low=0, infinite=True)
-        check_index("index", index.masked_fill(~valid, 0), 0, sizes["H"] * grid["W"])
+        for side, value in zip(("weights.right", "weights.down"), weights, strict=True):
+            check_values(side, value.detach(), low=0, infinite=True)
+        check_index(name, index.masked_fill(~valid, 0), 0, sizes["H"] * grid["W"])
 
 
 def _frames(weights: EdgeWeights, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -137,7 +137,7 @@ def largest_edges(weights: EdgeWeights, source: Tensor, valid: Tensor) -> Tensor
         >>> largest_edges(w, torch.tensor([[0]]), torch.ones(1, 1, dtype=torch.bool))
         tensor([[[[0., 1., 5., 5.]]]])
     """
-    _check_graph(weights, source, valid)
+    _check_graph(weights, source, valid, "source")
     lead, count = weights[0].shape[:-2], source.shape[-1]
     right, down, index, there = _frames(weights, source, valid)
     right, down = right.repeat_interleave(count, 0), down.repeat_interleave(count, 0)

@@ -142,7 +142,7 @@ def seed_sets(
     """
     k = check_tensor("valid", valid, "... K", kind="bool", filled=True)["K"]
     lead, count = valid.shape[:-1], {"K": k}
-    check_tensor("initial", initial, "... H W", kind="bool", leading=lead, like=valid)
+    check_tensor("initial", initial, "... H W", kind="bool", leading=lead, like=valid, filled=True)
     check_tensor("objectness", objectness, "... K", sizes=count, leading=lead, like=valid)
     check_tensor("saliency", saliency, "... K", sizes=count, leading=lead, like=valid)
     check_tensor("foreground_seed", foreground_seed, "...", kind="int64", leading=lead, like=valid)

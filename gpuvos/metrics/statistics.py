@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import NamedTuple
 
 from torch import Tensor
@@ -61,6 +62,8 @@ def summary(values: Tensor, *, threshold: float = 0.5) -> Summary:
         0.70 0.80 0.30
     """
     frames = check_tensor("values", values, "... T")["T"]
+    if not isinstance(threshold, Real):
+        raise fail("threshold", repr(threshold), "a number")
     if frames == 0:
         raise fail("values", f"shape {tuple(values.shape)}", "at least one frame in the last dimension")
     check_values("values", values)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from gpuvos.errors import check_count, check_share
 from gpuvos.training.augment import (
     Batch,
     concatenate,
@@ -44,6 +45,9 @@ class BatchSampler:
         seed: int = 0,
         process: int = 0,
     ) -> None:
+        check_count("batch_size", batch_size)
+        check_count("size", size)
+        check_share("paste_share", paste_share)
         self.stills, self.batch_size, self.size = stills, batch_size, size
         self.paste_share, self.rest, self.seed, self.process = paste_share, rest, seed, process
         self._chance = source_weights(stills.records)

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, logsigmoid, softplus
 
-from gpuvos.errors import check_choice, check_positive, check_tensor, fail
+from gpuvos.errors import (
+    check_choice,
+    check_count,
+    check_index,
+    check_positive,
+    check_share,
+    check_tensor,
+    fail,
+)
 
 KEEP = ("none", "spread", "distances")
 _CLOSEST = (
@@ -45,6 +53,8 @@ def pair_loss(distance: Tensor, same: Tensor) -> Tensor:
         >>> pair_loss(torch.tensor([0.0, 1.0, 200.0]), torch.tensor([True, False, True])).round(decimals=3)
         tensor([  0.0000,   0.7720, 199.3070])
     """
+    check_tensor("distance", distance, "...")
+    check_tensor("same", same, "...", kind="bool", like=distance)
     apart = distance.clamp(min=_CLOSEST)
     log_different = torch.log(-torch.expm1(-apart)) - torch.log1p(torch.exp(-apart))  # log tanh(d2 / 2)
     return torch.where(same, softplus(distance) - math.log(2), -log_different)
@@ -62,14 +72,15 @@ def sample_pixels(instance: Tensor, num_samples: int, *, generator: torch.Genera
         ``[N, S]`` int64 raster indices, S = min(num_samples, H W); -1 where an image has fewer labelled pixels.
 
     Raises:
-        InputError: instance of another shape or dtype, or num_samples below one.
+        InputError: instance of another shape, dtype or (on the CPU) range, or num_samples below one.
 
     Example:
         >>> sample_pixels(torch.tensor([[[-1, 2], [-1, -1]]]), 3)
         tensor([[ 1, -1, -1]])
     """
     check_tensor("instance", instance, "N H W", kind="int64")
-    check_positive("num_samples", num_samples)
+    check_index("instance", instance, -1, _MOST_LABELS)
+    check_count("num_samples", num_samples)
     label = instance.flatten(1)
     count = _label_counts(label)
     # The smallest of exponential variables divided by rates are a weighted draw without replacement.
@@ -100,9 +111,13 @@ def pixel_pairs(
     Returns:
         PixelPairs in float32 (float64 for float64); a pixel makes no pair with itself.
     """
-    size = check_tensor("embedding", embedding, "N D H W")
+    size = check_tensor("embedding", embedding, "N D H W", filled=True)
     check_tensor("instance", instance, "N H W", kind="int64", sizes=size, like=embedding)
     check_tensor("index", index, "N S", kind="int64", sizes=size, like=embedding)
+    check_index("instance", instance, -1, _MOST_LABELS)
+    check_index("index", index, -1, size["H"] * size["W"])
+    if not isinstance(temperature, Tensor):
+        check_positive("temperature", temperature)
     valid, place = index >= 0, index.clamp(min=0)
     point = embedding.flatten(2).gather(2, place[:, None].expand(-1, size["D"], -1)).transpose(1, 2)
     point = point.to(torch.promote_types(point.dtype, torch.float32))
@@ -224,7 +239,7 @@ def distillation_loss(class_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         >>> float(distillation_loss(logits, logits))
         0.0
     """
-    size = check_tensor("class_logits", class_logits, "N C H W")
+    size = check_tensor("class_logits", class_logits, "N C H W", filled=True)
     check_tensor("teacher_logits", teacher_logits, "N C H W", sizes=size, like=class_logits)
     ours, theirs = (log_softmax(logits.float(), 1) for logits in (class_logits, teacher_logits.detach()))
     return kl_div(ours, theirs, reduction="none", log_target=True).sum(1).mean()
@@ -250,6 +265,7 @@ def objectness_loss(object_logit: Tensor, target: Tensor, *, balance: float = 1.
         >>> objectness_loss(torch.zeros(1, 1, 3), torch.tensor([[[1.0, 0.0, -1.0]]]))  # log 2
         tensor(0.6931)
     """
+    check_share("balance", balance)
     size = check_tensor("object_logit", object_logit, "N H W")
     check_tensor("target", target, "N H W", sizes=size, like=object_logit)
     logit = object_logit.float()

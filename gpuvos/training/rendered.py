@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpuvos.data.rendered import SCENES, render_clip
-from gpuvos.errors import check_positive
+from gpuvos.errors import check_count
 from gpuvos.training.stills import Still, StillRecord
 
 
@@ -18,7 +18,7 @@ class RenderedStills:
     """
 
     def __init__(self, num_clips: int = 36, *, height: int = 192, width: int = 288, seed: int = 0) -> None:
-        check_positive("num_clips", num_clips)
+        check_count("num_clips", num_clips)
         self._stills: list[Still] = []
         self.records: list[StillRecord] = []
         for number in range(num_clips):

@@ -18,8 +18,8 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from gpuvos.data.files import PathLike, as_path, atomic_folder
 from gpuvos.data.images import load_image
-from gpuvos.errors import check_choice, check_positive, fail
+from gpuvos.errors import check_choice, check_count, fail
 
 UNKNOWN = 255  # in packed masks; -1 in tensors
 _MOST_OBJECTS = 250  # leaves numbers for objects that are pasted into the still
@@ -114,7 +114,7 @@ class StillsDataset:
     ) -> None:
         check_choice("licences", licences, ("free", "all"))
         check_choice("split", split, ("train", "held-out"))
-        check_positive("size", size)
+        check_count("size", size)
         self.root, self.size = as_path("root", root), size
         self._pixels: NDArray[np.uint8] | None = None
         if (self.root / "pixels.npy").is_file():
@@ -153,7 +153,7 @@ def read_index(root: PathLike) -> list[StillRecord]:
     """The rows of ``index.csv``; the licence of a COCO row is that of its photograph.
 
     Raises:
-        InputError: no such file, or columns missing.
+        InputError: no such file, columns missing, or rows that are no stills.
     """
     folder = as_path("root", root)
     photographs = {
@@ -162,12 +162,9 @@ def read_index(root: PathLike) -> list[StillRecord]:
     }
     wanted = set(StillRecord._fields)
     return [
-        StillRecord(
-            row["source"], row["stem"], int(row["width"]), int(row["height"]), row["mask_kind"],
-            photographs.get((row["source"], row["stem"]), row["licence"]),
-        )
+        _record(row, photographs.get((row["source"], row["stem"]), row["licence"]))
         for row in _rows(folder / "index.csv", wanted)
-    ]  # fmt: skip
+    ]
 
 
 def is_free(licence: str) -> bool:
@@ -217,7 +214,7 @@ def pack(
         InputError: a tree or an image that cannot be read, or an output folder that is not empty.
     """
     check_choice("licences", licences, ("free", "all"))
-    check_positive("size", size)
+    check_count("size", size)
     folder = as_path("root", root)
     records = [record for record in read_index(folder) if licences == "all" or record.free]
     if not records:
@@ -254,12 +251,24 @@ def _rows(file: Path, columns: set[str], *, optional: bool = False) -> Iterator[
         raise fail(
             "root", f"'{file.parent}' without {file.name}", "a tree of stills or a folder that pack wrote"
         )
-    with file.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        missing = columns - set(reader.fieldnames or ())
-        if missing:
-            raise fail("root", f"'{file}' without {', '.join(sorted(missing))}", "all columns of the index")
-        yield from reader
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            missing, rows = columns - set(reader.fieldnames or ()), list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise fail("root", f"'{file}' ({error})", "a table in UTF-8") from error
+    if missing:
+        raise fail("root", f"'{file}' without {', '.join(sorted(missing))}", "all columns of the index")
+    yield from rows
+
+
+def _record(row: Mapping[str, str], licence: str) -> StillRecord:
+    names, sides = (row["source"], row["stem"]), (row["width"], row["height"])
+    if not all(side.isdecimal() and int(side) for side in sides):
+        raise fail("root", f"{' x '.join(sides)} as the size of '{'/'.join(names)}'", "two whole numbers")
+    if any(".." in PurePosixPath(name).parts or name.startswith("/") for name in names):
+        raise fail("root", f"the still '{'/'.join(names)}'", "names below the root")
+    return StillRecord(*names, int(sides[0]), int(sides[1]), row["mask_kind"], licence)
 
 
 def _reduced(record: StillRecord, size: int) -> StillRecord:

@@ -121,6 +121,8 @@ class _Call:
             if not value.dtype.is_floating_point:
                 info = torch.iinfo(value.dtype)
                 odd = min(max(int(odd) if math.isfinite(odd) else 0, info.min), info.max)
+            elif value.dtype == torch.float16 and abs(odd) > 65504:  # torch refuses to write it
+                odd = math.copysign(math.inf, odd)
             value = value.clone()
             if self.draw(st.booleans()):
                 value.view(-1)[place] = odd
@@ -211,7 +213,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _bits(values: list[Tensor]) -> list[Any]:
-    flat = [v.detach().cpu().contiguous().flatten() for v in values]
+    flat = [v.detach().cpu().flatten().clone(memory_format=torch.contiguous_format) for v in values]
     bits = [v.view(torch.uint8).tolist() if v.numel() else [] for v in flat]
     return [(v.shape, v.dtype, found) for v, found in zip(values, bits, strict=True)]
 
