@@ -62,7 +62,8 @@ def summary(values: Tensor, *, threshold: float = 0.5) -> Summary:
         0.70 0.80 0.30
     """
     frames = check_tensor("values", values, "... T")["T"]
-    if not isinstance(threshold, Real):
+    number: object = threshold
+    if not isinstance(number, Real):
         raise fail("threshold", repr(threshold), "a number")
     if frames == 0:
         raise fail("values", f"shape {tuple(values.shape)}", "at least one frame in the last dimension")
