@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gpuvos.config import Config
     from gpuvos.editing import relabel, seeds_at
-    from gpuvos.errors import InputError
+    from gpuvos.errors import InputError, OutOfMemoryError
     from gpuvos.explanation import Explanation, Reason, explain
     from gpuvos.objects import Instances, instances
     from gpuvos.prompting import Prompts, mask_from_points, prompts
@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Config": "gpuvos.config",
     "InputError": "gpuvos.errors",
+    "OutOfMemoryError": "gpuvos.errors",
     "FrontEnd": "gpuvos.segmenter",
     "VideoSegmenter": "gpuvos.segmenter",
     "mask_from_points": "gpuvos.prompting",
@@ -55,6 +56,7 @@ __all__ = [
     "FrontEnd",
     "InputError",
     "Instances",
+    "OutOfMemoryError",
     "Prompts",
     "Reason",
     "Seeds",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-
-from gpuvos.errors import InputError
 
 _COMMANDS = {
     "segment": "segment the moving object of a video",
@@ -23,15 +22,19 @@ _COMMANDS = {
 }
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, with which schedulers end a job."""
+
+
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Lets SIGTERM, with which schedulers end a job, clean up as an interrupt does."""
+    """Lets SIGTERM clean up as an interrupt does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise _Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
@@ -41,8 +44,21 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit status (2 for bad input, 130 after an interrupt)."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    """Runs a command; returns its exit status: 2 for bad input, 128 and its number after a signal."""
+    try:
+        with _terminated_like_interrupted():
+            return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt as stopped:
+        print("gpuvos: interrupted; nothing half-written is left", file=sys.stderr)
+        return 128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT)
+    except (
+        BrokenPipeError
+    ):  # whoever read what is printed has gone; nobody is to be told, not even at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _run(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="gpuvos", description="Finds and segments the moving object of a video with nobody naming it."
     )
@@ -56,15 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             module.add_arguments(command)
     arguments = parser.parse_args(words)
     assert module is not None
+    from gpuvos.errors import InputError  # not above: torch takes seconds, and an interrupt is to be heard
+
     try:
-        with _terminated_like_interrupted():
-            status: int = module.run(arguments)
+        status: int = module.run(arguments)
+        sys.stdout.flush()
     except InputError as error:
         print(f"gpuvos: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("gpuvos: interrupted; nothing half-written is left", file=sys.stderr)
-        return 130
     return status
 
 

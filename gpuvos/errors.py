@@ -22,6 +22,13 @@ class InputError(ValueError):
     """Bad input. The message names the argument, what came, what was wanted and, where there is one, the remedy."""
 
 
+class OutOfMemoryError(InputError, torch.OutOfMemoryError, MemoryError):
+    """Input for which memory does not suffice, on a GPU or on the host. The message says what takes less.
+
+    What the failed call held is free when it is raised.
+    """
+
+
 def fail(argument: str, got: str, wanted: str, remedy: str = "") -> InputError:
     """Builds the error for ``argument``: what came, what was wanted, what to do about it."""
     return InputError(f"{argument}: got {got}, wanted {wanted}{'; ' + remedy if remedy else ''}")

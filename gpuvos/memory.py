@@ -1,14 +1,20 @@
-"""Long clips a part at a time, and smaller parts where memory runs out."""
+"""Where memory runs out: long clips in smaller parts, and one error that says what takes less."""
 
 from __future__ import annotations
 
+import functools
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from gpuvos.errors import InputError, fail
+from gpuvos.errors import OutOfMemoryError, fail
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # What allocators say; only CUDA's has a type of its own.
 _PHRASES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "alloc_failed")
@@ -26,6 +32,55 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _PHRASES)
+
+
+def attempt(run: Callable[[], R]) -> tuple[R | None, str]:
+    """What ``run`` gives, and ""; where memory runs out None, and what was said about it.
+
+    Example:
+        >>> attempt(lambda: 3)
+        (3, '')
+        >>> nothing, said = attempt(lambda: torch.empty(2**60))
+    """
+    try:
+        return run(), ""
+    except (MemoryError, RuntimeError) as error:
+        said = _words(error)
+    _release()
+    return None, said
+
+
+def explain_memory(argument: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Raises OutOfMemoryError where memory runs out in a function, in the name of the argument that takes it.
+
+    Example:
+        >>> @explain_memory("count")
+        ... def zeros(count: int) -> Tensor:
+        ...     return torch.zeros(count)
+        >>> zeros(2)
+        tensor([0., 0.])
+        >>> zeros(2**60)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        gpuvos.errors.OutOfMemoryError: count: got more than fits into memory (...
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def run(*arguments: P.args, **options: P.kwargs) -> R:
+            if torch.compiler.is_compiling():  # nothing is allocated, and a handler would break the trace
+                return function(*arguments, **options)
+            try:
+                return function(*arguments, **options)
+            except OutOfMemoryError:
+                raise
+            except (MemoryError, RuntimeError) as error:
+                said = _words(error)
+            _release()
+            raise _too_much(argument, f"more than fits into memory ({said})")
+
+        return run
+
+    return decorate
 
 
 def in_parts(
@@ -46,7 +101,7 @@ def in_parts(
         Tensors ``[T, ...]``, as many as ``run`` gives.
 
     Raises:
-        InputError: memory does not suffice for one frame, or for the results.
+        OutOfMemoryError: memory does not suffice for one frame, or for the results.
 
     Example:
         >>> squares = torch.arange(5) ** 2
@@ -57,10 +112,10 @@ def in_parts(
     first, size = 0, count if chunk is None else min(chunk, count)
     while first < count:
         last = min(first + size, count)
-        part = _attempt(run, first, last)
+        part, said = attempt(functools.partial(run, first, last))
         if part is None:
             if last - first == 1:
-                raise _too_large(argument, "of which not even one at a time fits into memory")
+                raise _too_much(argument, f"frames of which not even one fits into memory ({said})")
             size = (last - first + 1) // 2
             warnings.warn(
                 f"out of memory with {last - first} frames at a time, going on with {size}", stacklevel=3
@@ -75,29 +130,27 @@ def in_parts(
     return whole
 
 
-def _attempt(run: Callable[[int, int], Sequence[Tensor]], first: int, last: int) -> Sequence[Tensor] | None:
-    """What ``run`` gives; None where memory runs out."""
-    try:
-        return run(first, last)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-    # only here, after the handler, is what the failed call held free again
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
-    return None
-
-
 def _room(part: Sequence[Tensor], count: int, argument: str) -> list[Tensor]:
     """Uninitialised tensors for all frames."""
-    try:
-        return [piece.new_empty((count, *piece.shape[1:])) for piece in part]
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise _too_large(argument, f"of which the results of {count} do not fit into memory") from error
+    room, said = attempt(lambda: [piece.new_empty((count, *piece.shape[1:])) for piece in part])
+    if room is None:
+        raise _too_much(argument, f"frames of which the results of {count} do not fit into memory ({said})")
+    return room
 
 
-def _too_large(argument: str, got: str) -> InputError:
-    remedy = "scale them down, take fewer at a time (StreamingSegmenter needs memory for its window alone), or use "
-    return fail(argument, f"frames {got}", "frames that do", remedy + "a front end of a coarser grid")
+def _words(error: Exception) -> str:
+    """What an exception says about memory; one about something else is raised again."""
+    if not is_out_of_memory(error):
+        raise error
+    return textwrap.shorten(str(error) or type(error).__name__, 160, placeholder=" ...")
+
+
+def _release() -> None:
+    """Gives back what a call held that failed: after the handler of its exception, which holds it until then."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+def _too_much(argument: str, got: str) -> OutOfMemoryError:
+    remedy = "scale frames down, take fewer at a time (StreamingSegmenter, gpuvos segment --mode stream) or fewer seeds"
+    return OutOfMemoryError(str(fail(argument, got, "less", remedy)))

@@ -16,7 +16,7 @@ from gpuvos.functional.edges import embedding_graph
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.voting import take_vote
 from gpuvos.labels import Labels, labels_of_paper, labels_of_vote, soft_weights, vote_options
-from gpuvos.memory import in_parts
+from gpuvos.memory import explain_memory, in_parts
 from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
 _LARGEST = 1e17  # squares of its differences, summed over thousands of channels, are floats still
@@ -45,6 +45,7 @@ class _Choice(NamedTuple):
     labels: Labels  # [B, T, K]
 
 
+@explain_memory("embedding")
 @full_precision
 def segment(
     embedding: Tensor,
@@ -76,6 +77,7 @@ def segment(
 
     Raises:
         InputError: a shape, dtype, device or value does not fit.
+        OutOfMemoryError: memory does not suffice; it is an InputError as well.
 
     Example:
         >>> e = torch.zeros(2, 1, 8, 12)
@@ -328,6 +330,7 @@ class VideoSegmenter(nn.Module):
         self.config = _checked_config(config)
         self.crf, self.chunk = crf, chunk
 
+    @explain_memory("frames")
     @torch.no_grad()
     def forward(
         self, frames: Tensor, *, first_mask: Tensor | None = None, validate: bool = True
@@ -344,6 +347,7 @@ class VideoSegmenter(nn.Module):
 
         Raises:
             InputError: frames of a wrong shape, dtype or range, or none at all.
+            OutOfMemoryError: memory does not suffice; it is an InputError as well.
         """
         features = self.features(frames, validate=validate)
         size = (frames.shape[-2], frames.shape[-1])

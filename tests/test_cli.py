@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -187,6 +190,10 @@ def test_output_that_exists_is_kept(clip: Path, tmp_path: Path, capsys: pytest.C
         (["segment", "noise.mp4"], "noise.mp4"),
         (["segment", "clip", "--device", "cuda:99"], "--device"),
         (["segment", "clip", "--device", "abacus"], "--device"),
+        (["segment", "clip", "--device", "meta"], "--device"),
+        (["segment", "clip", "--step", "0"], "--step"),
+        (["segment", "clip", "--clip-length", "0"], "--clip-length"),
+        (["segment", ""], "video"),
         (["segment", "clip", "--window", "4"], "window"),
         (["segment", "clip", "--start", "99"], "start"),
         (["segment", "clip", "--mode", "stream", "--history", "8"], "--latency"),
@@ -215,6 +222,33 @@ def test_bad_input_is_one_clear_line(
     assert message[0].startswith("gpuvos: ")
     assert word in message[0]
     assert [path.name for path in tmp_path.iterdir()] == ["noise.mp4"]
+
+
+def test_frames_that_an_output_would_replace_are_kept(
+    davis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = tmp_path / "set/frames"
+    shutil.copytree(davis / "JPEGImages/480p/one", frames)
+    monkeypatch.chdir(tmp_path)
+    for command in ("segment", "figures"):
+        for output in ("set/frames", "set", "."):
+            assert main([command, "set/frames", "-o", output, "--overwrite", *QUICK]) == 2
+            assert "would be deleted with 'set/frames' in it" in capsys.readouterr().err.replace(
+                f"{tmp_path}/", ""
+            )
+    assert main(["demo", "-o", "set", "--frames", "2", "--height", "16", "--width", "24", *QUICK]) == 2
+    assert len(list(frames.iterdir())) == 5
+
+
+def test_output_that_nobody_reads_is_no_error() -> None:
+    code = "import sys; from gpuvos.cli import main; sys.stdin.readline(); sys.exit(main(['info']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()  # as head does when it has seen enough
+    process.stdout = None
+    assert (process.communicate(b"now")[1], process.returncode) == (b"", 141)
 
 
 def test_interrupt_leaves_nothing(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

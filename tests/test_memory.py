@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from gpuvos import Config, Features, InputError, VideoSegmenter
-from gpuvos.data import render_clip
+import gpuvos
+from gpuvos import Config, Features, InputError, OutOfMemoryError, Segmentation, VideoSegmenter
+from gpuvos.cli import main
+from gpuvos.data import render_clip, write_video
 from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.learned import LearnedFeatures
 from gpuvos.memory import in_parts, is_out_of_memory
@@ -120,9 +125,7 @@ def test_out_of_memory_is_answered_by_smaller_parts(frames: Tensor, error: Excep
 def test_one_frame_that_does_not_fit_is_refused(frames: Tensor) -> None:
     with (
         pytest.warns(UserWarning, match="out of memory"),
-        pytest.raises(
-            InputError, match=r"^frames: .*not even one at a time fits into memory.*; scale them down"
-        ),
+        pytest.raises(InputError, match=r"^frames: .*not even one fits into memory.*; scale frames down"),
     ):
         VideoSegmenter(Narrow(1), SMALL)(frames)
 
@@ -176,3 +179,98 @@ def test_nothing_is_said_where_memory_suffices(frames: Tensor) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         VideoSegmenter(Narrow(100), SMALL)(frames)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:20])
+def test_the_method_names_what_takes_less(
+    frames: Tensor, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Tensor]] = []
+
+    def link_tracks(*_: object) -> Tensor:
+        large = torch.zeros(100)
+        held.append(weakref.ref(large))
+        raise type(error)(*error.args)
+
+    monkeypatch.setattr("gpuvos.functional.link_tracks", link_tracks)
+    message = (
+        r"^embedding: got more than fits into memory \(.+\), wanted less; scale .* --mode stream.* seeds$"
+    )
+    features = Narrow(100)(frames)
+    for call in (
+        lambda: gpuvos.segment(*features, config=SMALL),
+        lambda: VideoSegmenter(Narrow(100), SMALL)(frames),
+    ):
+        with pytest.raises(OutOfMemoryError, match=message) as caught:
+            call()
+        assert isinstance(caught.value, InputError)
+        assert is_out_of_memory(caught.value)
+        assert held.pop()() is None  # nothing of the call is held while the user decides what to do
+
+
+def test_what_the_segmenter_itself_takes(frames: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refine(*_: object, **__: object) -> Segmentation:
+        raise MemoryError
+
+    monkeypatch.setattr(VideoSegmenter, "refine", refine)
+    with pytest.raises(OutOfMemoryError, match=r"^frames: got more than fits into memory \(MemoryError\)"):
+        VideoSegmenter(Narrow(100), SMALL)(frames)
+
+
+def test_other_errors_of_the_method_pass(frames: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: object) -> Tensor:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("gpuvos.functional.link_tracks", wrong)
+    with pytest.raises(RuntimeError, match="a bug"):
+        gpuvos.segment(*Narrow(100)(frames), config=SMALL)
+
+
+@pytest.fixture
+def clip(tmp_path: Path, frames: Tensor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words of a command that segments a video of seven frames in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    write_video("clip.mp4", frames)
+    return ["segment", "clip.mp4", "--front-end", "appearance", "--num-seeds", "20", "--device", "cpu"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_command_goes_on_as_a_stream(
+    clip: list[str], late: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*clip, "--mode", "stream", "-o", "stream"]) == 0
+    name = "contact_sheet" if late else "segment"
+    module = importlib.import_module("gpuvos.commands.segment" if late else "gpuvos.commands.pieces")
+    works, written = getattr(module, name), []
+
+    def fail_once(*values: object, **options: object) -> object:
+        written.append(len(list(Path().glob(".auto.partial-*/masks/*.png"))))
+        if len(written) == 1:
+            raise OUT_OF_MEMORY[0]
+        return works(*values, **options)
+
+    monkeypatch.setattr(module, name, fail_once)
+    assert main([*clip, "-o", "auto"]) == 0
+    assert written[0] == (7 if late else 0)
+    assert "clip.mp4: out of memory for all frames at once, going on as a stream" in capsys.readouterr().err
+    found, wanted = (
+        {str(path.relative_to(root)): path.read_bytes() for path in Path(root).rglob("*.*")}
+        for root in ("auto", "stream")
+    )
+    assert found.pop("record.json") != wanted.pop("record.json")
+    assert found == wanted
+
+
+@pytest.mark.parametrize("mode", ["whole", "stream", "pieces"])
+def test_the_command_says_that_memory_does_not_suffice(
+    clip: list[str], mode: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> object:
+        raise OUT_OF_MEMORY[1]
+
+    monkeypatch.setattr("gpuvos.commands.segment.overlay", fail)
+    assert main([*clip, "--mode", mode, "-o", "out"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("gpuvos: video: got more than fits into memory ([enforce fail]")
+    assert "--mode stream" in said
+    assert [path.name for path in Path().iterdir()] == ["clip.mp4"]

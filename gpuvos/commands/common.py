@@ -114,4 +114,11 @@ def pick_device(name: str) -> torch.device:
         raise fail(
             "--device", repr(name), "a device of this machine", "there is no CUDA device here: use cpu"
         )
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # none of that number, or of a kind that nothing computes on
+        raise fail("--device", repr(name), "a device of this machine") from error
     return device

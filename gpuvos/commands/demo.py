@@ -38,7 +38,8 @@ def run(arguments: Namespace) -> int:
     segmenter, device = build_segmenter(arguments, arguments.rule), pick_device(arguments.device)
     features, result = segment_clip(segmenter, rendered.frames, device)
     mask = result.mask.cpu()
-    with atomic_folder(arguments.output, overwrite=True) as work:
+    earlier = (arguments.output / "sheet.png").is_file()  # a folder of anything else is kept
+    with atomic_folder(arguments.output, overwrite=earlier) as work:
         write_video(work / "clip.mp4", rendered.frames, frame_rate=24)
         write_video(work / "overlay.mp4", overlay(rendered.frames, mask), frame_rate=24)
         write_masks(work / "masks", mask, names)

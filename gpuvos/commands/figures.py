@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gpuvos.commands.common import RULES, add_method_arguments, build_segmenter, pick_device
-from gpuvos.data.files import atomic_folder
+from gpuvos.data.files import atomic_folder, check_outside
 from gpuvos.data.images import list_images
 from gpuvos.data.masks import read_mask
 from gpuvos.data.video import read_video
@@ -38,6 +38,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Draws the figures; returns the exit status."""
+    if arguments.overwrite:
+        check_outside("--output", arguments.video, arguments.output)
     segmenter, device = build_segmenter(arguments, arguments.rule), pick_device(arguments.device)
     clip = read_video(arguments.video, stop=arguments.stop, max_side=arguments.max_side)
     frames = clip.frames.to(device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -26,7 +28,8 @@ from gpuvos.data.prefetch import prefetch
 from gpuvos.data.video import Clip, iterate_video, probe_video, read_video
 from gpuvos.data.video_writer import VideoWriter
 from gpuvos.engine.worker import SegmentVideo
-from gpuvos.errors import fail
+from gpuvos.errors import check_count, fail
+from gpuvos.memory import attempt, explain_memory
 from gpuvos.segmenter import VideoSegmenter
 from gpuvos.sheet import contact_sheet
 from gpuvos.streaming import StreamingSegmenter
@@ -73,7 +76,8 @@ def _add_length_arguments(parser: ArgumentParser) -> None:
         default=MODES[0],
         choices=MODES,
         help="whole: all frames at once; stream: one object through any length in flat memory; pieces: of "
-        "--clip-length frames, each on its own; auto: whole up to --clip-length frames, else stream",
+        "--clip-length frames, each on its own; auto: whole up to --clip-length frames if they fit into memory, "
+        "else stream",
     )
     parser.add_argument(
         "--clip-length",
@@ -90,6 +94,8 @@ def _add_length_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Segments and writes masks, overlay, contact sheet and arrays; returns the exit status."""
+    check_count("--step", arguments.step)
+    check_count("--clip-length", arguments.clip_length)
     return run_engine(arguments, open_segmenter)
 
 
@@ -102,11 +108,25 @@ def open_segmenter(arguments: Namespace) -> SegmentVideo:
 def segment_file(
     arguments: Namespace, segmenter: VideoSegmenter, device: torch.device, path: Path, work: Path
 ) -> int:
-    """Segments one video into a folder that exists; returns the number of frames."""
-    total = _expected_frames(arguments, path)
-    mode = arguments.mode
-    if mode == "auto":
-        mode = "whole" if total is not None and total <= arguments.clip_length else "stream"
+    """Segments one video into a folder that exists and is empty; returns the number of frames."""
+    total, mode = _expected_frames(arguments, path), arguments.mode
+    fill = partial(_fill, arguments, segmenter, device, path, work, total)
+    if mode == "auto" and total is not None and total <= arguments.clip_length:
+        count, _ = attempt(partial(fill, "whole"))
+        if count is not None:
+            return count
+        print(f"{path}: out of memory for all frames at once, going on as a stream", file=sys.stderr)
+        for left in work.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return fill("stream" if mode == "auto" else mode)
+
+
+@explain_memory("video")
+def _fill(
+    arguments: Namespace, segmenter: VideoSegmenter, device: torch.device, path: Path, work: Path,
+    total: int | None, mode: str,
+) -> int:  # fmt: skip
+    """Writes everything of one video in one of the modes."""
     count = 0
     with ExitStack() as stack:
         clips = stack.enter_context(closing(prefetch(_clips(arguments, mode, path))))

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from gpuvos.commands.common import pick_device
-from gpuvos.errors import check_positive, fail
+from gpuvos.errors import check_count, check_positive, fail
 from gpuvos.features.network import EmbeddingNetwork, fit_projection, load_teacher
 from gpuvos.features.weights import load_weights, save_weights
 from gpuvos.training.batches import BatchSampler
@@ -22,6 +22,7 @@ from gpuvos.training.stills import StillsDataset, StillSource, pack
 
 _DEFAULT_MINUTES = 2.0
 _FITTED = 128  # images that the principal components are of
+_SMALLEST = 32  # side of a crop: the encoder halves it five times
 _NO_LIMIT = 1_000_000  # steps, where only time ends a run
 
 
@@ -83,6 +84,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Trains; writes weights, model card, log and checkpoint; returns the exit status."""
     config = _config(arguments)
+    check_count("--size", config.size, _SMALLEST)
     check_positive("--workers", arguments.workers, zero=True)
     if arguments.threads is not None:
         check_positive("--threads", arguments.threads)
@@ -92,7 +94,7 @@ def run(arguments: Namespace) -> int:
         if device.type == "cuda" and processes > 1:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed % 2**63)
         stills, held_out = _stills(arguments, process)
         network = build_network(arguments.init, stills, config)
         state = train(

@@ -115,8 +115,8 @@ def atomic_folder(path: PathLike, *, overwrite: bool = False, work: PathLike | N
         The path of the work folder; it exists and is empty.
 
     Raises:
-        InputError: if ``path`` is a file, or a folder that is not empty without ``overwrite``, or if its
-            parent cannot be written to. All of this is checked before the block runs.
+        InputError: if ``path`` is a file, or a folder that is not empty without ``overwrite`` or with the working
+            directory in it, or if its parent cannot be written to. All of this is checked before the block runs.
 
     Example:
         >>> import tempfile
@@ -157,19 +157,35 @@ def _refusals_explained(target: Path) -> Iterator[None]:
         raise _unwritable(target, error, "make room, or choose another place") from error
 
 
+def check_outside(argument: str, kept: Path, folder: Path) -> None:
+    """Raises InputError where a folder that is to be replaced holds a file or folder that is to be kept."""
+    if kept.resolve().is_relative_to(folder.resolve()):
+        raise fail(argument, f"'{folder}', which would be deleted with '{kept}' in it", "another folder")
+
+
 def _swap(work: Path, target: Path) -> None:
     """Puts ``work`` in the place of ``target``, and takes the old folder away only after that."""
-    if not target.exists():
-        work.rename(target)
-        return
     old = _beside(target, "replaced")
-    target.rename(old)
     try:
+        if target.exists():
+            target.rename(old)
         work.rename(target)
     except BaseException:
-        old.rename(target)
+        if old.exists() and not target.exists():
+            old.rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if target.exists():
+            _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Deletes a folder if it is there, to the end even where an interrupt comes meanwhile."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _resolve(path: PathLike) -> Path:
@@ -192,6 +208,8 @@ def _check_folder(target: Path, overwrite: bool) -> None:
         filled = any(target.iterdir())
     except OSError as error:
         raise _unwritable(target, error) from error
+    if filled and overwrite and Path.cwd().is_relative_to(target):
+        raise fail("path", f"'{target}', where this process works", "another folder: it would be deleted")
     if filled and not overwrite:
         remedy = "choose another name or pass overwrite=True, which deletes what is in it"
         raise fail("path", f"'{target}', which is not empty", "a new or empty folder", remedy)

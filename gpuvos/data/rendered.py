@@ -161,7 +161,7 @@ def render_clip(
         check_positive(argument, rate, zero=True)
     if not isinstance(seed, int):
         raise fail("seed", repr(seed), "an integer")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed % 2**63)
     view = _View(num_frames, height, width, speed, generator)
     layers = _layers(scene, view, camera_speed)
     rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)

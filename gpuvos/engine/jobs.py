@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from gpuvos.data.files import as_path
 from gpuvos.data.images import IMAGE_SUFFIXES
 from gpuvos.engine.record import RECORD
 from gpuvos.errors import fail
@@ -44,17 +45,19 @@ def plan_jobs(inputs: Sequence[str], output: Path | None) -> list[Job]:
         >>> plan_jobs(["/a/one.mp4"], Path("/out"))
         [Job(video=PosixPath('/a/one.mp4'), output=PosixPath('/out'))]
     """
-    if len(inputs) == 1 and not inputs[0].startswith("@") and not _is_tree(Path(inputs[0])):
+    if len(inputs) == 1 and not inputs[0].startswith("@") and not _is_tree(as_path("video", inputs[0])):
         video = Path(inputs[0]).absolute()
         return [Job(video, (output or _folder(video, Path())).absolute())]
     root = (output or Path()).absolute()
     jobs: dict[Path, Job] = {}
     for text in _expand(inputs):
-        for job in _jobs(Path(text).absolute(), root):
+        for job in _jobs(as_path("video", text).absolute(), root):
             other = jobs.setdefault(job.output, job)
             if other.video != job.video:
                 got = f"'{other.video}' and '{job.video}', both of which would become '{job.output}'"
                 raise fail("video", got, "one video of a name", "give the folder they are in, or rename one")
+    if not jobs:
+        raise fail("video", f"{', '.join(inputs)} without any path", "lists of at least one video")
     return list(jobs.values())
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 RECORD = "record.json"
@@ -28,10 +29,10 @@ def input_hash(video: Path) -> str | None:
     """
     try:
         files = sorted(video.iterdir()) if video.is_dir() else [video]
-        stats = [(file.name, file.stat()) for file in files]
+        stats = [(file.name, file.stat()) for file in files]  # folders may be those of results
     except OSError:
         return None
-    listing = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    listing = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats if S_ISREG(stat.st_mode)]
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gpuvos
-from gpuvos.data.files import atomic_folder
+from gpuvos.data.files import atomic_folder, check_outside
 from gpuvos.engine.jobs import Job
 from gpuvos.engine.record import input_hash, read_record, settings_hash, write_record
-from gpuvos.errors import InputError, fail
+from gpuvos.errors import InputError, OutOfMemoryError, fail
 
 SegmentVideo = Callable[[Path, Path], int]  # video, folder to fill -> number of frames
 
@@ -96,7 +96,9 @@ class Worker:
                 try:
                     frames = self.attempt(job, attempt, folders / f"{options.run}-{attempt}")
                 except InputError as wrong:
-                    return Outcome(video, output, FAILED, attempt, error=str(wrong))
+                    error = str(wrong)
+                    if not isinstance(wrong, OutOfMemoryError):  # others may leave more of it the next time
+                        return Outcome(video, output, FAILED, attempt, error=error)
                 except Exception as wrong:  # whatever it is, the other videos go on
                     error = f"{type(wrong).__name__}: {wrong}"
                 else:
@@ -112,6 +114,8 @@ class Worker:
         if not options.overwrite and read_record(job.output) is not None:
             got = f"'{job.output}', which was made of another input or with other settings"
             raise fail("--output", got, "a new folder", "choose another one, or replace it with --overwrite")
+        if options.overwrite:
+            check_outside("--output", job.video, job.output)
         begin = time.monotonic()
         inputs = input_hash(
             job.video

@@ -11,7 +11,7 @@ from gpuvos.data.davis import Davis2016
 from gpuvos.data.fbms import Fbms59
 from gpuvos.data.files import PathLike
 from gpuvos.data.segtrack import SegTrack2
-from gpuvos.errors import check_choice
+from gpuvos.errors import check_choice, fail
 from gpuvos.metrics import davis2016_frames
 
 DATASETS = ("davis2016", "fbms59", "segtrack2")
@@ -83,5 +83,8 @@ class Benchmark:
         sequence = self._data[name]
         count = len(sequence.frames)
         annotated = getattr(sequence, "annotated", tuple(range(count)))
+        if self.name == "davis2016" and count < 3:
+            wanted = "at least three: the first and the last are not counted"
+            raise fail("root", f"{count} frames in '{name}'", wanted)
         counted = davis2016_frames(count) if self.name == "davis2016" else slice(0, len(annotated))
         return LabelledVideo(name, sequence.frames, sequence.mask, annotated, counted)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from gpuvos.errors import InputError, check_positive, check_tensor, fail
+from gpuvos.errors import check_positive, check_tensor, fail
 from gpuvos.features.espnet import ConvNorm, Decoder, Encoder, NormAct, PyramidPooling, grow
 
 CLASSES = 21  # of PASCAL VOC; 0 is the background
@@ -249,7 +249,8 @@ def load_teacher(path: str | Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise fail("path", str(path), "the teacher's weights, an existing file") from None
     except Exception as error:  # torch.load raises many types for a file that is not one of its own
-        raise InputError(f"path: {path} is not a file of tensors by name ({error})") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise fail("path", f"{path} ({reason})", "a file of tensors by name") from error
     state = {key: value for key, value in state.items() if not _UNUSED.match(key)}
     wanted = {
         key: value.shape

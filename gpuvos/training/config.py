@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpuvos.errors import check_choice, check_positive
+from gpuvos.errors import check_choice, check_count, check_positive, check_share
 from gpuvos.training.loss import KEEP
 
 PRETRAINED = ("encoder", "decoder")  # children of the network that a teacher's weights are for
@@ -47,12 +47,16 @@ class TrainingConfig:
     held_out: int = 64  # stills
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "size", "learning_rate", "clip", "num_samples", "log_every", "save_every",
-                     "evaluate_every", "held_out"):  # fmt: skip
+        for name in ("steps", "batch_size", "size", "num_samples", "log_every", "save_every", "evaluate_every",
+                     "held_out"):  # fmt: skip
+            check_count(name, getattr(self, name))
+        for name in ("learning_rate", "clip"):
             check_positive(name, getattr(self, name))
         for name in ("encoder_scale", "decoder_scale", "weight_decay", "pair_weight", "keep_weight", "class_weight",
-                     "object_weight", "balance", "rest_weight", "paste_share"):  # fmt: skip
+                     "object_weight", "rest_weight"):  # fmt: skip
             check_positive(name, getattr(self, name), zero=True)
+        for name in ("balance", "paste_share"):
+            check_share(name, getattr(self, name))
         for name in ("minutes", "temperature"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))

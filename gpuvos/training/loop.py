@@ -79,7 +79,7 @@ def train(
             for bit, as that of a run that was never stopped.
         workers: processes that draw batches beside this one, for a GPU that would wait for them; the batches are the
             same.
-        progress: show a bar.
+        progress: show a bar, on a terminal.
 
     Raises:
         InputError: resuming without a checkpoint or with another configuration, or a loss that is no longer finite.
@@ -89,7 +89,7 @@ def train(
     )
     with (
         torch.random.fork_rng(),
-        tqdm(total=config.steps, initial=run.state.step, disable=not progress or process > 0) as bar,
+        tqdm(total=config.steps, initial=run.state.step, disable=not progress or process > 0 or None) as bar,
     ):
         batches = run.sampler.stream(run.state.step, config.steps, workers)
         while (fraction := run.fraction()) < 1:
@@ -206,17 +206,21 @@ class _Run:
         return dict(zip(terms, values.tolist(), strict=True))
 
     def measure(self) -> None:
-        """Adds a row of held-out measurements to the log."""
-        if self.held_out:
+        """Adds a row of held-out measurements to the log, unless a run that was stopped has done so at its end."""
+        last = self.state.history[-1] if self.state.history else {}
+        if self.held_out and not (last.get("step") == self.state.step and "seed_iou" in last):
             measured = evaluate(self.network, self.held_out, self.device)
             row: dict[str, float] = {"step": self.state.step, "seconds": self.state.seconds}
             self.state.history.append(row | measured._asdict())
             self._write_log()
 
     def save(self) -> None:
-        """Writes the checkpoint and the log."""
+        """Writes the checkpoint and the log. Those before stay, with an InputError, where weights are not finite."""
         if self.process:
             return
+        if not all(bool(value.isfinite().all()) for value in self.network.state_dict().values()):
+            got = f"weights that are not finite at step {self.state.step}"
+            raise fail("learning_rate", got, "finite weights", "lower it")
         content = {
             "network": self.network.state_dict(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),

@@ -34,6 +34,18 @@ def test_file_appears_only_at_the_end(tmp_path: Path) -> None:
     assert names(target.parent) == ["out.mp4"]
 
 
+def test_the_working_directory_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "precious").write_text("mine")
+    monkeypatch.chdir(tmp_path / "work")
+    with (
+        pytest.raises(InputError, match="where this process works"),
+        atomic_folder(tmp_path, overwrite=True),
+    ):
+        pytest.fail("the block must not run")
+    assert names(tmp_path) == ["precious", "work"]
+
+
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
 def test_failed_file_leaves_the_old_one(tmp_path: Path, failure: BaseException) -> None:
     target = tmp_path / "out.txt"
@@ -247,3 +259,45 @@ def test_killed_process_leaves_no_half_target(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "folder") as work:
         (work / "whole").write_text("whole")
     assert names(tmp_path / "folder") == ["whole"]
+
+
+def test_an_interrupt_at_any_change_leaves_the_old_folder_or_the_new(tmp_path: Path) -> None:
+    script = """
+        import sys
+        from itertools import count
+        from pathlib import Path
+        from gpuvos.data.files import atomic_folder
+
+        def hook(event, _):
+            global left
+            if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir") and left:
+                left -= 1
+                whole = [path for path in root.iterdir() if (path / "second").exists() and (path / "first").exists()]
+                assert whole, (event, list(root.rglob("*")))  # what a kill would leave here
+                if not left:
+                    raise KeyboardInterrupt
+
+        root, left, found = Path(sys.argv[1]), 0, []
+        sys.addaudithook(hook)
+        for number in count(1):
+            (root / "out").mkdir(exist_ok=True)
+            for name in ("first", "second"):
+                (root / "out" / name).write_text("old")
+            left = number
+            try:
+                with atomic_folder(root / "out", overwrite=True) as work:
+                    for name in ("first", "second"):
+                        (work / name).write_text("new")
+            except KeyboardInterrupt:
+                pass
+            ended, left = not left, 0
+            found.append("".join(sorted({(root / "out" / name).read_text() for name in ("first", "second")})))
+            assert [path.name for path in root.iterdir()] == ["out"], list(root.rglob("*"))
+            if not ended:
+                break
+        print(*found)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    # folders made, two renames, then the old one deleted: two files and itself; all of it in the last round
+    assert found == ["old"] * 4 + ["new"] * 4

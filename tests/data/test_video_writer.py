@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -250,3 +254,17 @@ def test_bad_sequences_of_writes(tmp_path: Path, moving_square: Callable) -> Non
     with pytest.raises(InputError, match="outside of its block"):
         VideoWriter(tmp_path / "clip.mp4").write(frames)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_does_not_depend_on_what_was_in_memory_before(tmp_path: Path) -> None:
+    script = """
+        import sys
+        from gpuvos.data import render_clip, write_video
+        from gpuvos.viz import overlay
+        clip = render_clip("single", num_frames=12, height=48, width=64)
+        write_video(sys.argv[1], overlay(clip.frames, clip.mask))
+    """
+    for filling in ("0", "165"):  # what the allocator of glibc fills memory with
+        command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / f"{filling}.mp4")]
+        subprocess.run(command, check=True, env={**os.environ, "MALLOC_PERTURB_": filling})
+    assert (tmp_path / "0.mp4").read_bytes() == (tmp_path / "165.mp4").read_bytes()

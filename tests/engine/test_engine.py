@@ -16,7 +16,7 @@ from gpuvos.engine.jobs import Job, plan_jobs
 from gpuvos.engine.local import run_local
 from gpuvos.engine.record import input_hash, read_record, settings_hash
 from gpuvos.engine.worker import DONE, FAILED, SKIPPED, Outcome, RunOptions, Worker
-from gpuvos.errors import InputError
+from gpuvos.errors import InputError, OutOfMemoryError
 
 
 class Segment:
@@ -89,6 +89,15 @@ def test_a_folder_of_somebody_else_is_kept(videos: Path) -> None:
     assert precious.read_text() == "mine"
 
 
+def test_results_inside_of_a_folder_of_images_do_not_change_it(tmp_path: Path) -> None:
+    (tmp_path / "0.png").touch()
+    before = input_hash(tmp_path)
+    (tmp_path / "results").mkdir()
+    assert input_hash(tmp_path) == before
+    (tmp_path / "1.png").touch()
+    assert input_hash(tmp_path) != before
+
+
 def test_failures_are_tried_again_and_stop_no_other(videos: Path) -> None:
     out = videos.parent / "out"
     segment = Segment(
@@ -106,6 +115,12 @@ def test_failures_are_tried_again_and_stop_no_other(videos: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["a-gpuvos", "failures.json"]
     assert run(videos, segment, name="second") == Summary(2, 1, (), 6)
     assert not (out / "failures.json").exists()
+
+
+def test_out_of_memory_is_tried_again(videos: Path) -> None:
+    segment = Segment({"a": [OutOfMemoryError("frames: got more than fits into memory")]})
+    assert run(videos, segment) == Summary(3, 0, (), 9)
+    assert segment.calls["a"] == 2
 
 
 def test_attempts_of_killed_processes_count_and_leave_nothing(videos: Path) -> None:

@@ -34,6 +34,14 @@ def test_one_video_goes_to_the_output_itself(tmp_path: Path, monkeypatch: pytest
     assert plan_jobs(["."], tmp_path) == [(tmp_path / "frames.v2", tmp_path)]
 
 
+def test_lists_and_names_without_anything_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("# nothing\n\n")
+    with pytest.raises(InputError, match=r"^video: got .*list\.txt without any path"):
+        plan_jobs([f"@{tmp_path}/list.txt"], None)
+    with pytest.raises(InputError, match=r"^video: got ''"):
+        plan_jobs([""], None)
+
+
 def test_several_go_to_folders_of_their_names(tmp_path: Path) -> None:
     touch(tmp_path, "a/one.mp4", "b/two/0.jpg")
     inputs = [str(tmp_path / "a/one.mp4"), str(tmp_path / "b/two"), str(tmp_path / "a/one.mp4")]

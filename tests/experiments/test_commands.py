@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,18 @@ def test_figures_of_a_sequence_of_davis(
     truth = ["--truth", str(davis / "Annotations" / "480p" / "two"), "--stop", "3", "--max-side", "60"]
     assert main(["figures", sequence, "-o", str(output), "--overwrite", *truth, *QUICK]) == 0
     assert not (tmp_path / "no").exists()
+
+
+def test_a_sequence_of_which_no_frame_counts(
+    davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(davis, tmp_path / "short")
+    for file in tmp_path.rglob("0000[234].*"):
+        file.unlink()
+    listing = tmp_path / "short/ImageSets/480p/train.txt"
+    listing.write_text("".join(listing.read_text().splitlines(keepends=True)[:2]))
+    assert main(["evaluate", "--root", str(tmp_path / "short"), *QUICK]) == 2
+    assert "root: got 2 frames in 'one', wanted at least three" in capsys.readouterr().err
 
 
 def test_figures_without_truth(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,6 +146,18 @@ def test_a_loss_that_is_not_finite_is_an_error(
         train(network, stills, None, tmp_path, config, distil=False, progress=False)
 
 
+def test_weights_that_are_not_finite_replace_no_checkpoint(
+    tiny: nn.Module, stills: RenderedStills, tmp_path: Path
+) -> None:
+    options = {**SMALL, "log_every": 100}  # so that nobody looks at the losses
+    config = TrainingConfig(steps=4, save_every=1, temperature=1.0, learning_rate=1e30, **options)
+    with pytest.raises(InputError, match=r"^learning_rate: got weights that are not finite at step \d"):
+        train(tiny, stills, None, tmp_path, config, distil=False, progress=False)
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert content["state"]["step"] >= 1
+    assert all(value.isfinite().all() for value in content["network"].values())
+
+
 def test_schedule() -> None:
     assert learning_rate_factor(0.0) < 0.05
     assert learning_rate_factor(0.03) == pytest.approx(1)
@@ -170,7 +182,8 @@ def test_temperature_follows_the_scale(tiny: nn.Module, stills: RenderedStills) 
     assert after == pytest.approx(9 * before, rel=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"keep": "all"}, {"encoder_scale": -1.0}, {"minutes": 0.0}])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"keep": "all"}, {"encoder_scale": -1.0}, {"minutes": 0.0},
+                                    {"size": 32.5}, {"balance": 2}, {"paste_share": 1.5}])  # fmt: skip
 def test_bad_configurations_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         TrainingConfig(**wrong)  # type: ignore[arg-type]

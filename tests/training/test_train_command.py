@@ -74,6 +74,7 @@ def test_stills_are_packed_and_the_card_says_their_licences(
         (["--pack", "somewhere"], "--stills"),
         (["--minutes", "-1"], "minutes"),
         (["--threads", "0"], "--threads"),
+        (["--size", "16"], "--size"),
     ],
 )
 def test_bad_input_is_one_line(
