@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,6 +154,19 @@ def test_index_comes_first(tmp_path: Path, moving_square: Callable) -> None:
     write_video(tmp_path / "clip.mp4", moving_square(2))
     content = (tmp_path / "clip.mp4").read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat")
+
+
+def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
+    program = """
+import sys
+from gpuvos.data import render_clip, write_video
+
+write_video(sys.argv[1], render_clip("single", num_frames=12, height=240, width=428).frames)
+"""
+    files = [tmp_path / f"{number}.mp4" for number in range(2)]
+    for file in files:
+        subprocess.run([sys.executable, "-c", program, str(file)], check=True)
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_fractional_rate(tmp_path: Path, moving_square: Callable) -> None:
