@@ -14,6 +14,8 @@ from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import squared_distance
 from gpuvos.types import Segmentation
 
+_MOST_TRACKS = 128  # that are looked at for pieces, whatever min_share is
+
 
 class Instances(NamedTuple):
     """The objects of a video, best first. N is what was asked for; an object that is not there is empty."""
@@ -31,7 +33,9 @@ def instances(result: Segmentation, *, num_instances: int = 5, min_share: float 
     Foreground seeds whose regions touch are a group. A seed belongs to the track of the seed most similar to it in the
     frame before, out of the tracks that lead into its group: those with a seed there whose most similar foreground seed
     is in the group, and the other way round. A group that none leads into begins a track, at whatever frame; a
-    track that leads nowhere has ended. So objects that touch for a while keep their tracks.
+    track that leads nowhere has ended. So objects that touch for a while keep their tracks. Two tracks that are in one
+    group in more than half of the frames of the shorter one are pieces of one object, which came out from behind a tree
+    for example.
 
     The score of a track is Eq. 10 in extensive form: the sum of ``O(s) M(s)`` over its seeds, weighted by the
     areas of their regions, as a share of that of the whole foreground. Tracks of less than ``min_share`` are pieces
@@ -61,11 +65,15 @@ def instances(result: Segmentation, *, num_instances: int = 5, min_share: float 
     check_count("num_instances", num_instances)
     check_share("min_share", min_share)
     t, k = result.foreground.shape
-    track = _tracks(result)  # [T, K]
+    group = _groups(result.forest.label, result.foreground)
+    track = _tracks(result, group)  # [T, K]
     area = _areas(result.forest.label, k)
     evidence = (area * result.seeds.objectness * result.saliency).double()
     evidence = evidence.clamp(min=1e-12) * result.foreground  # seeds without evidence are still an object
-    total = evidence.new_zeros(t * k).scatter_add_(0, track.clamp(min=0).flatten(), evidence.flatten())
+    # no more than 1 / min_share tracks have that share
+    most = t * k if min_share == 0 else min(t * k, int(1 / min_share))
+    track = _rejoined(track, group, _sums(track, evidence), min(most, _MOST_TRACKS))
+    total = _sums(track, evidence)
     whole = evidence.sum()
     score, best = (total / whole.clamp(min=torch.finfo(torch.float64).tiny)).topk(min(num_instances, t * k))
     there = (score >= min_share) & (score > 0)
@@ -106,11 +114,31 @@ def _groups(label: Tensor, foreground: Tensor) -> Tensor:
     return reach.argmax(-1)
 
 
-def _tracks(result: Segmentation) -> Tensor:
+def _sums(track: Tensor, evidence: Tensor) -> Tensor:
+    """Evidence of every track, ``[T K]``."""
+    return evidence.new_zeros(track.numel()).scatter_add_(0, track.clamp(min=0).flatten(), evidence.flatten())
+
+
+def _rejoined(track: Tensor, group: Tensor, total: Tensor, most: int) -> Tensor:
+    """Tracks ``[T, K]``; pieces among the ``most`` best have that of which they are a piece."""
+    best = total.sort(descending=True, stable=True).indices[:most]
+    member = track[..., None] == best  # [T, K, M]
+    inside = torch.zeros(member.shape, device=track.device)  # [T, groups, M]
+    inside.scatter_add_(1, group[..., None].expand(member.shape), member.float())
+    together = (torch.einsum("tgm,tgn->tmn", inside, inside) > 0).sum(0)  # frames, [M, M]
+    frames = together.diagonal()
+    piece = (2 * together > torch.minimum(frames, frames[:, None])).tril(-1)
+    number = torch.arange(most, device=track.device)
+    whole = torch.where(piece.any(1), piece.int().argmax(1), number)
+    for _ in range(most.bit_length()):  # pieces of pieces
+        whole = whole[whole]
+    return torch.where(member.any(-1), best[whole][member.int().argmax(-1)], track)
+
+
+def _tracks(result: Segmentation, group: Tensor) -> Tensor:
     """Track of every foreground seed, ``[T, K]`` int64: frame times K plus seed where it began; -1 elsewhere."""
     foreground, embedding = result.foreground, result.seeds.embedding.detach()
     t, k = foreground.shape
-    group = _groups(result.forest.label, foreground)
     own = torch.arange(k, device=group.device)
     rows = [torch.where(foreground[0], group[0], -1)]
     for now in range(1, t):

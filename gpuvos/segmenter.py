@@ -119,7 +119,7 @@ def _result(
     """Puts everything together, mask and probability at ``size``."""
     probability = _resize(probability, size)
     return Segmentation(
-        probability > 0.5, probability, (2 * probability - 1).abs(), seeds, forest, choice.tracks, choice.score,
+        probability > 0.5, probability, (2 * probability).sub_(1).abs_(), seeds, forest, choice.tracks, choice.score,
         choice.seed, choice.initial, choice.labels.foreground, choice.labels.background, motion.region_flow,
         motion.saliency, choice.labels.score, choice.labels.confident,
     )  # fmt: skip
@@ -132,7 +132,7 @@ def _resize(probability: Tensor, size: tuple[int, int] | None) -> Tensor:
     flat = interpolate(
         merge_leading(probability, 2)[:, None], size=size, mode="bilinear", align_corners=False
     )
-    return flat.reshape(*probability.shape[:2], *size).clamp(0, 1)
+    return flat.clamp_(0, 1).reshape(*probability.shape[:2], *size)
 
 
 def _check_features(
@@ -210,11 +210,11 @@ def _motion(flow: Tensor, objectness: Tensor, seeds: Seeds, forest: Forest, conf
     residual = F.residual_flow(
         flow, weight=1 - 0.9 * objectness
     )  # the object should not bend the camera model
-    means = F.region_mean(torch.cat((residual, objectness[:, :, None]), 2), forest.label, config.num_seeds)
-    length = means[..., :2].norm(dim=-1)
+    length = F.region_mean(residual, forest.label, config.num_seeds).norm(dim=-1)
+    mean_objectness = F.region_mean(objectness[:, :, None], forest.label, config.num_seeds)[..., 0]
     length = length * (length.amax(-1, keepdim=True) >= config.min_motion)
     saliency = F.normalize_saliency(length, seeds.valid)
-    squared = saliency * means[..., 2].clamp(min=0)
+    squared = saliency * mean_objectness.clamp(min=0)
     tiny = torch.finfo(squared.dtype).tiny  # the root of 0 has no gradient
     return _Motion(region_flow, saliency, squared.clamp(min=tiny).sqrt().masked_fill(squared == 0, 0), start)
 

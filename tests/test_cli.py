@@ -200,6 +200,7 @@ def test_output_that_exists_is_kept(clip: Path, tmp_path: Path, capsys: pytest.C
         (["segment", "clip", "-o", "noise.mp4/out"], "noise.mp4"),
         (["segment", "clip", "--weights", "none.safetensors"], "none.safetensors"),
         (["segment", "clip", "--weights", "noise.mp4", "--front-end", "appearance"], "--weights"),
+        (["segment", "clip", "--precision", "bfloat16", "--front-end", "appearance"], "--precision"),
         (["evaluate", "--root", "nowhere"], "nowhere"),
     ],
 )

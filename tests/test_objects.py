@@ -81,6 +81,19 @@ def test_objects_that_touch_for_a_while_keep_their_tracks() -> None:
     ]
 
 
+def test_what_comes_out_from_behind_something_first_is_no_object_of_its_own() -> None:
+    """Seeds 1 and 3 come out on both sides of a pole in frame 1; from frame 2 on they are one, as in frame 0."""
+    chosen = [[0, 0, 1, 0, 0], [0, 1, 0, 1, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0]]
+    e = [[50.0, 40.0, 0.0, 30.0, 60.0], [50.0, 9.0, 20.0, 1.0, 60.0], *[[50.0, 9.0, 5.0, 1.0, 60.0]] * 2]
+    result = row(chosen, e, [[1.0] * 5] * 4)
+    found = instances(result, num_instances=2, min_share=0.1)
+    assert torch.equal(found.mask[0], result.mask)
+    torch.testing.assert_close(found.score, torch.tensor([1.0, -torch.inf]))
+    # two frames together and two apart is not more than half
+    apart = instances(row([*chosen, [0, 1, 0, 1, 0]], [*e, e[1]], [[1.0] * 5] * 5), num_instances=2)
+    assert apart.present.tolist() == [[False] + [True] * 4, [True] * 5]
+
+
 def test_a_piece_joins_the_most_similar_seed_or_the_mean_of_an_object() -> None:
     # frame 0: the piece at 3 is nearer to the object at 4 than to that at 0; frame 1 has the piece alone
     result = row(

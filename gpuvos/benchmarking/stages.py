@@ -175,6 +175,15 @@ def _regions_moved(inputs: Inputs) -> float:
     return _regions_must(inputs) + 8 * inputs.workload.seeds * 3 * inputs.workload.pixels / 2048
 
 
+def _initial_must(inputs: Inputs) -> float:
+    work = inputs.workload
+    return 13 * work.pixels + work.seeds * (4 * work.seeds + 1)
+
+
+def _initial_moved(inputs: Inputs) -> float:
+    return _initial_must(inputs) + 8 * inputs.workload.seeds
+
+
 def _seed_rows(inputs: Inputs, number: int) -> float:
     """Embeddings, objectness and numbers of the seeds of a frame."""
     return number * (inputs.workload.channels * inputs.workload.element + 16)
@@ -197,7 +206,7 @@ STAGES = (
     Stage("camera motion (robust)", camera_motion, _per_pixel(lambda _, b: 5 * b)),
     Stage("tracks", tracks, lambda i: _seed_rows(i, i.workload.seeds)),
     Stage("vote (robust)", vote, lambda i: _seed_rows(i, i.workload.robust_seeds)),
-    Stage("initial foreground (Eq. 11)", initial_foreground, _per_pixel(lambda _, __: 13)),
+    Stage("initial foreground (Eq. 11)", initial_foreground, _initial_must, _initial_moved),
     Stage("seed sets (Eq. 12)", seed_sets, _per_pixel(lambda _, __: 9)),
     Stage(
         "probability", probability,

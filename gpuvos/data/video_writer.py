@@ -177,8 +177,8 @@ class VideoWriter:
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "pal8"
             self._graph = _palette_graph(height, width)
         else:
-            # Macroblock trees read memory that nothing was written to: another file every time. Reordered frames
-            # make the mp4 muxer understate the length of a video of uneven timestamps.
+            # Reordered frames make the mp4 muxer understate the length of a video of uneven timestamps; rate control
+            # by macroblock tree makes different files of the same frames in different processes.
             options = {"crf": str(self._crf), "mbtree": "0", **({"bf": "0"} if self._timed else {})}
             self._stream = self._container.add_stream("libx264", rate=self._rate, options=options)
             self._stream.width, self._stream.height = width + width % 2, height + height % 2

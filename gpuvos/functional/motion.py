@@ -9,6 +9,7 @@ from gpuvos.errors import check_count, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import squared_distance
+from gpuvos.kernels.blocks import blocks
 
 
 def initial_background(objectness: Tensor, valid: Tensor, *, num_background: int = 30) -> Tensor:
@@ -69,9 +70,15 @@ def motion_saliency(
     check_tensor("objectness", objectness, "... K", sizes={"K": k}, leading=lead, like=region_flow)
     check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=lead, like=region_flow)
     background = initial_background(objectness, valid, num_background=num_background)
-    distance = squared_distance(region_flow, region_flow)  # [..., K, K]
-    nearest = distance.masked_fill(~background[..., None, :], torch.inf).amin(-1)
-    nearest = nearest.masked_fill(~valid, 0)  # a frame with a valid seed has a background seed
+    flow, others = merge_leading(region_flow, 2), ~merge_leading(background, 1)[:, None]
+    parts = []
+    for block in blocks(len(flow), 16 * k * k):
+        distance = squared_distance(flow[block], flow[block]).masked_fill(
+            others[block], torch.inf
+        )  # [N, K, K]
+        parts.append(distance.amin(-1))
+    # a frame with a valid seed has a background seed
+    nearest = torch.cat(parts).reshape(valid.shape).masked_fill(~valid, 0)
     return normalize_saliency(nearest if squared else nearest.sqrt(), valid)
 
 
@@ -143,9 +150,18 @@ def residual_flow(flow: Tensor, *, weight: Tensor | None = None, iterations: int
         if weight is None
         else merge_leading(weight.flatten(-2), 1)[:, sample].to(values.dtype)
     )
-    trust, model = prior, values.new_zeros((values.shape[0], 6, 2))
-    bits = torch.int64 if values.dtype == torch.float64 else torch.int32
-    ridge = 1e-6 * torch.eye(6, dtype=values.dtype, device=flow.device)
+    residual = torch.empty_like(values)
+    for block in blocks(len(values), values.element_size() * (16 * len(sample) + 4 * h * w)):
+        model = _camera_model(design, target[block], prior[block], iterations)
+        residual[block] = values[block] - (basis @ model).mT
+    return residual.reshape(flow.shape)
+
+
+def _camera_model(design: Tensor, target: Tensor, prior: Tensor, iterations: int) -> Tensor:
+    """Robust least squares: ``[S, 6]``, ``[N, S, 2]`` and weights ``[N, S]`` -> coefficients ``[N, 6, 2]``."""
+    trust, model = prior, target.new_zeros((len(target), 6, 2))
+    bits = torch.int64 if target.dtype == torch.float64 else torch.int32
+    ridge = 1e-6 * torch.eye(6, dtype=target.dtype, device=target.device)
     for _ in range(iterations):
         weighted = design.T * trust[:, None]  # [N, 6, S]
         scale = weighted[:, 0].sum(-1).clamp(min=1e-6)[:, None, None]
@@ -155,7 +171,7 @@ def residual_flow(flow: Tensor, *, weight: Tensor | None = None, iterations: int
         median = error.gather(-1, order[:, error.shape[1] // 2, None])
         spread = (4 * median).clamp(min=1e-4)
         trust = prior / (1 + error / spread).square()
-    return (values - (basis @ model).mT).reshape(flow.shape)
+    return model
 
 
 def _quadratic_basis(h: int, w: int, like: Tensor) -> Tensor:

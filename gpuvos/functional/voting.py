@@ -16,7 +16,7 @@ from gpuvos.functional.precision import full_precision
 from gpuvos.functional.softness import soft_below
 from gpuvos.kernels.blocks import BLOCK_BYTES, blocks
 
-_CACHE_BYTES = 8 << 20  # of distances to all points, so that they stay in a processor's cache
+_CACHE_BYTES = 4 << 20  # of distances to all points, so that they stay in a processor's cache
 
 
 @full_precision
@@ -280,27 +280,29 @@ class _Neighbors:
         self.rows, self.points = rows, pad(points, (0, 0, 0, spare))
         self.there = pad(there, (0, spare))
         self.offset = self.points.square().sum(-1).masked_fill(~self.there, torch.inf)
-        self.radius: list[Tensor] = []
+        self.radius: Tensor | None = None
 
     def mean(self, label: Tensor) -> Tensor:
         """Mean label ``[B, A]`` of the neighbours of every row, ``[B, R]`` in float64."""
         values = pad(label.double(), (0, self.there.shape[1] - label.shape[1])).masked_fill(~self.there, 0)
-        first = not self.radius
-        means = []
+        first = self.radius is None
+        b, r = self.rows.shape[:2]
+        # no small results between the large temporaries, or the heap of the process grows with every block
+        radius = self.rows.new_empty((b, r, 1)) if self.radius is None else self.radius
+        means = values.new_empty((b, r))
         budget = _CACHE_BYTES if label.device.type == "cpu" else BLOCK_BYTES
-        for number, block in enumerate(blocks(self.rows.shape[1], 16 * values.numel(), budget=budget)):
+        for block in blocks(r, 16 * values.numel(), budget=budget):
             # |p|^2 of the row itself does not change the order of its neighbours
             distance = torch.baddbmm(self.offset[:, None], self.rows[:, block], self.points.mT, alpha=-2)
             if first:
                 nearest = _smallest(distance, self.most, self.folds)
                 place = (self.wanted - 1)[:, None, None].expand(-1, nearest.shape[1], 1)
-                radius = nearest.gather(-1, place)
-                self.radius.append(
-                    radius.clamp(max=torch.finfo(radius.dtype).max)
-                )  # points at inf are not there
-            near = (distance <= self.radius[number]).double()  # [B, rows, A]
-            means.append((near * values[:, None]).sum(-1) / near.sum(-1).clamp(min=1))
-        return torch.cat(means, 1)
+                # points at inf are not there
+                radius[:, block] = nearest.gather(-1, place).clamp(max=torch.finfo(nearest.dtype).max)
+            near = distance.le_(radius[:, block])  # [B, rows, A], 1 or 0: a mask would be slower
+            means[:, block] = (near.double() * values[:, None]).sum(-1) / near.sum(-1).clamp(min=1)
+        self.radius = radius
+        return means
 
 
 def _smallest(values: Tensor, count: int, folds: int) -> Tensor:

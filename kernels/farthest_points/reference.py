@@ -7,6 +7,8 @@ from torch import Tensor
 
 from gpuvos.kernels.blocks import blocks
 
+_CACHE_BYTES = 8 << 20  # of points and differences, which are gone over once for every point that is chosen
+
 
 def farthest_points(embedding: Tensor, priority: Tensor, candidates: Tensor, num_points: int) -> Tensor:
     """Chooses diverse points: first the one of highest priority, then always the one farthest from all chosen.
@@ -27,7 +29,7 @@ def farthest_points(embedding: Tensor, priority: Tensor, candidates: Tensor, num
     most = int(candidates.sum(1).max()) if candidates.numel() else 0
     if most == 0:
         return chosen
-    for block in blocks(n, 3 * most * d * 4):
+    for block in blocks(n, 2 * most * d * 4, budget=_CACHE_BYTES):
         chosen[block] = _sample(embedding[block], priority[block], candidates[block], num_points)
     return chosen
 
@@ -35,8 +37,10 @@ def farthest_points(embedding: Tensor, priority: Tensor, candidates: Tensor, num
 def _sample(embedding: Tensor, priority: Tensor, candidates: Tensor, num_points: int) -> Tensor:
     n, d, _ = embedding.shape
     frame, pixel = candidates.nonzero(as_tuple=True)
-    place = (candidates.cumsum(1) - 1)[frame, pixel]  # position among the candidates of its frame
-    width = int(candidates.sum(1).max())
+    count = candidates.sum(1)
+    start = (count.cumsum(0) - count).index_select(0, frame)
+    place = torch.arange(len(frame), device=frame.device) - start  # among the candidates of its frame
+    width = int(count.max())
     index = candidates.new_full((n, width), -1, dtype=torch.int64)  # [n, M] raster order
     index[frame, place] = pixel
     there = index >= 0
@@ -45,14 +49,21 @@ def _sample(embedding: Tensor, priority: Tensor, candidates: Tensor, num_points:
     points = points if points.dtype == torch.float64 else points.float()
     first = priority.gather(1, safe).masked_fill(~there, -torch.inf)  # [n, M]
     gap = points.new_full((n, width), torch.inf).masked_fill_(~there, -1)  # -1: taken or not a candidate
-    out = candidates.new_full((n, num_points), -1, dtype=torch.int64)
-    rows = torch.arange(n, device=embedding.device)
-    difference = torch.empty_like(points)
-    for k in range(min(num_points, width)):
-        pick = (gap if k else first).argmax(1)  # argmax takes the lowest index of equal values
-        left = gap[rows, pick] >= 0
-        out[:, k] = torch.where(left, index[rows, pick], -1)
-        torch.sub(points, points[rows, pick, None], out=difference)
-        torch.minimum(gap, difference.square_().sum(2), out=gap)
-        gap[rows, pick] = -1
+    steps = min(num_points, width)
+    picks, reach = index.new_empty((steps, n, 1)), gap.new_empty((steps, n, 1))
+    rows, place = torch.arange(n, device=embedding.device)[:, None] * width, index.new_empty((n, 1))
+    flat, newest = points.flatten(0, 1), points.new_empty((n, 1, d))
+    difference, square = torch.empty_like(points), torch.empty_like(gap)
+    for k, (pick, farthest) in enumerate(zip(picks, reach, strict=True)):
+        # both searches take the lowest index of equal values
+        if k:
+            torch.max(gap, 1, keepdim=True, out=(farthest, pick))
+        else:
+            farthest.copy_(gap.gather(1, torch.argmax(first, 1, keepdim=True, out=pick)))
+        torch.index_select(flat, 0, torch.add(rows, pick, out=place).view(-1), out=newest.view(n, d))
+        torch.sum(torch.sub(points, newest, out=difference).square_(), 2, out=square)
+        torch.minimum(gap, square, out=gap).scatter_(1, pick, -1)
+    picks, reach = picks.squeeze(2), reach.squeeze(2)
+    out = index.new_full((n, num_points), -1)
+    out[:, :steps] = index.gather(1, picks.T).where(reach.T >= 0, -1)
     return out

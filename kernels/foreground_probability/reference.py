@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from gpuvos.kernels.blocks import blocks
 from gpuvos.kernels.logistic import logistic
 from gpuvos.kernels.nearest_seeds.reference import differences, nearest_seeds, nearest_seeds_backward
 
@@ -24,11 +26,17 @@ def foreground_probability(
         The probability ``[N, P]``: 0 where there is no foreground seed, 1 where only background seeds are missing. Then
         the number of the nearest foreground and background seed, ``[N, P]`` int32 as ``nearest_seeds`` names them.
     """
-    near, far, nearest_fg, nearest_bg = nearest_seeds(embedding, seed_embedding, foreground, background)
-    no_foreground, no_background = nearest_fg < 0, nearest_bg < 0
-    probability = logistic(_gap(near, far, temperature.to(near.dtype)))
-    probability.masked_fill_(no_background, 1).masked_fill_(no_foreground, 0)
-    return probability, nearest_fg.int(), nearest_bg.int()
+    n, _, p = embedding.shape
+    dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
+    probability = embedding.new_empty((n, p), dtype=dtype)
+    nearest_fg, nearest_bg = (embedding.new_empty((n, p), dtype=torch.int32) for _ in range(2))
+    for block in blocks(n, 64 * p):
+        near, far, nearest_fg[block], nearest_bg[block] = nearest_seeds(
+            embedding[block], seed_embedding[block], foreground[block], background[block]
+        )
+        probability[block] = logistic(_gap(near, far, temperature.to(dtype)))
+    probability.masked_fill_(nearest_bg < 0, 1).masked_fill_(nearest_fg < 0, 0)
+    return probability, nearest_fg, nearest_bg
 
 
 def foreground_probability_backward(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gpuvos.kernels.blocks import blocks
+
 
 def region_sum(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
     """Sums ``values`` over the pixels of every label; labels outside of ``[0, num_regions)`` are left out.
@@ -17,13 +19,15 @@ def region_sum(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor,
     Returns:
         The sums ``[N, K, C]`` and the number of pixels ``[N, K]`` int64.
     """
-    n, c, _ = values.shape
+    n, c, p = values.shape
     dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
-    outside = (label < 0) | (label >= num_regions)
-    slot = label.masked_fill(outside, num_regions)  # [N, P]
     total = values.new_zeros((n, c, num_regions + 1), dtype=dtype)
-    total.scatter_add_(2, slot[:, None].expand(-1, c, -1), values.to(dtype))
-    count = label.new_zeros((n, num_regions + 1)).scatter_add_(1, slot, torch.ones_like(slot))
+    count = label.new_zeros((n, num_regions + 1))
+    for block in blocks(n, 24 * p):
+        outside = (label[block] < 0) | (label[block] >= num_regions)
+        slot = label[block].masked_fill(outside, num_regions)  # [N, P]
+        total[block].scatter_add_(2, slot[:, None].expand(-1, c, -1), values[block].to(dtype))
+        count[block].scatter_add_(1, slot, torch.ones_like(slot))
     total, count = total[:, :, :-1].transpose(1, 2), count[:, :-1]
     # clone, not contiguous: that would keep the padding in the strides where a dimension is 1
     dense = torch.contiguous_format

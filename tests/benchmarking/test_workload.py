@@ -63,6 +63,11 @@ def test_bytes_that_must_move_by_hand() -> None:
     assert megabytes("shortest forest", "must") == 9.8
     assert megabytes("probability", "must") == 54.1
     assert megabytes("probability", "moved") == 57.4
+    initial = counts["initial foreground (Eq. 11)"]
+    assert initial.must is not None
+    assert initial.moved is not None
+    assert initial.must(inputs) == 13 * pixels + 4 * 100**2 + 100  # with the distances between 100 seeds
+    assert initial.moved(inputs) == initial.must(inputs) + 8 * 100
     assert "features" not in vars(inputs)  # no input was made for it
 
 

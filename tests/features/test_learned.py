@@ -124,6 +124,21 @@ def test_chunks_and_types_change_nothing(network: EmbeddingNetwork) -> None:
         torch.testing.assert_close(a, c, rtol=1e-4, atol=1e-4)
 
 
+def test_a_network_in_half_precision_is_near_the_other(network: EmbeddingNetwork) -> None:
+    frames = torch.randint(0, 256, (2, 3, 192, 200), dtype=torch.uint8)
+    single = LearnedFeatures(network, flow=GivenFlow())(frames)
+    half = LearnedFeatures(network, flow=GivenFlow(), dtype=torch.bfloat16)(frames)
+    assert half.embedding.dtype == half.objectness.dtype == torch.bfloat16
+    assert half.flow.dtype == torch.float32
+    for a, b in zip(half, single, strict=True):
+        difference = (a.float() - b).abs().mean()
+        assert difference < 0.02 * b.abs().mean()
+    assert not torch.equal(half.embedding.float(), single.embedding)
+    assert network.project.weight.dtype == torch.float32
+    with pytest.raises(InputError, match="dtype"):
+        LearnedFeatures(network, dtype=torch.int8)
+
+
 def test_network_given_is_left_as_it_was(network: EmbeddingNetwork) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     LearnedFeatures(network, flow=GivenFlow())(torch.rand(1, 3, 8, 8))
