@@ -76,7 +76,7 @@ class LearnedFeatures(nn.Module):
         network = weights if isinstance(weights, EmbeddingNetwork) else load_weights(weights or BUNDLED)
         if dtype is not None and not dtype.is_floating_point:
             raise fail("dtype", str(dtype), "a floating point type, for example torch.bfloat16")
-        self.network = fuse(network).to(dtype=dtype, memory_format=torch.channels_last)
+        self.network = fuse(network).to(memory_format=torch.channels_last).to(dtype=dtype)
         self.position, self.motion = position, motion
         self.scales, self.combine, self.floor, self.chunk = scales, combine, floor, chunk
         self.temperature = temperature
