@@ -153,7 +153,7 @@ def test_experiments(run: Run, davis: Path, tmp_path: Path) -> None:
 
 
 def test_train(run: Run, tmp_path: Path) -> None:
-    words = ["train", "-o", "out", "--steps", "3", "--save-every", "1", "--evaluate-every", "2", "--size", "64",
+    words = ["train", "-o", "out", "--steps", "2", "--save-every", "1", "--evaluate-every", "1", "--size", "64",
              "--batch-size", "2", "--log-every", "1", "--threads", "1", "--device", "cpu"]  # fmt: skip
     checkpoint = tmp_path / "ended/out/checkpoint.pt"
     assert run(words, tmp_path / "whole") == 0
