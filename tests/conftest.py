@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,6 +31,31 @@ def development_data() -> Path:
     if not root.is_dir():
         pytest.skip("development data not found; set GPUVOS_DATA to its folder")
     return root
+
+
+@pytest.fixture(scope="session")
+def write_davis() -> Callable[..., Path]:
+    """Writes rendered sequences as DAVIS-2016 in its official layout."""
+    from PIL import Image
+
+    from gpuvos.data import render_clip, write_mask
+
+    def write(root: Path, names: Sequence[str], **size: int) -> Path:
+        lines = []
+        for seed, name in enumerate(names):
+            rendered = render_clip("single", seed=seed, **size)
+            images, masks = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
+            images.mkdir(parents=True)
+            for number, frame in enumerate(rendered.frames):
+                Image.fromarray(frame.permute(1, 2, 0).numpy()).save(images / f"{number:05d}.jpg")
+                write_mask(masks / f"{number:05d}.png", rendered.mask[number])
+                stem = f"480p/{name}/{number:05d}"
+                lines.append(f"/JPEGImages/{stem}.jpg /Annotations/{stem}.png\n")
+        (root / "ImageSets/480p").mkdir(parents=True)
+        (root / "ImageSets/480p/train.txt").write_text("".join(lines))
+        return root
+
+    return write
 
 
 @pytest.fixture

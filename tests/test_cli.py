@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,26 +31,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def davis(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree in the official layout with two rendered sequences."""
-    from PIL import Image
-
-    root = tmp_path_factory.mktemp("davis")
-    lines = []
-    for seed, name in enumerate(("one", "two")):
-        rendered = render_clip("single", num_frames=5, height=96, width=160, seed=seed)
-        for number in range(5):
-            image, mask = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
-            image.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rendered.frames[number].permute(1, 2, 0).numpy()).save(
-                image / f"{number:05d}.jpg"
-            )
-            write_mask(mask / f"{number:05d}.png", rendered.mask[number])
-            stem = f"480p/{name}/{number:05d}"
-            lines.append(f"/JPEGImages/{stem}.jpg /Annotations/{stem}.png")
-    (root / "ImageSets" / "480p").mkdir(parents=True)
-    (root / "ImageSets" / "480p" / "train.txt").write_text("\n".join(lines) + "\n")
-    return root
+def davis(tmp_path_factory: pytest.TempPathFactory, write_davis: Callable[..., Path]) -> Path:
+    return write_davis(tmp_path_factory.mktemp("davis"), ("one", "two"), num_frames=5, height=96, width=160)
 
 
 def test_segment_writes_everything(clip: Path, tmp_path: Path) -> None:

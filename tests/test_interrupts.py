@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gpuvos.cli import main
-from gpuvos.data import probe_video, render_clip, write_mask
+from gpuvos.data import probe_video
 
 QUICK = ["--front-end", "appearance", "--num-seeds", "20", "--device", "cpu"]
 CHANGING = {"seconds", "feature_seconds", "method_seconds", "times", "run"}
@@ -31,20 +31,8 @@ Run = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def davis(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sequences of three frames in the layout of DAVIS-2016."""
-    root, lines = tmp_path_factory.mktemp("davis"), []
-    for seed, name in enumerate(("one", "two")):
-        rendered = render_clip("single", num_frames=3, height=48, width=64, seed=seed)
-        images = root / "JPEGImages/480p" / name
-        images.mkdir(parents=True)
-        for number, frame in enumerate(rendered.frames):
-            Image.fromarray(frame.permute(1, 2, 0).numpy()).save(images / f"{number}.jpg")
-            write_mask(root / f"Annotations/480p/{name}/{number}.png", rendered.mask[number])
-            lines.append(f"/JPEGImages/480p/{name}/{number}.jpg /Annotations/480p/{name}/{number}.png\n")
-    (root / "ImageSets/480p").mkdir(parents=True)
-    (root / "ImageSets/480p/train.txt").write_text("".join(lines))
-    return root
+def davis(tmp_path_factory: pytest.TempPathFactory, write_davis: Callable[..., Path]) -> Path:
+    return write_davis(tmp_path_factory.mktemp("davis"), ("one", "two"), num_frames=3, height=48, width=64)
 
 
 @pytest.fixture(scope="module")
