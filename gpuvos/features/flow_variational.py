@@ -100,8 +100,8 @@ def warp(
 def median3(values: Tensor, *, dilation: int = 1) -> Tensor:
     """Median of the 3 x 3 values ``dilation`` apart, borders repeated.
 
-    With the columns sorted, which neighbouring windows share, it is the median of the largest low, the median middle and
-    the smallest high value: the other six are in pairs of one not above and one not below it.
+    With sorted columns, which neighbouring windows share, it is the median of the largest low, the median middle and
+    the smallest high value: of the other six, three are not above it and three not below.
     """
     padded = F.pad(values, (dilation,) * 4, mode="replicate")
     rows, columns = padded.shape[-2] - 2 * dilation, padded.shape[-1] - 2 * dilation
