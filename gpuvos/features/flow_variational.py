@@ -21,11 +21,6 @@ from torch import Tensor
 
 from gpuvos.errors import check_count, check_positive, fail
 
-# Compare-exchange pairs that leave the median of nine values in place 4.
-_MEDIAN_OF_NINE = (
-    *((1, 2), (4, 5), (7, 8), (0, 1), (3, 4), (6, 7), (1, 2), (4, 5), (7, 8), (0, 3)),
-    *((5, 8), (4, 7), (3, 6), (1, 4), (2, 5), (4, 7), (4, 2), (6, 4), (4, 2)),
-)
 _COARSEST = 6  # pixels: below it the shorter side is not halved any more
 _TIE = 1e-6  # holds a pixel with neither data nor neighbours (a 1 x 1 image) where it is
 
@@ -103,14 +98,31 @@ def warp(
 
 
 def median3(values: Tensor, *, dilation: int = 1) -> Tensor:
-    """Median of the 3 x 3 values ``dilation`` apart, borders repeated, by a sorting network (no sort, no gather)."""
-    height, width = values.shape[-2:]
+    """Median of the 3 x 3 values ``dilation`` apart, borders repeated.
+
+    With sorted columns, which neighbouring windows share, it is the median of the largest low, the median middle and
+    the smallest high value: of the other six, three are not above it and three not below.
+    """
     padded = F.pad(values, (dilation,) * 4, mode="replicate")
-    starts = (0, dilation, 2 * dilation)
-    v = [padded[..., i : i + height, j : j + width] for i in starts for j in starts]
-    for low, high in _MEDIAN_OF_NINE:
-        v[low], v[high] = torch.minimum(v[low], v[high]), torch.maximum(v[low], v[high])
-    return v[4]
+    rows, columns = padded.shape[-2] - 2 * dilation, padded.shape[-1] - 2 * dilation
+    low, middle, high = _sorted3(*(padded.narrow(-2, i * dilation, rows) for i in range(3)))
+    low, middle, high = (
+        tuple(value.narrow(-1, i * dilation, columns) for i in range(3)) for value in (low, middle, high)
+    )
+    largest_low = torch.maximum(torch.maximum(low[0], low[1]), low[2])
+    smallest_high = torch.minimum(torch.minimum(high[0], high[1]), high[2])
+    return _median_of_three(largest_low, _median_of_three(*middle), smallest_high)
+
+
+def _sorted3(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three values of every place in ascending order."""
+    a, b = torch.minimum(a, b), torch.maximum(a, b)
+    b, c = torch.minimum(b, c), torch.maximum(b, c)
+    return torch.minimum(a, b), torch.maximum(a, b), c
+
+
+def _median_of_three(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    return torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
 
 
 def resize(values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -230,17 +242,18 @@ def _solve(
     """Chebyshev-accelerated block Jacobi: u <- M (b + sum of weighted neighbours), M given by its entries."""
     radius = 0.98  # bound on the spectral radius that the acceleration assumes; a safe one for few steps
     before, now, omega = flow, flow, 1.0
+    total, *room = (torch.empty_like(b) for _ in range(4))
     for step in range(steps):
-        total = b.clone()
-        total[..., 1:].addcmul_(right, now[..., :-1])
+        total[..., :1] = b[..., :1]
+        torch.addcmul(b[..., 1:], right, now[..., :-1], out=total[..., 1:])
         total[..., :-1].addcmul_(right, now[..., 1:])
         total[..., 1:, :].addcmul_(down, now[..., :-1, :])
         total[..., :-1, :].addcmul_(down, now[..., 1:, :])
-        after = diagonal * total
+        after = torch.mul(diagonal, total, out=room[step % 3])
         after[:, :1].addcmul_(off_diagonal, total[:, 1:])
         after[:, 1:].addcmul_(off_diagonal, total[:, :1])
         if step:
             omega = 2 / (2 - radius**2) if step == 1 else 1 / (1 - radius**2 * omega / 4)
-            after = torch.lerp(before, after, omega, out=after)
+            torch.lerp(before, after, omega, out=after)
         before, now = now, after
     return now
