@@ -106,12 +106,12 @@ def median3(values: Tensor, *, dilation: int = 1) -> Tensor:
     padded = F.pad(values, (dilation,) * 4, mode="replicate")
     rows, columns = padded.shape[-2] - 2 * dilation, padded.shape[-1] - 2 * dilation
     low, middle, high = _sorted3(*(padded.narrow(-2, i * dilation, rows) for i in range(3)))
-    low, middle, high = (
-        tuple(value.narrow(-1, i * dilation, columns) for i in range(3)) for value in (low, middle, high)
+    lows, middles, highs = (
+        [value.narrow(-1, i * dilation, columns) for i in range(3)] for value in (low, middle, high)
     )
-    largest_low = torch.maximum(torch.maximum(low[0], low[1]), low[2])
-    smallest_high = torch.minimum(torch.minimum(high[0], high[1]), high[2])
-    return _median_of_three(largest_low, _median_of_three(*middle), smallest_high)
+    largest_low = torch.maximum(torch.maximum(lows[0], lows[1]), lows[2])
+    smallest_high = torch.minimum(torch.minimum(highs[0], highs[1]), highs[2])
+    return _median_of_three(largest_low, _median_of_three(*middles), smallest_high)
 
 
 def _sorted3(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
