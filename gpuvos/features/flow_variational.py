@@ -105,9 +105,9 @@ def median3(values: Tensor, *, dilation: int = 1) -> Tensor:
     """
     padded = F.pad(values, (dilation,) * 4, mode="replicate")
     rows, columns = padded.shape[-2] - 2 * dilation, padded.shape[-1] - 2 * dilation
-    low, middle, high = _sorted3(*(padded.narrow(-2, i * dilation, rows) for i in range(3)))
     low, middle, high = (
-        tuple(value.narrow(-1, i * dilation, columns) for i in range(3)) for value in (low, middle, high)
+        [value.narrow(-1, i * dilation, columns) for i in range(3)]
+        for value in _sorted3(*(padded.narrow(-2, i * dilation, rows) for i in range(3)))
     )
     largest_low = torch.maximum(torch.maximum(low[0], low[1]), low[2])
     smallest_high = torch.minimum(torch.minimum(high[0], high[1]), high[2])
