@@ -99,6 +99,7 @@ def segment(
     seeds, weights, forest = _regions(embedding, objectness, present, config)
     motion = _motion(flow, objectness, seeds, forest, config)
     choice = _choose(seeds, weights, forest, motion, config)
+    del weights  # a fifth of what the results take
     if first_mask is None:
         probability = _adapt(embedding, seeds, motion, choice, config)
     else:
@@ -207,9 +208,8 @@ def _motion(flow: Tensor, objectness: Tensor, seeds: Seeds, forest: Forest, conf
             region_flow, seeds.objectness, seeds.valid, num_background=config.num_background
         )
         return _Motion(region_flow, saliency, saliency, start)
-    residual = F.residual_flow(
-        flow, weight=1 - 0.9 * objectness
-    )  # the object should not bend the camera model
+    # the object should not bend the camera model
+    residual = F.residual_flow(flow, weight=1 - 0.9 * objectness)
     length = F.region_mean(residual, forest.label, config.num_seeds).norm(dim=-1)
     mean_objectness = F.region_mean(objectness[:, :, None], forest.label, config.num_seeds)[..., 0]
     length = length * (length.amax(-1, keepdim=True) >= config.min_motion)
