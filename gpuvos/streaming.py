@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from gpuvos import functional as F
 from gpuvos.config import Config
-from gpuvos.errors import check_positive, check_tensor, fail
+from gpuvos.errors import check_positive, check_tensor, check_values, fail
 from gpuvos.features.pairwise import PairwiseFeatures
 from gpuvos.functional.tracks import compose_tracks, following_seeds
 from gpuvos.functional.voting import take_vote
 from gpuvos.labels import Labels, labels_of_paper, labels_of_vote, vote_options
+from gpuvos.memory import explain_memory
 from gpuvos.panel import Ballot, Panel
 from gpuvos.segmenter import (
     FrontEnd,
@@ -130,6 +131,7 @@ class StreamingSegmenter(nn.Module):
         self._source: tuple[Tensor, Tensor, Tensor] | None = None  # seeds and sets that serve until renewed
 
     @torch.no_grad()
+    @explain_memory("frame")
     def push(
         self, frame: Tensor, *, first_mask: Tensor | None = None, validate: bool = True
     ) -> Segmentation | None:
@@ -146,10 +148,11 @@ class StreamingSegmenter(nn.Module):
 
         Raises:
             InputError: the frame does not fit; nothing has changed then.
+            OutOfMemoryError: memory does not suffice; ``reset`` comes before another frame.
         """
         last = self._seen.last
-        _check_frame(frame, last, first_mask)
-        self._seen.add(frame, validate=validate)
+        _check_frame(frame, last, first_mask, validate)
+        self._seen.add(frame)
         if last is None and first_mask is not None:
             self._first_mask = first_mask.clone()
         if self.latency == 0:
@@ -161,6 +164,7 @@ class StreamingSegmenter(nn.Module):
         return self._emit(1)
 
     @torch.no_grad()
+    @explain_memory("frames")
     def flush(self) -> Segmentation | None:
         """Returns the Segmentation of the frames that still wait, all together, and resets.
 
@@ -297,12 +301,14 @@ class StreamingSegmenter(nn.Module):
         return picked
 
 
-def _check_frame(frame: Tensor, last: Tensor | None, first_mask: Tensor | None) -> None:
-    check_tensor("frame", frame, "3 H W", kind="frames")
+def _check_frame(frame: Tensor, last: Tensor | None, first_mask: Tensor | None, validate: bool) -> None:
+    check_tensor("frame", frame, "3 H W", kind="frames", filled=True)
     if first_mask is not None:
         sizes = check_tensor("first_mask", first_mask, "h w", kind="bool", like=frame)
         if min(sizes.values()) == 0:
             raise fail("first_mask", f"shape {tuple(first_mask.shape)}", "at least one pixel")
+    if validate:
+        check_values("frame", frame, low=0, high=1)
     if last is None:
         return
     if first_mask is not None:

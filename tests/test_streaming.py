@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import gpuvos
-from gpuvos import Config, Features, InputError, Segmentation, StreamingSegmenter, VideoSegmenter
+from gpuvos import (
+    Config,
+    Features,
+    InputError,
+    OutOfMemoryError,
+    Segmentation,
+    StreamingSegmenter,
+    VideoSegmenter,
+)
 from gpuvos import functional as F
 from gpuvos.data import render_clip
 from gpuvos.features.appearance import AppearanceFeatures
@@ -95,8 +103,6 @@ def test_the_network_sees_every_frame_once(monkeypatch: pytest.MonkeyPatch) -> N
     segmenter = StreamingSegmenter(front, window=4, latency=1)
     assert len(list(segmenter.stream(frames))) == 3
     assert seen == [1, 1, 1]
-    with pytest.raises(InputError, match="frames: got values"):
-        segmenter.push(frames[0].float())
 
 
 class ClipFlow(nn.Module):
@@ -343,6 +349,25 @@ def test_one_frame_of_a_result() -> None:
         one_frame(whole, 3)
 
 
+def test_out_of_memory_is_said_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    front = Recorded(6)
+    segmenter = StreamingSegmenter(front, Config(**SMALL), window=4, latency=2)
+    expected = list(segmenter.stream(front.frames()))
+    monkeypatch.setattr(F, "foreground_probability", raising(MemoryError()))
+    with pytest.raises(OutOfMemoryError, match=r"^frame: got more than fits into memory"):
+        list(segmenter.stream(front.frames()))
+    monkeypatch.undo()
+    for a, b in zip(segmenter.stream(front.frames()), expected, strict=True):  # begins anew
+        assert_same(a, b)
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def run(*_: object, **__: object) -> None:
+        raise error
+
+    return run
+
+
 def test_bad_input_changes_nothing() -> None:
     front = Recorded(6)
     config = Config(**SMALL)
@@ -363,8 +388,10 @@ def test_bad_input_changes_nothing() -> None:
         assert_same(a, b)
     segmenter.reset()
     floats = StreamingSegmenter(front, config)
-    with pytest.raises(InputError, match="frames: got values"):
+    with pytest.raises(InputError, match="frame: got values"):
         floats.push(frames[0].float() + 2)
+    with pytest.raises(InputError, match="frame: got shape"):
+        floats.push(frames[0, :, :0])
     assert floats.flush() is None
     for window, latency in ((3, 3), (2, 5), (4, None)):
         with pytest.raises(InputError, match=r"window: got .* more frames than the latency"):

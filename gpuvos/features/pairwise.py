@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_values
 from gpuvos.types import Features
 
 
@@ -49,15 +48,13 @@ class PairwiseFeatures:
         """The frame added last."""
         return self._frames[-1] if self._frames else None
 
-    def add(self, frame: Tensor, *, validate: bool = True) -> None:
+    def add(self, frame: Tensor) -> None:
         """Takes the next frame ``[3, h, w]``; where it raises, nothing has changed."""
         pair = (*self._frames[-1:], frame.clone())  # the caller may reuse its memory
         if self._once:
-            if validate:
-                check_values("frames", frame, low=0, high=1)
             self._seen = (*self._seen[-1:], self._front.appearance(frame[None]))
         else:
-            found = self._compute(torch.stack(pair), validate=validate)
+            found = self._compute(torch.stack(pair), validate=False)
             self._seen = tuple(Features(*(v[n : n + 1] for v in found)) for n in range(len(pair)))
         self._frames = pair
 
