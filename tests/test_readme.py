@@ -24,6 +24,13 @@ def test_there_are_blocks_and_two_commands() -> None:
     assert "pytest" in second
 
 
+def test_no_section_is_there_twice() -> None:
+    text = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    headings = re.findall(r"^#+ .*$", text, re.MULTILINE)
+    assert len(headings) > 10
+    assert len(set(headings)) == len(headings)
+
+
 def test_pictures_exist() -> None:
     root = Path(__file__).parents[1]
     for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
