@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", default="processor", help="as in gpuvos bench")
     parser.add_argument("--max-seconds", type=float, default=15.0, help="of a stage")
-    parser.add_argument("--curve-seconds", type=float, default=8.0, help="of a point of a curve")
+    parser.add_argument("--curve-seconds", type=float, default=33.0, help="of a point of a curve")
     parser.add_argument("--readme-only", action="store_true", help="tables from the records that are there")
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
