@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,15 @@ from gpuvos.viz import save_png
 NOISE = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture
+@contextmanager
 def almost_full() -> Iterator[None]:
-    """No file of this process may grow beyond a kilobyte."""
+    """No file of this process may grow beyond a kilobyte: no fixture, or it would hold for pytest's own output."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def features(frames: torch.Tensor) -> Features:
@@ -49,19 +52,16 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.usefixtures("almost_full")
 def test_a_full_disk_is_named_and_leaves_nothing(name: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=rf"^path: got .*{name[:2]}.*cannot be written \(File too large\).*; make room"
-    ):
+    message = rf"^path: got .*{name[:2]}.*cannot be written \(File too large\).*; make room"
+    with almost_full(), pytest.raises(InputError, match=message):
         WRITERS[name](tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("almost_full")
 def test_the_old_file_stays(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("old")
-    with pytest.raises(InputError, match="cannot be written"):
+    with almost_full(), pytest.raises(InputError, match="cannot be written"):
         save_npz(tmp_path / "a.npz", noise=NOISE)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.npz", "old")]
 
@@ -72,7 +72,6 @@ def test_other_errors_pass(tmp_path: Path) -> None:
             (tmp_path / "absent").read_text()
 
 
-@pytest.mark.usefixtures("almost_full")
 def test_a_full_disk_ends_a_command_with_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +80,9 @@ def test_a_full_disk_ends_a_command_with_a_message(
     for number in range(2):
         Image.new("RGB", (32, 24)).save(tmp_path / "frames" / f"{number}.png")
     before = signal.getsignal(signal.SIGTERM)
-    assert main(["segment", "frames", "-o", "out", "--front-end", "appearance", "--device", "cpu"]) == 2
+    with almost_full():
+        status = main(["segment", "frames", "-o", "out", "--front-end", "appearance", "--device", "cpu"])
+    assert status == 2
     assert signal.getsignal(signal.SIGTERM) is before
     assert "cannot be written (File too large)" in capsys.readouterr().err
     assert [entry.name for entry in tmp_path.iterdir()] == ["frames"]
