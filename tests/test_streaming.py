@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -353,19 +353,16 @@ def test_out_of_memory_is_said_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     front = Recorded(6)
     segmenter = StreamingSegmenter(front, Config(**SMALL), window=4, latency=2)
     expected = list(segmenter.stream(front.frames()))
-    monkeypatch.setattr(F, "foreground_probability", raising(MemoryError()))
+
+    def exhausted(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(F, "foreground_probability", exhausted)
     with pytest.raises(OutOfMemoryError, match=r"^frame: got more than fits into memory"):
         list(segmenter.stream(front.frames()))
     monkeypatch.undo()
     for a, b in zip(segmenter.stream(front.frames()), expected, strict=True):  # begins anew
         assert_same(a, b)
-
-
-def raising(error: Exception) -> Callable[..., None]:
-    def run(*_: object, **__: object) -> None:
-        raise error
-
-    return run
 
 
 def test_bad_input_changes_nothing() -> None:
