@@ -37,6 +37,7 @@ class Panel:
         self.numbers: list[int] = []  # of the frames, ascending
         self.ballot: Ballot | None = None
         self.smoothed: Tensor | None = None  # [A, K]
+        self.confident: Tensor | None = None  # [A, K], 1 or 0
         self._due = self._all_due = (
             0  # the number of known frames at which members are chosen, and all smoothed
         )
@@ -64,7 +65,9 @@ class Panel:
         for n, number in enumerate(numbers):
             if number in kept and self.smoothed is not None:
                 smoothed[n] = self.smoothed[kept[number]]
-        self.numbers, self.ballot, self.smoothed = numbers, ballot, smoothed
+        confident = confident_seeds(smoothed, ballot.valid, confident_share=self.config.confident_share)
+        self.numbers, self.ballot = numbers, ballot
+        self.smoothed, self.confident = smoothed, confident.to(smoothed.dtype)
         self._due = known + max(1, length // self.config.smoothing_frames)
         if not kept:
             self._all_due = known + max(1, length // _RENEWALS)
@@ -75,12 +78,12 @@ class Panel:
         Returns:
             Vote, each ``[R, K]``.
         """
-        ballot, smoothed = self.ballot, self.smoothed
+        ballot, smoothed, confident = self.ballot, self.smoothed, self.confident
         assert ballot is not None
         assert smoothed is not None
+        assert confident is not None
+        own, agree = self._means(embedding, valid, ballot, [ballot.evidence, confident])
         share = self.config.confident_share
-        members = confident_seeds(smoothed, ballot.valid, confident_share=share)
-        own, agree = self._means(embedding, valid, ballot, [ballot.evidence, members.to(smoothed.dtype)])
         return Vote(own, confident_seeds(own, valid, confident_share=share, largest=smoothed.amax()), agree)
 
     def _means(self, embedding: Tensor, valid: Tensor, ballot: Ballot, labels: list[Tensor]) -> list[Tensor]:

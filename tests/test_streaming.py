@@ -238,7 +238,7 @@ def held(segmenter: StreamingSegmenter) -> int:
     names = ("_past", "_waiting", "_source", "_first_mask")
     seen, panel = segmenter._seen, segmenter._panel
     values = [getattr(segmenter, name) for name in names]
-    return sum(map(count, (*values, panel.ballot, panel.smoothed, seen._frames, seen._seen)))
+    return sum(map(count, (*values, panel.ballot, panel.smoothed, panel.confident, seen._frames, seen._seen)))
 
 
 @pytest.mark.parametrize("rule", RULES)
