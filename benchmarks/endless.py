@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import gpuvos
+from gpuvos.benchmarking.timing import resident_bytes
 from gpuvos.features.appearance import AppearanceFeatures
 
 
@@ -32,12 +33,6 @@ def circling(count: int, height: int = 32, width: int = 48) -> Iterator[Tensor]:
         frame = behind.clone()
         frame[:, y : y + patch.shape[1], x : x + patch.shape[2]] = patch
         yield frame
-
-
-def resident_mib() -> float:
-    """Resident memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 2**20
 
 
 def main() -> None:
@@ -60,7 +55,11 @@ def main() -> None:
             now = time.process_time()
             spent = 1000 * (now - began) / (number - last)
             rows.append(
-                {"frames": number, "resident_mib": round(resident_mib(), 1), "ms_a_frame": round(spent, 2)}
+                {
+                    "frames": number,
+                    "resident_mib": round(resident_bytes() / 2**20, 1),
+                    "ms_a_frame": round(spent, 2),
+                }
             )
             print(rows[-1], flush=True)
             if arguments.json:

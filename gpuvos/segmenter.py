@@ -168,13 +168,16 @@ def _checked_config(config: Config | None) -> Config:
     return config or Config()
 
 
+def _check_first_mask(first_mask: Tensor, lead: str, videos: dict[str, int], like: Tensor) -> None:
+    sizes = check_tensor("first_mask", first_mask, f"{lead}h w", kind="bool", sizes=videos, like=like)
+    if min(sizes["h"], sizes["w"]) == 0:
+        raise fail("first_mask", f"shape {tuple(first_mask.shape)}", "at least one pixel")
+
+
 def _check_output(embedding: Tensor, first_mask: Tensor | None, size: tuple[int, int] | None) -> None:
     if first_mask is not None:
-        several = embedding.ndim == 5
-        lead, videos = ("B h w", {"B": embedding.shape[0]}) if several else ("h w", {})
-        sizes = check_tensor("first_mask", first_mask, lead, kind="bool", sizes=videos, like=embedding)
-        if min(sizes["h"], sizes["w"]) == 0:
-            raise fail("first_mask", f"shape {tuple(first_mask.shape)}", "at least one pixel")
+        lead, videos = ("B ", {"B": embedding.shape[0]}) if embedding.ndim == 5 else ("", {})
+        _check_first_mask(first_mask, lead, videos, embedding)
     if size is not None and not (len(size) == 2 and min(size) > 0):
         raise fail("size", repr(size), "(rows, columns), both above zero")
 

@@ -21,6 +21,7 @@ from gpuvos.panel import Ballot, Panel
 from gpuvos.segmenter import (
     FrontEnd,
     VideoSegmenter,
+    _check_first_mask,
     _Choice,
     _first_video,
     _initial,
@@ -304,9 +305,7 @@ class StreamingSegmenter(nn.Module):
 def _check_frame(frame: Tensor, last: Tensor | None, first_mask: Tensor | None, validate: bool) -> None:
     check_tensor("frame", frame, "3 H W", kind="frames", filled=True)
     if first_mask is not None:
-        sizes = check_tensor("first_mask", first_mask, "h w", kind="bool", like=frame)
-        if min(sizes.values()) == 0:
-            raise fail("first_mask", f"shape {tuple(first_mask.shape)}", "at least one pixel")
+        _check_first_mask(first_mask, "", {}, frame)
     if validate:
         check_values("frame", frame, low=0, high=1)
     if last is None:

@@ -107,15 +107,16 @@ class _HostClock:
         try:
             ctypes.CDLL(None).malloc_trim(0)  # freed memory that the allocator keeps would hide a peak
             _CLEAR.write_text("5")  # resets VmHWM
-            self.before = _resident("VmRSS")
+            self.before = resident_bytes()
         except (OSError, AttributeError):
             self.before = None
 
     def peak(self) -> int | None:
-        return None if self.before is None else max(_resident("VmHWM") - self.before, 0)
+        return None if self.before is None else max(resident_bytes("VmHWM") - self.before, 0)
 
 
-def _resident(field: str) -> int:
+def resident_bytes(field: str = "VmRSS") -> int:
+    """Resident memory of this process as Linux tells it, now or at its high-water mark (``VmHWM``)."""
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) << 10
 
