@@ -15,7 +15,8 @@ from gpuvos.kernels import backend
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_LIBRARY = torch.library.Library("gpuvos", "FRAGMENT")  # it lives as long as its registrations
+_Library: Any = torch.library.Library  # has no types
+_LIBRARY = _Library("gpuvos", "FRAGMENT")  # it lives as long as its registrations
 
 
 def define_op(

@@ -15,7 +15,7 @@ _KERNEL = "gpuvos.kernels.foreground_probability.kernel"
 
 
 def _fake(embedding: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    n, _, p = embedding.shape
+    n, p = embedding.shape[0], embedding.shape[2]
     number = embedding.new_empty((n, p), dtype=torch.int32)
     return embedding.new_empty((n, p), dtype=result_dtype(embedding)), number, torch.empty_like(number)
 

@@ -21,9 +21,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    lattice = ctx.saved_tensors
-    transposed = lattice_filter(grad, *lattice, not ctx.reverse)
-    return transposed.to(ctx.dtype), *(None for _ in lattice), None
+    index, weight, order, row, first, neighbor = ctx.saved_tensors
+    transposed = lattice_filter(grad, index, weight, order, row, first, neighbor, not ctx.reverse)
+    return transposed.to(ctx.dtype), *[None] * 7
 
 
 lattice_filter = define_op(

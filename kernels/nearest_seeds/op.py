@@ -15,7 +15,7 @@ _KERNEL = "gpuvos.kernels.nearest_seeds.kernel"
 
 
 def _fake(embedding: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    n, _, p = embedding.shape
+    n, p = embedding.shape[0], embedding.shape[2]
     distance = embedding.new_empty((n, p), dtype=result_dtype(embedding))
     number = embedding.new_empty((n, p), dtype=torch.int64)
     return distance, torch.empty_like(distance), number, torch.empty_like(number)
