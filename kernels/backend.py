@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+
+OLDEST_TRITON = (3, 6)
+OLDEST_CAPABILITY = (8, 0)
 
 
 class Choice(NamedTuple):
@@ -22,8 +23,10 @@ class Choice(NamedTuple):
 def choose(device: torch.device | str, dtype: torch.dtype = torch.float32) -> Choice:
     """Says what every op runs for tensors of a device and dtype.
 
-    Triton kernels run on CUDA tensors of at most 32 bits. Everything else takes the reference, as does CUDA where
-    Triton is missing, or where the environment variable ``GPUVOS_KERNELS`` is ``reference``.
+    Triton kernels run on CUDA tensors of at most 32 bits, on devices of compute capability 8.0 or more (older ones
+    have no bfloat16) and with Triton 3.6 or later. Everything else takes the reference, as does CUDA where Triton is
+    missing, or where the environment variable ``GPUVOS_KERNELS`` is ``reference``. A device that is not there is
+    taken to be new enough.
     """
     kind = torch.device(device).type
     if kind != "cuda":
@@ -34,26 +37,33 @@ def choose(device: torch.device | str, dtype: torch.dtype = torch.float32) -> Ch
         return Choice("reference", "GPUVOS_KERNELS=reference")
     if not _triton_there():
         return Choice("reference", "triton is not installed")
+    version, capability = _triton_version(), _capability(torch.device(device))
+    if version < OLDEST_TRITON:
+        return Choice("reference", f"triton {_dotted(version)} is older than {_dotted(OLDEST_TRITON)}")
+    if capability is not None and capability < OLDEST_CAPABILITY:
+        wanted = _dotted(OLDEST_CAPABILITY)
+        return Choice("reference", f"compute capability {_dotted(capability)} is below {wanted}")
     return Choice("kernel", "CUDA tensors")
-
-
-def run(op: str, *arguments: Any, dtype: torch.dtype | None = None, function: str | None = None) -> Any:
-    """Calls what ``choose`` says for an op, with the device of its first argument as the current one.
-
-    Triton launches on the current device, wherever the tensors are.
-
-    Args:
-        op: name of the op's folder.
-        arguments: what the function takes; the first is a tensor.
-        dtype: what the choice goes by, instead of the type of the first argument.
-        function: name of the function, if that is not the op's.
-    """
-    first: Tensor = arguments[0]
-    module = f"gpuvos.kernels.{op}.{choose(first.device, dtype or first.dtype).implementation}"
-    with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
-        return getattr(importlib.import_module(module), function or op)(*arguments)
 
 
 @cache
 def _triton_there() -> bool:
     return importlib.util.find_spec("triton") is not None
+
+
+@cache
+def _triton_version() -> tuple[int, int]:
+    import triton
+
+    major, minor, *_ = triton.__version__.split(".")
+    return int(major), int(minor)
+
+
+@cache
+def _capability(device: torch.device) -> tuple[int, int] | None:
+    """Of a device that is there, else None."""
+    return torch.cuda.get_device_capability(device) if torch.cuda.is_available() else None
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))

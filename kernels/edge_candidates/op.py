@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import run
+from gpuvos.kernels._register import define_op
 from gpuvos.kernels.edge_candidates import reference
 
 
-@torch.library.custom_op("gpuvos::edge_candidates", mutates_args=())
-def edge_candidates(right: Tensor, down: Tensor, window: int, reduce: str, temperature: float) -> Tensor:
-    """Squared distances ``[N, H, W-1]`` and ``[N, H-1, W]`` -> candidates ``[N, H, W]`` bool."""
-    return reference.edge_candidates(right, down, window, reduce, temperature)
-
-
-@edge_candidates.register_kernel("cuda")
-def _cuda(right: Tensor, down: Tensor, window: int, reduce: str, temperature: float) -> Tensor:
-    candidates: Tensor = run("edge_candidates", right, down, window, reduce, temperature)
-    return candidates
-
-
-@edge_candidates.register_fake
-def _fake(right: Tensor, down: Tensor, window: int, reduce: str, temperature: float) -> Tensor:  # noqa: ARG001
+def _fake(right: Tensor, down: Tensor, *_: Any) -> Tensor:
     return right.new_empty((*right.shape[:2], down.shape[2]), dtype=torch.bool)
+
+
+edge_candidates = define_op(
+    reference.edge_candidates, kernel="gpuvos.kernels.edge_candidates.kernel", fake=_fake
+)

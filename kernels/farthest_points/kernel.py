@@ -132,13 +132,13 @@ def _gather(
     rows_ptr += n * room * WIDTH
     for start in range(first, tl.minimum(end, room), BLOCK_M):
         m = start + tl.arange(0, BLOCK_M)
-        there = m < tl.minimum(end, room)
-        place = tl.load(index_ptr + m, mask=there, other=0).to(tl.int64) * stride_p
+        valid = m < tl.minimum(end, room)
+        place = tl.load(index_ptr + m, mask=valid, other=0).to(tl.int64) * stride_p
         for part in tl.static_range(0, WIDTH, BLOCK_D):
             d = part + tl.arange(0, BLOCK_D)
             e = embedding_ptr + place[:, None] + d.to(tl.int64)[None, :] * stride_d
-            e = tl.load(e, mask=there[:, None] & (d < D)[None, :], other=0.0)
-            tl.store(rows_ptr + m.to(tl.int64)[:, None] * WIDTH + d[None, :], e, mask=there[:, None])
+            e = tl.load(e, mask=valid[:, None] & (d < D)[None, :], other=0.0)
+            tl.store(rows_ptr + m.to(tl.int64)[:, None] * WIDTH + d[None, :], e, mask=valid[:, None])
 
 
 @triton.jit(do_not_specialize=("K", "D", "P", "room"))
@@ -240,43 +240,43 @@ def _walk(
         best = tl.full((BLOCK_M,), LOWEST, tl.int64)
         for start in tl.range(0, count, BLOCK_M, num_stages=STAGES):
             m = start + tl.arange(0, BLOCK_M)
-            there = m < count
+            valid = m < count
             if IN_PLACE:
-                square = _squares_in_place(embedding_ptr, index_ptr, pixel, m, there, D, stride_d, stride_p)
+                square = _squares_in_place(embedding_ptr, index_ptr, pixel, m, valid, D, stride_d, stride_p)
             else:
-                square = _squares(rows_ptr, pick, m, there, WIDTH, BLOCK_D)
-            gap = tl.load(gap_ptr + m, mask=there & (k > 0), other=float("inf"))
+                square = _squares(rows_ptr, pick, m, valid, WIDTH, BLOCK_D)
+            gap = tl.load(gap_ptr + m, mask=valid & (k > 0), other=float("inf"))
             gap = tl.where(m == pick, -1.0, tl.minimum(gap, square))
-            tl.store(gap_ptr + m, gap, mask=there)
-            best = tl.maximum(best, tl.where(there, _key(gap, m), LOWEST))
+            tl.store(gap_ptr + m, gap, mask=valid)
+            best = tl.maximum(best, tl.where(valid, _key(gap, m), LOWEST))
         tl.debug_barrier()  # the next step may read what another thread has stored
         pick = _place(tl.max(best, 0))
 
 
 @triton.jit
-def _squares(rows_ptr, pick, m, there, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr):
+def _squares(rows_ptr, pick, m, valid, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr):
     """Squared distances of rows m to row ``pick``."""
     total = tl.zeros(m.shape, tl.float32)
     for part in tl.static_range(0, WIDTH, BLOCK_D):
         d = part + tl.arange(0, BLOCK_D)
         centre = tl.load(rows_ptr + pick.to(tl.int64) * WIDTH + d).to(tl.float32)
-        e = tl.load(rows_ptr + m.to(tl.int64)[:, None] * WIDTH + d[None, :], mask=there[:, None], other=0.0)
+        e = tl.load(rows_ptr + m.to(tl.int64)[:, None] * WIDTH + d[None, :], mask=valid[:, None], other=0.0)
         e = e.to(tl.float32) - centre[None, :]
         total += tl.sum(e * e, 1)
     return total
 
 
 @triton.jit
-def _squares_in_place(embedding_ptr, index_ptr, pixel, m, there, D, stride_d, stride_p):
+def _squares_in_place(embedding_ptr, index_ptr, pixel, m, valid, D, stride_d, stride_p):
     """Squared distances of candidates m to a pixel, threads side by side along m."""
     STEP: tl.constexpr = 8  # channels, so that as many loads are under way
     total = tl.zeros(m.shape, tl.float32)
-    mine = embedding_ptr + tl.load(index_ptr + m, mask=there, other=0).to(tl.int64) * stride_p
+    mine = embedding_ptr + tl.load(index_ptr + m, mask=valid, other=0).to(tl.int64) * stride_p
     chosen = embedding_ptr + pixel.to(tl.int64) * stride_p
     for start in range(0, D, STEP):
         for i in tl.static_range(STEP):
             line = tl.minimum(start + i, D - 1).to(tl.int64) * stride_d
-            e = tl.load(mine + line, mask=there, other=0.0).to(tl.float32)
+            e = tl.load(mine + line, mask=valid, other=0.0).to(tl.float32)
             e -= tl.load(chosen + line).to(tl.float32)
             total += tl.where(start + i < D, e * e, 0.0)
     return total

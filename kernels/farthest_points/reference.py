@@ -43,12 +43,12 @@ def _sample(embedding: Tensor, priority: Tensor, candidates: Tensor, num_points:
     width = int(count.max())
     index = candidates.new_full((n, width), -1, dtype=torch.int64)  # [n, M] raster order
     index[frame, place] = pixel
-    there = index >= 0
+    valid = index >= 0
     safe = index.clamp(min=0)
     points = embedding.gather(2, safe[:, None].expand(-1, d, -1)).transpose(1, 2).contiguous()  # [n, M, D]
     points = points if points.dtype == torch.float64 else points.float()
-    first = priority.gather(1, safe).masked_fill(~there, -torch.inf)  # [n, M]
-    gap = points.new_full((n, width), torch.inf).masked_fill_(~there, -1)  # -1: taken or not a candidate
+    first = priority.gather(1, safe).masked_fill(~valid, -torch.inf)  # [n, M]
+    gap = points.new_full((n, width), torch.inf).masked_fill_(~valid, -1)  # -1: taken or not a candidate
     steps = min(num_points, width)
     picks, reach = index.new_empty((steps, n, 1)), gap.new_empty((steps, n, 1))
     rows, place = torch.arange(n, device=embedding.device)[:, None] * width, index.new_empty((n, 1))

@@ -7,28 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import run
+from gpuvos.kernels._register import define_op, result_dtype
 from gpuvos.kernels.grid_edges import reference
 
 
-@torch.library.custom_op("gpuvos::grid_edges", mutates_args=())
-def grid_edges(embedding: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distances between 4-neighbours: ``[N, D, H, W]`` -> right ``[N, H, W-1]``, down ``[N, H-1, W]``."""
-    return reference.grid_edges(embedding)
-
-
-@grid_edges.register_kernel("cuda")
-def _cuda(embedding: Tensor) -> tuple[Tensor, Tensor]:
-    right, down = run("grid_edges", embedding)
-    return right, down
-
-
-@grid_edges.register_fake
 def _fake(embedding: Tensor) -> tuple[Tensor, Tensor]:
     n, _, h, w = embedding.shape
-    dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
-    right = embedding.new_empty((n, h, w - 1), dtype=dtype)
-    return right, embedding.new_empty((n, h - 1, w), dtype=dtype)
+    dtype = result_dtype(embedding)
+    return embedding.new_empty((n, h, w - 1), dtype=dtype), embedding.new_empty((n, h - 1, w), dtype=dtype)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:  # noqa: ARG001
@@ -45,4 +31,10 @@ def _backward(ctx: Any, grad_right: Tensor, grad_down: Tensor) -> Tensor:
     return grad.to(embedding.dtype)
 
 
-grid_edges.register_autograd(_backward, setup_context=_save)
+grid_edges = define_op(
+    reference.grid_edges,
+    kernel="gpuvos.kernels.grid_edges.kernel",
+    fake=_fake,
+    save=_save,
+    backward=_backward,
+)

@@ -58,12 +58,12 @@ def _search(
         less = tl.load(key_ptr + middle, mask=middle < high, other=NO_POINT) < wanted
         low = tl.where(less, middle + 1, low)
         high = tl.where(less, high, middle)
-    there = real & (low < known)
-    there = there & (tl.load(key_ptr + low, mask=there, other=NO_POINT) == wanted)
+    valid = real & (low < known)
+    valid = valid & (tl.load(key_ptr + low, mask=valid, other=NO_POINT) == wanted)
     ahead = neighbor_ptr + axis.to(tl.int64) * capacity
     back = ahead + (tl.num_programs(1).to(tl.int64) * capacity)
-    tl.store(ahead + i, low, mask=there)
-    tl.store(back + low, i, mask=there)
+    tl.store(ahead + i, low, mask=valid)
+    tl.store(back + low, i, mask=valid)
 
 
 _SIGNATURE = {

@@ -42,8 +42,8 @@ def lattice_neighbors(key: Tensor, extent: list[float], frames: int, capacity: i
         found.masked_fill_(miss, capacity)
         asked = wanted.index_select(0, stranger)
         where = torch.searchsorted(points[:capacity], asked, out_int32=True)
-        there = points.index_select(0, where) == asked
-        found.index_copy_(0, stranger, where.masked_fill_(~there, capacity))
+        valid = points.index_select(0, where) == asked
+        found.index_copy_(0, stranger, where.masked_fill_(~valid, capacity))
         neighbor[0, i, :capacity] = found
         neighbor[1, i].index_copy_(
             0, found.long(), number

@@ -65,15 +65,15 @@ def minimax_forest(
         raise fail("right", f"frames of {h} x {w} pixels", "fewer than 2^28 pixels")
     label = index.new_empty((n, h, w))
     distance = right.new_empty((n, h, w), dtype=torch.float32)
-    between = right.new_empty((n, k, k), dtype=torch.float32)
+    seed_distance = right.new_empty((n, k, k), dtype=torch.float32)
     if n == 0:
-        return label, distance, between
+        return label, distance, seed_distance
     layout = _Layout(h, w)
     given = [value.contiguous() for value in (right, down, index, valid.view(torch.uint8))]
     for block in blocks(n, layout.bytes_each, budget=SCRATCH_BYTES):
-        results = (label[block], distance[block].view(torch.int32), between[block].view(torch.int32))
+        results = (label[block], distance[block].view(torch.int32), seed_distance[block].view(torch.int32))
         _grow([value[block] for value in given], results, layout)
-    return label, distance, between
+    return label, distance, seed_distance
 
 
 class _Level(NamedTuple):
@@ -119,7 +119,7 @@ class _Layout:
 
 def _grow(given: list[Tensor], results: tuple[Tensor, Tensor, Tensor], layout: _Layout) -> None:
     right, down, index, valid = given
-    label, distance, between = results
+    label, distance, seed_distance = results
     n, h, w = label.shape
     k, nodes, fans, groups = index.shape[1], layout.nodes, layout.fans, layout.groups
     tiles, above, *_ = layout.levels
@@ -132,7 +132,7 @@ def _grow(given: list[Tensor], results: tuple[Tensor, Tensor, Tensor], layout: _
     edges = tile_keys.view(torch.int32)
     counts = [torch.empty((n, level.regions, 2), **integers) for level in layout.levels]
     _tiles[(n * tiles.regions,)](
-        right, down, index, valid, component, pixel_reach, tile_keys, edges, counts[0], between,
+        right, down, index, valid, component, pixel_reach, tile_keys, edges, counts[0], seed_distance,
         h, w, k, tiles.regions, layout.across, groups[0], above.height, above.width, tiles.capacity,
         SIDE=SIDE, LEVELS=frame - 1, FANS=fans, BLOCK_K=128, num_warps=8, **_INTEGER_ONLY,
     )  # fmt: skip
@@ -147,18 +147,18 @@ def _grow(given: list[Tensor], results: tuple[Tensor, Tensor, Tensor], layout: _
         )  # fmt: skip
     programs = -(-h * w // 512)
     _finish[(n * programs,)](
-        right, down, component, pixel_reach, node, label, distance, between, h, w, k, nodes, programs,
+        right, down, component, pixel_reach, node, label, distance, seed_distance, h, w, k, nodes, programs,
         LEVELS=frame, BLOCK=512, num_warps=4, **_INTEGER_ONLY,
     )  # fmt: skip
     if k:
         size = max(32, 1 << (k - 1).bit_length())
         warps = max(1, min(16, size // 128))
-        _closure[(n,)](index, valid, between, k, BLOCK=size, num_warps=warps, **_INTEGER_ONLY)
+        _closure[(n,)](index, valid, seed_distance, k, BLOCK=size, num_warps=warps, **_INTEGER_ONLY)
 
 
 _KINDS = {
     **dict.fromkeys(("component", "pixel_reach", "node", "edges", "child_counts", "counts"), "*i32"),
-    **dict.fromkeys(("distance", "between"), "*i32"),
+    **dict.fromkeys(("distance", "seed_distance"), "*i32"),
     **dict.fromkeys(("index", "keys", "label"), "*i64"),
     "valid": "*u8",
 }

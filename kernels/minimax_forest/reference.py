@@ -41,19 +41,19 @@ def minimax_forest(
     dtype = torch.float64 if right.dtype == torch.float64 else torch.float32
     label = index.new_empty((n, h, w))
     distance = right.new_empty((n, h, w), dtype=dtype)
-    between = right.new_empty((n, k, k), dtype=dtype)
+    seed_distance = right.new_empty((n, k, k), dtype=dtype)
     for block in blocks(n, 64 * h * w, budget=_CACHE_BYTES):
         weight = _edge_table(right[block].to(dtype), down[block].to(dtype))  # [n, H, W, 2]
         label[block], distance[block] = _grow(weight, index[block], valid[block])
-        between[block] = _lowest_crossings(weight, label[block], distance[block], k)
+        seed_distance[block] = _lowest_crossings(weight, label[block], distance[block], k)
     for block in blocks(
         n, 32 * k * k
     ):  # many frames at a time: Prim's algorithm takes k steps for any number
         both = valid[block, :, None] & valid[block, None]
         same = (index[block, :, None] == index[block, None]) & both
-        closed = _minimax_closure(between[block].masked_fill_(same, 0))
-        between[block] = closed.masked_fill_(~both, torch.inf)
-    return label, distance, between
+        closed = _minimax_closure(seed_distance[block].masked_fill_(same, 0))
+        seed_distance[block] = closed.masked_fill_(~both, torch.inf)
+    return label, distance, seed_distance
 
 
 def _edge_table(right: Tensor, down: Tensor) -> Tensor:

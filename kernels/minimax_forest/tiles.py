@@ -153,18 +153,18 @@ def _leave(component, keys, edges, counts, root, lane, tile, group, top, start, 
     column = lane % SIDE
     y = top + row
     x = start + column
-    there = (y < h) & (x < w)
+    on_grid = (y < h) & (x < w)
     pixel = y * w + x
     key = tl.load(keys + lane, cache_modifier=".cg")
     node = tile // group * group * (4 * SIDE) + slot * group + tile % group
     mine = tl.gather(tl.where(key >= 0, node, -1 - key.to(tl.int32)), root, 0)
-    tl.store(component + pixel, mine, mask=there)
+    tl.store(component + pixel, mine, mask=on_grid)
     other = tl.gather(mine, (lane + 1) & LAST, 0)
     matters = (column == SIDE - 1) | ((mine != other) & ((mine >= 0) | (other >= 0)))
-    keep = (matters & there & (x < w - 1)).to(tl.int32)
+    keep = (matters & on_grid & (x < w - 1)).to(tl.int32)
     other = tl.gather(mine, (lane + SIDE) & LAST, 0)
     matters = (row == SIDE - 1) | ((mine != other) & ((mine >= 0) | (other >= 0)))
-    keep_below = (matters & there & (y < h - 1)).to(tl.int32)
+    keep_below = (matters & on_grid & (y < h - 1)).to(tl.int32)
     slot = tl.cumsum(keep + keep_below, 0) - keep - keep_below
     tl.debug_barrier()  # the keys are in the same memory
     tl.store(edges + slot, 2 * pixel, mask=keep > 0)
@@ -172,11 +172,11 @@ def _leave(component, keys, edges, counts, root, lane, tile, group, top, start, 
     total = tl.sum(keep + keep_below, 0)
     # edges that come from another region; one that comes from another tile of this region is kept there
     if (start > 0) & (start % region_w == 0):
-        keep = (there & (column == 0) & (mine >= 0)).to(tl.int32)
+        keep = (on_grid & (column == 0) & (mine >= 0)).to(tl.int32)
         tl.store(edges + total + tl.cumsum(keep, 0) - 1, 2 * pixel - 2, mask=keep > 0)
         total += tl.sum(keep, 0)
     if (top > 0) & (top % region_h == 0):
-        keep = (there & (row == 0) & (mine >= 0)).to(tl.int32)
+        keep = (on_grid & (row == 0) & (mine >= 0)).to(tl.int32)
         tl.store(edges + total + tl.cumsum(keep, 0) - 1, 2 * (pixel - w) + 1, mask=keep > 0)
         total += tl.sum(keep, 0)
     tl.store(counts, total)
@@ -219,13 +219,13 @@ def _tiles(
     start = column * SIDE
     y = top + lane // SIDE
     x = start + lane % SIDE
-    there = (y < h) & (x < w)
+    on_grid = (y < h) & (x < w)
     weight = right + frame * h * (w - 1) + (y * w + x - y)
-    left = _bits(weight - 1, there & (x > 0))
-    ahead = _bits(weight, there & (x < w - 1))
+    left = _bits(weight - 1, on_grid & (x > 0))
+    ahead = _bits(weight, on_grid & (x < w - 1))
     weight = down + frame * (h - 1) * w + (y * w + x)
-    above = _bits(weight - w, there & (y > 0))
-    below = _bits(weight, there & (y < h - 1))
+    above = _bits(weight - w, on_grid & (y > 0))
+    below = _bits(weight, on_grid & (y < h - 1))
 
     keys += program.to(tl.int64) * (capacity // 2)
     tl.store(

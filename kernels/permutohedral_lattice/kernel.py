@@ -91,9 +91,9 @@ def _enclose(
     tl.store(weight_ptr + place, 1 - (parts[0] - parts[D]), mask=p < P)  # type: ignore[misc]
     for t in tl.static_range(D):
         key += steps[t]
-        there = place + tl.cast(t + 1, tl.int64) * P
-        tl.store(corner_ptr + there, key, mask=p < P)
-        tl.store(weight_ptr + there, parts[t] - parts[t + 1], mask=p < P)
+        corner = place + tl.cast(t + 1, tl.int64) * P
+        tl.store(corner_ptr + corner, key, mask=p < P)
+        tl.store(weight_ptr + corner, parts[t] - parts[t + 1], mask=p < P)
 
 
 @triton.jit

@@ -7,27 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpuvos.kernels.backend import run
+from gpuvos.kernels._register import define_op, result_dtype
 from gpuvos.kernels.region_sum import reference
 
 
-@torch.library.custom_op("gpuvos::region_sum", mutates_args=())
-def region_sum(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
-    """Sums and counts by label: ``[N, C, P]``, ``[N, P]`` int64 -> ``[N, K, C]``, ``[N, K]`` int64."""
-    return reference.region_sum(values, label, num_regions)
-
-
-@region_sum.register_kernel("cuda")
-def _cuda(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
-    result: tuple[Tensor, Tensor] = run("region_sum", values, label, num_regions)
-    return result
-
-
-@region_sum.register_fake
 def _fake(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
     n, c, _ = values.shape
-    dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
-    return values.new_empty((n, num_regions, c), dtype=dtype), label.new_empty((n, num_regions))
+    total = values.new_empty((n, num_regions, c), dtype=result_dtype(values))
+    return total, label.new_empty((n, num_regions))
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: tuple[Tensor, Tensor]) -> None:
@@ -46,4 +33,10 @@ def _backward(ctx: Any, grad_total: Tensor, _grad_count: Tensor) -> tuple[Tensor
     return grad.to(ctx.dtype), None, None
 
 
-region_sum.register_autograd(_backward, setup_context=_save)
+region_sum = define_op(
+    reference.region_sum,
+    kernel="gpuvos.kernels.region_sum.kernel",
+    fake=_fake,
+    save=_save,
+    backward=_backward,
+)

@@ -74,14 +74,14 @@ def _place_seeds(index_ptr, valid_ptr, label_ptr, distance_ptr, largest_ptr, K, 
     index_ptr += frame * K
     valid_ptr += frame * K
     mine = tl.load(index_ptr + k, k < K, -1)
-    there = (tl.load(valid_ptr + k, k < K, 0) != 0) & (mine >= 0) & (mine < pixels)
+    valid = (tl.load(valid_ptr + k, k < K, 0) != 0) & (mine >= 0) & (mine < pixels)
     taken = tl.zeros((BLOCK,), tl.int32)
     for start in range(0, K, STEP):
         j = start + tl.arange(0, STEP)
         other = tl.load(index_ptr + j, j < K, -1)
         lower = (tl.load(valid_ptr + j, j < K, 0) != 0)[None, :] & (j[None, :] < k[:, None])
         taken = tl.maximum(taken, tl.max((lower & (other[None, :] == mine[:, None])).to(tl.int32), 1))
-    first = there & (taken == 0)
+    first = valid & (taken == 0)
     place = frame * pixels + mine
     tl.store(label_ptr + place, k.to(tl.int64), first)
     tl.store(distance_ptr + place, 0.0, first)

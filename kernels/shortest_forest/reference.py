@@ -22,7 +22,7 @@ class _Moves(NamedTuple):
     """What it costs to go from pixel i to pixel i + shift, and what to go back; both ``[P - shift]``."""
 
     shift: int
-    there: Tensor
+    forth: Tensor
     back: Tensor
 
 
@@ -72,7 +72,7 @@ def _seed_numbers(index: Tensor, valid: Tensor, pixels: int) -> Tensor:
 
 
 def _grow(weights: list[_Moves], label: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    distance = torch.where(label < k, 0.0, torch.inf).to(weights[0].there.dtype)
+    distance = torch.where(label < k, 0.0, torch.inf).to(weights[0].forth.dtype)
     _relax(distance, weights, torch.add)
     # Labels follow the edges of shortest paths once all distances are final. In one race with the distances a path
     # could win a tie that rounding made, through a pixel that goes to another seed later.
@@ -98,10 +98,10 @@ def _grow(weights: list[_Moves], label: Tensor, k: int) -> tuple[Tensor, Tensor,
 def _tight(moves: _Moves, distance: Tensor) -> _Moves:
     """The moves that shortest paths take; the others cost infinity."""
     first, second = distance[: -moves.shift], distance[moves.shift :]
-    there = (first + moves.there == second) & (second < torch.inf)
+    forth = (first + moves.forth == second) & (second < torch.inf)
     back = (second + moves.back == first) & (first < torch.inf)
     return _Moves(
-        moves.shift, torch.where(there, moves.there, torch.inf), torch.where(back, moves.back, torch.inf)
+        moves.shift, torch.where(forth, moves.forth, torch.inf), torch.where(back, moves.back, torch.inf)
     )
 
 
@@ -128,9 +128,9 @@ def _relax(value: Tensor, moves: list[_Moves], join: Callable[..., Tensor]) -> N
     room = torch.empty_like(value)
     while True:
         before = value.clone()
-        for shift, there, back in moves * 2:  # a look whether anything changed costs a quarter of a sweep
+        for shift, forth, back in moves * 2:  # a look whether anything changed costs a quarter of a sweep
             first, second, joined = value[:-shift], value[shift:], room[shift:]
-            torch.minimum(second, join(first, there, out=joined), out=second)
+            torch.minimum(second, join(first, forth, out=joined), out=second)
             torch.minimum(first, join(second, back, out=joined), out=first)
         if torch.equal(before, value):
             break

@@ -11,22 +11,22 @@ _NONE = tl.constexpr(2**31 - 1)  # no seed, and a move that carries none
 
 
 @triton.jit
-def _cost(weight_ptr, place, there):
+def _cost(weight_ptr, place, valid):
     """Weights; no edge and a NaN are walls, and below zero is zero, or paths would go around in circles for ever."""
-    cost = tl.load(weight_ptr + place, there, float("inf")).to(tl.float32)
+    cost = tl.load(weight_ptr + place, valid, float("inf")).to(tl.float32)
     return tl.where(cost == cost, tl.maximum(cost, 0.0), float("inf"))
 
 
 @triton.jit
-def _move_cost(cost, step, place, there, here, mine, distance_ptr, label_ptr, STAGE: tl.constexpr):
+def _move_cost(cost, step, place, valid, here, mine, distance_ptr, label_ptr, STAGE: tl.constexpr):
     """Of a move into every pixel from its neighbour ``step`` away, for what the stage relaxes."""
     if STAGE != LENGTH:
-        other = tl.load(distance_ptr + place + step, there, float("inf"))
+        other = tl.load(distance_ptr + place + step, valid, float("inf"))
         tight = (other + cost == here) & (here < float("inf"))
         if STAGE == LABEL:
             cost = tl.where(tight, 0, _NONE)
         else:
-            same = tl.load(label_ptr + place + step, there, -1).to(tl.int32) == mine
+            same = tl.load(label_ptr + place + step, valid, -1).to(tl.int32) == mine
             cost = tl.where(tight & same, cost, float("inf"))
     return cost
 
@@ -37,12 +37,12 @@ def _join(value, cost, STAGE: tl.constexpr):
 
 
 @triton.jit
-def _value(value_ptr, place, there, STAGE: tl.constexpr):
+def _value(value_ptr, place, valid, STAGE: tl.constexpr):
     if STAGE == LABEL:
-        value = tl.load(value_ptr + place, there, -1)
+        value = tl.load(value_ptr + place, valid, -1)
         value = tl.where(value < 0, _NONE, value).to(tl.int32)
     else:
-        value = tl.load(value_ptr + place, there, float("inf"))
+        value = tl.load(value_ptr + place, valid, float("inf"))
     return value
 
 
@@ -59,14 +59,14 @@ def _settle(
     below = tl.minimum(row + 1, TILE - 1) + column * 0
     lowered = 1
     while lowered > 0:
-        start = value
+        before = value
         for _ in tl.static_range(STEPS):
             value = tl.minimum(value, _join(tl.gather(value, left, 1), by_left, STAGE))
             value = tl.minimum(value, _join(tl.gather(value, after, 1), by_right, STAGE))
         for _ in tl.static_range(STEPS):
             value = tl.minimum(value, _join(tl.gather(value, above, 0), by_top, STAGE))
             value = tl.minimum(value, _join(tl.gather(value, below, 0), by_bottom, STAGE))
-        lowered = tl.max(tl.max((value < start).to(tl.int32), 1), 0)
+        lowered = tl.max(tl.max((value < before).to(tl.int32), 1), 0)
     return value
 
 

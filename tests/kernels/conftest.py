@@ -255,6 +255,17 @@ def op_inputs() -> Callable[..., list[tuple[Any, ...]]]:
     return _op_inputs
 
 
+def _cuda_path(name: str, *arguments: Any) -> Any:
+    op = getattr(torch.ops.gpuvos, name).default
+    return op.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA), *arguments)
+
+
+@pytest.fixture(scope="session")
+def cuda_path() -> Callable[..., Any]:
+    """Calls an op the way CUDA tensors do, whatever the device."""
+    return _cuda_path
+
+
 @pytest.fixture
 def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[int]]:
     """Makes the reference of an op work on one frame at a time; the list returned collects the frames."""

@@ -6,8 +6,10 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
 import gpuvos.kernels
+from gpuvos.kernels.backend import Choice
 
 Inputs = Callable[..., list[tuple[Any, ...]]]
 
@@ -44,6 +47,11 @@ def reference_module(name: str) -> ModuleType:
 
 def reference_of(name: str) -> Any:
     return getattr(reference_module(name), name)
+
+
+def kernel_of(name: str) -> Any:
+    pytest.importorskip("triton")
+    return getattr(importlib.import_module(f"gpuvos.kernels.{name}.kernel"), name)
 
 
 def outputs(result: Any) -> tuple[Tensor, ...]:
@@ -81,19 +89,35 @@ def test_folder_of_an_op(name: str) -> None:
     assert (FOLDER / name / "reference.py").is_file()
     assert (FOLDER / name / "op.py").is_file()
     registered = getattr(importlib.import_module(f"gpuvos.kernels.{name}.op"), name)
-    assert registered is op_of(name)
-    wanted = inspect.signature(reference_of(name)).parameters
-    given = inspect.signature(registered._init_fn).parameters
-    assert list(given) == list(wanted)
-    assert [value.annotation for value in given.values()] == [value.annotation for value in wanted.values()]
     overload = getattr(torch.ops.gpuvos, name).default
+    assert registered is op_of(name) is overload
+    wanted = inspect.signature(reference_of(name)).parameters
+    assert list(inspect.signature(kernel_of(name)).parameters) == list(wanted)
     assert [argument.name for argument in overload._schema.arguments] == list(wanted)
     assert not overload._schema.is_mutable
 
 
+@pytest.mark.parametrize("name", OPS)
+def test_an_op_without_a_gradient_says_so(name: str, op_inputs: Inputs) -> None:
+    leaves = tree_map_only(Tensor, lambda v: v.requires_grad_(v.is_floating_point()), op_inputs(name)[0])
+    real = [value for value in outputs(op_of(name)(*leaves)) if value.is_floating_point()]
+    if name in DIFFERENTIABLE or not real:
+        return
+    with pytest.raises(RuntimeError, match=f"gpuvos::{name} has no gradient: detach its arguments"):
+        real[0].sum().backward()
+
+
+def test_the_first_call_of_an_op_does_not_import_the_compiler() -> None:
+    program = (
+        "import sys, torch; from gpuvos.kernels.grid_edges import grid_edges;"
+        "grid_edges(torch.rand(1, 3, 4, 5)); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_ops_with_a_gradient_have_gradient_checks() -> None:
     assert (
-        tuple(op for op in OPS if "register_autograd(" in (FOLDER / op / "op.py").read_text())
+        tuple(op for op in OPS if "backward=_backward" in (FOLDER / op / "op.py").read_text())
         == DIFFERENTIABLE
     )
     for op in DIFFERENTIABLE:
@@ -117,7 +141,7 @@ def test_op_equals_its_reference(name: str, op_inputs: Inputs) -> None:
 
 @pytest.mark.parametrize("name", OPS)
 def test_the_device_of_the_tensors_is_the_current_one(
-    name: str, op_inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+    name: str, op_inputs: Inputs, monkeypatch: pytest.MonkeyPatch, cuda_path: Callable[..., Any]
 ) -> None:
     # Triton launches on the current device, which need not be the one of the tensors
     events: list[Any] = []
@@ -129,12 +153,15 @@ def test_the_device_of_the_tensors_is_the_current_one(
         events.append("left")
 
     monkeypatch.setattr(torch.cuda, "device_of", device_of)
-    monkeypatch.setattr(reference_module(name), name, lambda *given: events.append("ran") or given)
     arguments = op_inputs(name)[0]
-    with suppress(ValueError):  # of unpacking
-        importlib.import_module(f"gpuvos.kernels.{name}.op")._cuda(*arguments)
-    assert events[0] is arguments[0]
-    assert events[1:] == ["ran", "left"]
+    wanted = op_of(name)(*arguments)
+    kernel = kernel_of(name).__module__
+    monkeypatch.setattr(f"{kernel}.{name}", lambda *given: events.append(given) or wanted)
+    monkeypatch.setattr("gpuvos.kernels.backend.choose", lambda *_: Choice("kernel", "asked for"))
+    cuda_path(name, *arguments)
+    assert events[0].data_ptr() == arguments[0].data_ptr()
+    assert len(events[1]) == len(arguments)
+    assert events[2:] == ["left"]
 
 
 @pytest.mark.parametrize("name", OPS)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -92,13 +92,16 @@ def test_infinite_distances(generator: torch.Generator, kernel_device: str) -> N
 
 
 def test_the_op_runs_the_kernel_where_it_is_chosen(
-    generator: torch.Generator, kernel_device: str, monkeypatch: pytest.MonkeyPatch, launches: Launches
+    generator: torch.Generator,
+    kernel_device: str,
+    monkeypatch: pytest.MonkeyPatch,
+    launches: Launches,
+    cuda_path: Callable[..., Any],
 ) -> None:
-    op = importlib.import_module("gpuvos.kernels.edge_candidates.op")
     monkeypatch.setattr("gpuvos.kernels.backend.choose", lambda *_: Choice("kernel", "asked for"))
     right, down = (value.to(kernel_device) for value in draw(generator, 1, 5, 6))
     grids = launches(kernel, "_edge_candidates")
-    op._cuda(right, down, 3, "max", 1.0)
+    cuda_path("edge_candidates", right, down, 3, "max", 1.0)
     assert grids == [(1,)]
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -151,21 +151,24 @@ def test_memory_layout_does_not_matter(
 
 
 def test_the_op_runs_the_kernel_where_it_is_chosen(
-    generator: torch.Generator, kernel_device: str, monkeypatch: pytest.MonkeyPatch, launches: Launches
+    generator: torch.Generator,
+    kernel_device: str,
+    monkeypatch: pytest.MonkeyPatch,
+    launches: Launches,
+    cuda_path: Callable[..., Any],
 ) -> None:
     asked: list[torch.dtype] = []
     chosen = Choice("kernel", "asked for")
-    op = importlib.import_module("gpuvos.kernels.farthest_points.op")
     monkeypatch.setattr("gpuvos.kernels.backend.choose", lambda *given: asked.append(given[1]) or chosen)
     embedding, priority, candidates = (value.to(kernel_device) for value in draw(generator, 2, 3, 20, 0.5))
     grids = launches(kernel, "_sample")
-    op._cuda(embedding.half(), priority.bfloat16(), candidates, 3)
+    cuda_path("farthest_points", embedding.half(), priority.bfloat16(), candidates, 3)
     assert grids == [(2,)]  # no frame can have more candidates than rows
     monkeypatch.setattr(kernel, "_ROOM", 4)
-    op._cuda(embedding, priority, candidates, 3)
+    cuda_path("farthest_points", embedding, priority, candidates, 3)
     assert grids == [(2,)] * 3
     monkeypatch.setattr(kernel, "farthest_points", lambda *case: case[0])
-    op._cuda(embedding, priority.double(), candidates, 3)
+    cuda_path("farthest_points", embedding, priority.double(), candidates, 3)
     assert asked == [torch.float32, torch.float32, torch.float64]
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -93,12 +93,11 @@ def test_numbers_that_are_none_stay_where_they_are(generator: torch.Generator, k
 
 
 def test_the_op_runs_the_kernel_where_it_is_chosen(
-    kernel_device: str, monkeypatch: pytest.MonkeyPatch, launches: Launches
+    kernel_device: str, monkeypatch: pytest.MonkeyPatch, launches: Launches, cuda_path: Callable[..., Any]
 ) -> None:
-    op = importlib.import_module("gpuvos.kernels.grid_edges.op")
     monkeypatch.setattr("gpuvos.kernels.backend.choose", lambda *_: Choice("kernel", "asked for"))
     grids = launches(kernel, "_grid_edges")
-    op._cuda(torch.zeros(2, 1, 8, 3, device=kernel_device))
+    cuda_path("grid_edges", torch.zeros(2, 1, 8, 3, device=kernel_device))
     assert grids == [(2,)]
 
 

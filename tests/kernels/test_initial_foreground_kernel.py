@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -93,12 +93,15 @@ def test_half_types_and_strides(dtype: torch.dtype, generator: torch.Generator, 
 
 
 def test_the_op_runs_the_kernel_where_it_is_chosen(
-    generator: torch.Generator, kernel_device: str, monkeypatch: pytest.MonkeyPatch, launches: Launches
+    generator: torch.Generator,
+    kernel_device: str,
+    monkeypatch: pytest.MonkeyPatch,
+    launches: Launches,
+    cuda_path: Callable[..., Any],
 ) -> None:
-    op = importlib.import_module("gpuvos.kernels.initial_foreground.op")
     monkeypatch.setattr("gpuvos.kernels.backend.choose", lambda *_: Choice("kernel", "asked for"))
     grids = [launches(kernel, name) for name in ("_limits", "_initial_foreground")]
-    op._cuda(*(value.to(kernel_device) for value in draw(generator, 2, 1100, 20)))
+    cuda_path("initial_foreground", *(value.to(kernel_device) for value in draw(generator, 2, 1100, 20)))
     assert grids == [[(4,)], [(4,)]]  # two frames of 16 + 4 regions and of 1,024 + 76 pixels
 
 

@@ -1,0 +1,80 @@
+"""Registration of an op with torch: one call of ``define_op`` says all that an op promises."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, ParamSpec, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from gpuvos.kernels import backend
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_Library: Any = torch.library.Library  # has no types
+_LIBRARY = _Library("gpuvos", "FRAGMENT")  # it lives as long as its registrations
+
+
+def define_op(
+    reference: Callable[P, R],
+    *,
+    kernel: str,
+    fake: Callable[..., Any],
+    save: Callable[..., None] | None = None,
+    backward: Callable[..., Any] | None = None,
+) -> Callable[P, R]:
+    """Defines the op ``gpuvos::<name of the reference>``, whose schema is the signature of the reference.
+
+    ``torch.library.custom_op`` says the same with more words, and imports ``torch._dynamo`` at its first call, which
+    takes a second.
+
+    Args:
+        reference: the op in plain torch. It runs on every device where ``backend.choose`` does not say "kernel".
+        kernel: the module that holds a function of the same name and signature in Triton. It is imported at the first
+            call that needs it.
+        fake: takes the op's arguments and returns empty tensors of the shapes and types of its results.
+        save: ``setup_context`` of ``torch.library.register_autograd``: keeps what the gradient needs.
+        backward: the gradients of the arguments from those of the results. Without it the op has no gradient, and a
+            backward pass through it raises RuntimeError.
+
+    Returns:
+        The op, to be called as the reference is.
+    """
+    name = reference.__name__
+    _LIBRARY.define(
+        name + torch.library.infer_schema(reference, mutates_args=()), tags=(torch.Tag.pt2_compliant_tag,)
+    )
+
+    def run(*arguments: Any) -> Any:
+        tensors = [value for value in arguments if isinstance(value, Tensor)]
+        chosen: Callable[..., Any] = reference
+        if backend.choose(tensors[0].device, _precision(tensors)).implementation == "kernel":
+            chosen = getattr(importlib.import_module(kernel), name)
+        # Triton launches on the current device, wherever the tensors are
+        with torch.cuda.device_of(tensors[0]):  # type: ignore[no-untyped-call]
+            return chosen(*arguments)
+
+    def no_gradient(*_: Any) -> None:
+        raise RuntimeError(f"gpuvos::{name} has no gradient: detach its arguments")
+
+    _LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
+    _LIBRARY.impl(name, run, "CUDA")
+    qualified = f"gpuvos::{name}"
+    torch.library.register_fake(qualified, fake, lib=_LIBRARY)
+    torch.library.register_autograd(qualified, backward or no_gradient, setup_context=save, lib=_LIBRARY)
+    return cast("Callable[P, R]", getattr(torch.ops.gpuvos, name).default)
+
+
+def result_dtype(*tensors: Tensor) -> torch.dtype:
+    """The type of an op's real results: float64 if one of the tensors has it, else float32."""
+    return torch.float64 if torch.float64 in {value.dtype for value in tensors} else torch.float32
+
+
+def _precision(tensors: list[Tensor]) -> torch.dtype:
+    """The type that an implementation has to bear: none of the floating tensors but a single number may be rounded."""
+    real = [value.dtype for value in tensors if value.is_floating_point() and value.dim()]
+    return reduce(torch.promote_types, real, real[0]) if real else tensors[0].dtype
