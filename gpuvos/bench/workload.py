@@ -117,13 +117,9 @@ class Inputs:
         return Features(*(value[None] for value in self.features))
 
     @cached_property
-    def _candidates(self) -> Tensor:
-        return embedding_graph(self.features.embedding, window=self.paper.window)[1]
-
-    @property
     def candidates(self) -> Tensor:
         """``[T, H, W]`` bool."""
-        return self._candidates
+        return embedding_graph(self.features.embedding, window=self.paper.window)[1]
 
     @cached_property
     def edge_map(self) -> Tensor:

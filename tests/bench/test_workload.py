@@ -69,7 +69,7 @@ def test_bytes_that_must_move_by_hand() -> None:
 
 def test_bytes_of_seeds_follow_the_candidates() -> None:
     inputs = Inputs(TINY)
-    inputs.__dict__["_graph"] = (None, torch.ones(2, 12, 16, dtype=torch.bool))
+    inputs.__dict__["candidates"] = torch.ones(2, 12, 16, dtype=torch.bool)
     seeds = next(stage for stage in STAGES if stage.name == "seeds")
     assert seeds.must is not None
     assert seeds.must(inputs) == 12 * 16 + 12 * 16 * (4 * 4 + 4)

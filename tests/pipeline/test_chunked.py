@@ -181,7 +181,7 @@ def test_nothing_is_said_where_memory_suffices(frames: Tensor) -> None:
 def test_the_method_names_what_takes_less(frames: Tensor, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[weakref.ref[Tensor]] = []
 
-    def select_seeds(*_: object) -> Tensor:
+    def select_seeds(*_: object, **__: object) -> Tensor:
         large = torch.zeros(100)
         held.append(weakref.ref(large))
         raise type(error)(*error.args)
@@ -210,7 +210,7 @@ def test_what_the_segmenter_itself_takes(frames: Tensor, monkeypatch: pytest.Mon
 
 
 def test_other_errors_of_the_method_pass(frames: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(*_: object) -> Tensor:
+    def wrong(*_: object, **__: object) -> Tensor:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("gpuvos.functional.select_seeds", wrong)

@@ -224,8 +224,8 @@ def every_function(e: Tensor, o: Tensor, flow: Tensor) -> dict[str, object]:
 def flat(value: object) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
-    else:
-        for part in value:  # type: ignore[attr-defined]
+    elif isinstance(value, tuple | list):
+        for part in value:
             yield from flat(part)
 
 
