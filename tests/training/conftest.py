@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 
@@ -61,8 +65,6 @@ ROWS = (  # source, mask kind, licence, number
 @pytest.fixture(scope="session")
 def stills_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """36 stills of 80 x 60. Mask: a square of 1 at rows 10-29, columns 20-39; a square of 2 beside it."""
-    from PIL import Image
-
     root = tmp_path_factory.mktemp("stills")
     random = np.random.default_rng(0)
     rows: list[tuple[object, ...]] = []
