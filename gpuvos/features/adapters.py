@@ -82,9 +82,11 @@ class ModuleFeatures(nn.Module):
         if not callable(module):
             raise fail("module", type(module).__name__, "a torch.nn.Module or a function of images")
         counts = {
-            "dimensions": dimensions, "multiple": multiple, "stride": 4 if stride is None else stride,
+            "dimensions": dimensions,
+            "multiple": multiple,
+            "stride": 4 if stride is None else stride,
             "chunk": 1 if chunk is None else chunk,
-        }  # fmt: skip
+        }
         for name, value in counts.items():
             check_count(name, value)
         check_positive("scale", scale)
@@ -177,8 +179,12 @@ class ModuleFeatures(nn.Module):
         if first is None:
             return torch.float32
         if first.device != frames.device:
-            raise fail("frames", f"device {frames.device}", f"{first.device}, that of the module",
-                       "move one of them with .to(device)")  # fmt: skip
+            raise fail(
+                "frames",
+                f"device {frames.device}",
+                f"{first.device}, that of the module",
+                "move one of them with .to(device)",
+            )
         return first.dtype
 
     def _project(self, features: Tensor) -> Tensor:

@@ -181,9 +181,14 @@ class _Pairwise(NamedTuple):
 
 
 def _check(
-    image: Tensor, mask: Tensor | None, model: _Model, lattice_points: int | None, sizes: dict[str, int],
-    like: Tensor, leading: torch.Size,
-) -> None:  # fmt: skip
+    image: Tensor,
+    mask: Tensor | None,
+    model: _Model,
+    lattice_points: int | None,
+    sizes: dict[str, int],
+    like: Tensor,
+    leading: torch.Size,
+) -> None:
     sizes = {"H": sizes["H"], "W": sizes["W"]}
     sizes = check_tensor("image", image, "... C H W", kind="frames", sizes=sizes, leading=leading, like=like)
     if mask is not None:
@@ -201,9 +206,11 @@ def _check(
     extent += [255 / model.color_sigma] * sizes["C"]
     if model.appearance_weight > 0 and key_bits(extent, 1) > MAX_BITS - _FRAME_BITS:
         raise fail(
-            "appearance_sigma, color_sigma", f"{model.appearance_sigma} and {model.color_sigma}",
-            f"a lattice of less than 2^{MAX_BITS - _FRAME_BITS} cells over this image", "raise one of them",
-        )  # fmt: skip
+            "appearance_sigma, color_sigma",
+            f"{model.appearance_sigma} and {model.color_sigma}",
+            f"a lattice of less than 2^{MAX_BITS - _FRAME_BITS} cells over this image",
+            "raise one of them",
+        )
 
 
 def _solve(start: Tensor, image: Tensor, mask: Tensor | None, model: _Model, lattice_points: int | None) -> Tensor:
@@ -218,11 +225,14 @@ def _solve(start: Tensor, image: Tensor, mask: Tensor | None, model: _Model, lat
     scale = 255 if image.is_floating_point() else 1
     parts = [
         _mean_field(
-            start[block], image[block].to(start.dtype) * scale,
-            None if speaks is None else speaks[block], model, lattice_points,
+            start[block],
+            image[block].to(start.dtype) * scale,
+            None if speaks is None else speaks[block],
+            model,
+            lattice_points,
         )
         for block in blocks(len(start), bytes_each, budget=budget)
-    ]  # fmt: skip
+    ]
     return torch.cat(parts)
 
 

@@ -62,8 +62,10 @@ def soft_background(
     """
     sizes = check_tensor("objectness", objectness, "... K")
     for name, value, kind in (
-        ("saliency", saliency, "float"), ("foreground", foreground, "bool"), ("valid", valid, "bool"),
-    ):  # fmt: skip
+        ("saliency", saliency, "float"),
+        ("foreground", foreground, "bool"),
+        ("valid", valid, "bool"),
+    ):
         check_tensor(name, value, "... K", kind=kind, sizes=sizes, leading=objectness.shape[:-1], like=objectness)
     check_share("background_objectness", background_objectness)
     check_share("background_saliency", background_saliency)

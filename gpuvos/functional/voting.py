@@ -99,9 +99,14 @@ def vote_labels(
     """
     check_share("vote_threshold", vote_threshold)
     vote = take_vote(
-        embedding, score, valid, neighbors=neighbors, largest_share=largest_share, frames=frames,
+        embedding,
+        score,
+        valid,
+        neighbors=neighbors,
+        largest_share=largest_share,
+        frames=frames,
         confident_share=confident_share,
-    )  # fmt: skip
+    )
     return (vote.share > vote_threshold) & valid
 
 
@@ -220,9 +225,12 @@ def means_of_neighbors(
     rows, answers = embedding.detach().to(dtype), points.detach().to(dtype)
     centre = answers[:1].mean(1, keepdim=True)
     search = _Neighbors(
-        (rows - centre).flatten(0, 1)[None], (answers - centre).flatten(0, 1)[None], there.flatten()[None],
-        neighbors, largest_share,
-    )  # fmt: skip
+        (rows - centre).flatten(0, 1)[None],
+        (answers - centre).flatten(0, 1)[None],
+        there.flatten()[None],
+        neighbors,
+        largest_share,
+    )
     found = [search.mean(label.flatten()[None]).reshape(valid.shape) for label in labels]
     return [mean.masked_fill(~valid, 0).to(label.dtype) for mean, label in zip(found, labels, strict=True)]
 

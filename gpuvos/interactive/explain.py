@@ -99,9 +99,11 @@ def _check(result: Segmentation, features: Features) -> None:
 def _deciding(embedding: Tensor, result: Segmentation, source: Tensor) -> tuple[Tensor, Tensor]:
     """The seed that decides each pixel, and by what margin."""
     near_fg, near_bg, seed_fg, seed_bg = nearest_seeds(
-        embedding.detach().flatten(2), result.seeds.embedding[source].detach(), result.foreground[source],
+        embedding.detach().flatten(2),
+        result.seeds.embedding[source].detach(),
+        result.foreground[source],
         result.background[source],
-    )  # fmt: skip
+    )
     seed = torch.where(near_fg < near_bg, seed_fg, seed_bg)
     seed = torch.where(seed < 0, torch.maximum(seed_fg, seed_bg), seed)
     far, near = torch.maximum(near_fg, near_bg).sqrt(), torch.minimum(near_fg, near_bg).sqrt()

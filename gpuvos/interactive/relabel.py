@@ -73,9 +73,12 @@ def relabel(
     if frames:
         sources = [source[frame] for frame in frames]
         found = F.foreground_probability(
-            embedding[frames], result.seeds.embedding[sources], sets["foreground"][sources],
-            sets["background"][sources], temperature=config.temperature,
-        )  # fmt: skip
+            embedding[frames],
+            result.seeds.embedding[sources],
+            sets["foreground"][sources],
+            sets["background"][sources],
+            temperature=config.temperature,
+        )
         resized = resize(found[None], (probability.shape[-2], probability.shape[-1]))[0]
         probability[frames] = resized.to(probability.dtype)
     edited_result = with_probability(result, probability)

@@ -21,11 +21,33 @@ _SECTORS, _RINGS = 12, (2.0, 1.0, 0.5, 0.25, 0.125)  # of a shape context; rings
 _FACTOR = 5.0  # brings T into the range of J and F
 
 # Sequences of DAVIS-2016 of which the toolkit measures no T, for occlusions and the like: 27 of 50 are left.
-DAVIS2016_OCCLUDED = frozenset({
-    "bmx-bumps", "bmx-trees", "breakdance", "breakdance-flare", "dance-twirl", "dog", "dog-agility", "drift-chicane",
-    "goat", "horsejump-high", "horsejump-low", "libby", "lucia", "mallard-fly", "motocross-jump", "motorbike",
-    "paragliding", "parkour", "rollerblade", "scooter-gray", "soccerball", "swing", "tennis",
-})  # fmt: skip
+DAVIS2016_OCCLUDED = frozenset(
+    {
+        "bmx-bumps",
+        "bmx-trees",
+        "breakdance",
+        "breakdance-flare",
+        "dance-twirl",
+        "dog",
+        "dog-agility",
+        "drift-chicane",
+        "goat",
+        "horsejump-high",
+        "horsejump-low",
+        "libby",
+        "lucia",
+        "mallard-fly",
+        "motocross-jump",
+        "motorbike",
+        "paragliding",
+        "parkour",
+        "rollerblade",
+        "scooter-gray",
+        "soccerball",
+        "swing",
+        "tennis",
+    }
+)
 
 # Most points of an outline: the costs of two such take 130 MB. True masks of DAVIS train have up to 1,300.
 _POINTS = 4096

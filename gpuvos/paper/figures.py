@@ -48,9 +48,11 @@ def draw_figures(
     result = segment(*features, config=config, size=(frames.shape[-2], frames.shape[-1]))
     canvas = _Canvas(frames, features, result, config, truth)
     figures = {
-        "figure1": canvas.figure1(), "figure3": canvas.figure3(frame), "figure4": canvas.figure4(frame),
+        "figure1": canvas.figure1(),
+        "figure3": canvas.figure3(frame),
+        "figure4": canvas.figure4(frame),
         "figure5": canvas.figure5(),
-    }  # fmt: skip
+    }
     if truth is not None:
         figures["figure7"] = canvas.figure7(truth)
     return figures

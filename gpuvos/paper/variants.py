@@ -115,9 +115,13 @@ class Workbench:
             return self._masks(mask) | self._stability(mask) | self._seed(self.base(rule))
         kind, _, detail = what.partition("-")
         handlers: dict[str, Callable[[str, str], Row]] = {
-            "crf": self._crf, "every": self._every, "rank": self._rank, "semi": self._semi,
-            "oracle": self._oracle, "embedding": self._embedding,
-        }  # fmt: skip
+            "crf": self._crf,
+            "every": self._every,
+            "rank": self._rank,
+            "semi": self._semi,
+            "oracle": self._oracle,
+            "embedding": self._embedding,
+        }
         return handlers[kind](rule, detail)
 
     def _enlarged(self, probability: Tensor) -> Tensor:

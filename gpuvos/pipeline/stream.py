@@ -243,7 +243,8 @@ def _check_frame(frame: Tensor, last: Tensor | None, first_mask: Tensor | None, 
         raise fail("first_mask", "a mask of a later frame", "one with the first frame", "call reset() before")
     if (frame.shape, frame.dtype, frame.device) != (last.shape, last.dtype, last.device):
         raise fail(
-            "frame", f"shape {tuple(frame.shape)}, {frame.dtype}, {frame.device}",
+            "frame",
+            f"shape {tuple(frame.shape)}, {frame.dtype}, {frame.device}",
             f"shape {tuple(last.shape)}, {last.dtype}, {last.device} like the frame before",
             "call reset() before another video",
-        )  # fmt: skip
+        )

@@ -102,8 +102,9 @@ class VideoSegmenter(nn.Module):
         start = first if stop - first > 1 else max(0, first - 1)
         features: Any = self.front_end(frames[start:stop])
         if not isinstance(features, tuple) or len(features) != 3:
-            raise fail("front_end", f"a result of type {type(features).__name__}",
-                       "Features(embedding, objectness, flow)")  # fmt: skip
+            raise fail(
+                "front_end", f"a result of type {type(features).__name__}", "Features(embedding, objectness, flow)"
+            )
         if stop - start == len(frames) == last - first:
             return Features._make(features)
         if not all(isinstance(value, Tensor) and value.shape[:1] == (stop - start,) for value in features):

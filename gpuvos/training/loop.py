@@ -121,9 +121,14 @@ class _Run:
         self.folder, self.config, self.device, self.process = folder, config, device, process
         self.network = network.to(device)
         self.sampler = BatchSampler(
-            stills, batch_size=config.batch_size, size=config.size, paste_share=config.paste_share,
-            rest=config.rest_weight == 0, seed=config.seed, process=process,
-        )  # fmt: skip
+            stills,
+            batch_size=config.batch_size,
+            size=config.size,
+            paste_share=config.paste_share,
+            rest=config.rest_weight == 0,
+            seed=config.seed,
+            process=process,
+        )
         self.held_out = (
             [] if held_out is None or process else held_out_batches(held_out, config.size, config.held_out, 8)
         )

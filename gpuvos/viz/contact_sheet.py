@@ -219,8 +219,10 @@ def _page(columns: dict[str, Tensor], names: list[str], size: tuple[int, int]) -
     left = max(_text(name, font).shape[1] for name in names) + 2 * _GAP
     page = torch.full(
         (3, top + len(names) * (height + _GAP), left + len(columns) * (width + _GAP)),
-        _PAPER, dtype=torch.uint8, device=device,
-    )  # fmt: skip
+        _PAPER,
+        dtype=torch.uint8,
+        device=device,
+    )
     for column, (title, panels) in enumerate(columns.items()):
         x = left + column * (width + _GAP)
         _write(page, _text(title, font), _GAP, x, width)

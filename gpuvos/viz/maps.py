@@ -27,8 +27,14 @@ Color = tuple[int, int, int]
 
 # From dark to light, lightness rising evenly: night, violet, magenta, coral, amber, cream.
 _HEAT = (
-    (6, 6, 26), (60, 20, 104), (136, 36, 122), (206, 66, 98), (246, 126, 74), (253, 192, 108), (252, 250, 206),
-)  # fmt: skip
+    (6, 6, 26),
+    (60, 20, 104),
+    (136, 36, 122),
+    (206, 66, 98),
+    (246, 126, 74),
+    (253, 192, 108),
+    (252, 250, 206),
+)
 _MOST_QUANTILE_VALUES = 1 << 20
 
 

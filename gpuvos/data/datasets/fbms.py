@@ -78,8 +78,11 @@ class Fbms59:
         if not folder.is_dir() and self.root.name == _FOLDERS[split]:
             folder = self.root
         if not folder.is_dir():
-            raise fail("root", f"'{self.root}' without '{_FOLDERS[split]}'",
-                       "the folder of FBMS-59 with Trainingset and Testset")  # fmt: skip
+            raise fail(
+                "root",
+                f"'{self.root}' without '{_FOLDERS[split]}'",
+                "the folder of FBMS-59 with Trainingset and Testset",
+            )
         found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         if not found:
             raise fail("root", f"'{folder}', which holds no folder", "one folder a sequence")

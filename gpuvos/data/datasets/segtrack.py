@@ -65,8 +65,12 @@ class SegTrack2:
         frames, masks = ({path.name for path in folder.iterdir() if _shown(path)} for folder in (images, truth))
         for names, state in ((frames - masks, "without ground truth"), (masks - frames, "without frames")):
             if names:
-                raise fail("root", f"sequences {state}: {', '.join(sorted(names))}",
-                           f"the same folders in '{images}' and '{truth}'", "unpack the archive anew")  # fmt: skip
+                raise fail(
+                    "root",
+                    f"sequences {state}: {', '.join(sorted(names))}",
+                    f"the same folders in '{images}' and '{truth}'",
+                    "unpack the archive anew",
+                )
         if not frames:
             raise fail("root", f"'{images}', which holds no folder", "one folder a sequence")
         ordered = sorted(frames, key=natural_key)
