@@ -63,12 +63,12 @@ def minimax_forest(weights: EdgeWeights, index: Tensor, valid: Tensor) -> Forest
     """
     _check_graph(weights, index, valid)
     lead = weights[0].shape[:-2]
-    label, distance, between = minimax_op.minimax_forest(*_frames(weights, index, valid))
+    label, distance, seed_distance = minimax_op.minimax_forest(*_frames(weights, index, valid))
     grid = label.shape[1:]
     return Forest(
         label.reshape(*lead, *grid),
         distance.reshape(*lead, *grid),
-        between.reshape(*lead, *between.shape[1:]),
+        seed_distance.reshape(*lead, *seed_distance.shape[1:]),
     )
 
 
@@ -91,14 +91,14 @@ def shortest_forest(weights: EdgeWeights, index: Tensor, valid: Tensor) -> Fores
     """
     _check_graph(weights, index, valid)
     lead = weights[0].shape[:-2]
-    right, down, seeds, there = _frames(weights, index, valid)
-    label, distance, _ = shortest_op.shortest_forest(right, down, seeds, there)
-    between = _chain_lengths(right, down, label, distance, there)
+    right, down, seeds, exists = _frames(weights, index, valid)
+    label, distance, _ = shortest_op.shortest_forest(right, down, seeds, exists)
+    seed_distance = _chain_lengths(right, down, label, distance, exists)
     grid = label.shape[1:]
     return Forest(
         label.reshape(*lead, *grid),
         distance.reshape(*lead, *grid),
-        between.reshape(*lead, *between.shape[1:]),
+        seed_distance.reshape(*lead, *seed_distance.shape[1:]),
     )
 
 
@@ -140,9 +140,9 @@ def largest_edges(weights: EdgeWeights, source: Tensor, valid: Tensor) -> Tensor
     """
     _check_graph(weights, source, valid, "source")
     lead, count = weights[0].shape[:-2], source.shape[-1]
-    right, down, index, there = _frames(weights, source, valid)
+    right, down, index, exists = _frames(weights, source, valid)
     right, down = right.repeat_interleave(count, 0), down.repeat_interleave(count, 0)
-    largest: Tensor = shortest_op.shortest_forest(right, down, index.reshape(-1, 1), there.reshape(-1, 1))[2]
+    largest: Tensor = shortest_op.shortest_forest(right, down, index.reshape(-1, 1), exists.reshape(-1, 1))[2]
     return largest.reshape(*lead, count, *largest.shape[1:])
 
 
