@@ -8,8 +8,7 @@ from torch import Tensor
 from gpuvos.errors import check_choice, check_count, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.similarity import check_temperature
-from gpuvos.kernels.edge_candidates import edge_candidates
-from gpuvos.kernels.edge_candidates.reference import dissimilarity, is_window_minimum, reduce_edges
+from gpuvos.kernels.edge_candidates import dissimilarity, edge_candidates, is_window_minimum, reduce_edges
 from gpuvos.kernels.grid_edges import grid_edges
 from gpuvos.types import EdgeWeights
 
