@@ -2,7 +2,8 @@
 
 A rename inside one folder is atomic, so a killed process leaves at most something called
 ``.NAME.partial-RANDOM`` beside the target, and the target itself is either the old one or the new one. What is being
-written is locked (see ``gpuvos.data.locks``), so the next process that writes there knows what was left, and deletes it.
+written is locked (see ``gpuvos.data.locks``), so the next process that writes there knows what was left, and deletes
+it.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,20 @@ import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike, as_path, kind_of_path
-from gpuvos.errors import fail
+from gpuvos.errors import InputError, fail
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+MAX_PIXELS = 64_000_000  # of a frame or a mask, unless a caller allows more: a file of kilobytes can claim any size
+_IMAGE_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "GIF", "TIFF", "PPM")  # others may start other programs
+
+
+def too_large(path: Path, width: int, height: int, max_pixels: int) -> InputError:
+    """The error for a frame of more pixels than are allowed."""
+    remedy = "scale it down, or allow more with max_pixels (--max-pixels)"
+    return fail("path", f"'{path}' of {width} x {height} pixels", f"at most {max_pixels} pixels", remedy)
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -59,19 +68,29 @@ def list_images(path: PathLike) -> list[Path]:
 
 
 @contextmanager
-def load_image(file: Path) -> Iterator[Image]:
-    """Opens and decodes an image; whatever Pillow finds wrong with it becomes an InputError naming it."""
+def load_image(file: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image]:
+    """Opens and decodes an image; whatever Pillow finds wrong with it becomes an InputError naming it.
+
+    Its size is read before anything is decoded. Pillow has a limit of its own, of 179 million pixels
+    (``PIL.Image.MAX_IMAGE_PIXELS``), which ``max_pixels`` does not raise.
+    """
     from PIL import Image
 
     if kind_of_path("path", file) == "folder":
         raise fail("path", f"'{file}', a folder", "an image file")
-    try:
-        image = Image.open(file)
-        image.load()
-    except Exception as error:  # a damaged file makes the decoders raise almost anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise fail("path", f"'{file}' ({reason})", "an image that can be read", "is it complete?") from error
-    with image:
+    with ExitStack() as stack:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels says more
+                image = stack.enter_context(Image.open(file, formats=_IMAGE_FORMATS))
+            if image.width * image.height > max_pixels:
+                raise too_large(file, image.width, image.height, max_pixels)
+            image.load()
+        except InputError:
+            raise
+        except Exception as error:  # a damaged file makes the decoders raise almost anything
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise fail("path", f"'{file}' ({reason})", "an image that can be read", "is it complete?") from error
         yield image
 
 
@@ -108,18 +127,20 @@ def fit(height: int, width: int, max_side: int | None) -> tuple[int, int]:
     return max(1, round(height * max_side / longest)), max(1, round(width * max_side / longest))
 
 
-def read_image(file: Path, max_side: int | None = None) -> tuple[Tensor, tuple[int, int]]:
+def read_image(
+    file: Path, max_side: int | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[Tensor, tuple[int, int]]:
     """Reads an image upright (its EXIF orientation applied).
 
     Returns:
         uint8 ``[3, H, W]``, downsized with antialiasing to ``max_side``, and the upright size (H, W) before that.
 
     Raises:
-        InputError: if the file is missing, no image, damaged, or an animation.
+        InputError: if the file is missing, no image, damaged, too large, or an animation.
     """
     from PIL import Image, ImageOps
 
-    with load_image(file) as image:
+    with load_image(file, max_pixels) as image:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             remedy = "convert it to mp4 or gif, or save its frames into a folder"
             raise fail(

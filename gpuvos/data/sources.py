@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike, as_path, kind_of_path
-from gpuvos.data.images import IMAGE_SUFFIXES, fit, flatten_alpha, list_images, read_image
+from gpuvos.data.images import IMAGE_SUFFIXES, MAX_PIXELS, fit, flatten_alpha, list_images, read_image, too_large
 from gpuvos.errors import InputError, fail
 
 if TYPE_CHECKING:
@@ -25,13 +25,22 @@ if TYPE_CHECKING:
 DEFAULT_FRAME_RATE = 24.0  # where a file or a folder of images says nothing about time
 
 
+# What files are opened as. Nothing that names other files or the network (concat, hls, dash, sdp, image2, imf), runs a
+# script or makes a picture of anything.
+_FORMATS = (
+    "3gp,amv,apng,asf,av1,avi,dv,f4v,flv,gif,gxf,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,"
+    "mpegvideo,mxf,nut,obu,ogg,rm,vc1,vvc,webm,wtv,yuv4mpegpipe"
+)
+
+
 class Selection(NamedTuple):
-    """The frames ``range(start, stop, step)``, and the longer side they may have."""
+    """The frames ``range(start, stop, step)``, the longer side they may have, and the pixels that are decoded."""
 
     start: int = 0
     stop: int | None = None
     step: int = 1
     max_side: int | None = None
+    max_pixels: int = MAX_PIXELS
 
     def num_selected(self, total: int) -> int:
         """How many of ``total`` frames are selected."""
@@ -50,12 +59,12 @@ class Frame(NamedTuple):
     name: str
 
 
-def open_source(path: PathLike) -> VideoSource | ImageSource:
+def open_source(path: PathLike, max_pixels: int = MAX_PIXELS) -> VideoSource | ImageSource:
     """Looks at what ``path`` is; raises InputError where it does not exist or is no video."""
     source = as_path("path", path)
     if kind_of_path("path", source) == "folder" or source.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(source)
-    return VideoSource(source)
+    return VideoSource(source, max_pixels)
 
 
 class ImageSource:
@@ -75,7 +84,7 @@ class ImageSource:
         first: tuple[int, int] | None = None
         for number in chosen:
             file = self.files[number]
-            pixels, size = read_image(file, selection.max_side)
+            pixels, size = read_image(file, selection.max_side, selection.max_pixels)
             first = first or size
             if size != first:
                 one, other = (f"{width} x {height}" for height, width in (first, size))
@@ -87,9 +96,10 @@ class ImageSource:
 class VideoSource:
     """A file that FFmpeg decodes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
         self.path = path
-        with _open_video(path) as (container, stream):
+        self._max_pixels = max_pixels
+        with _open_video(path, max_pixels) as (container, stream):
             rate = float(stream.average_rate or stream.guessed_rate or 0)
             self.frame_rate = rate if 0 < rate <= 1000 else DEFAULT_FRAME_RATE
             self._duration = _stated_duration(container, stream, self.frame_rate)
@@ -115,7 +125,7 @@ class VideoSource:
         # the first pass is decoded again one by one.
         for threads in ("AUTO", "SLICE"):
             damage: list[str] = []
-            with _open_video(self.path) as (container, stream):
+            with _open_video(self.path, self._max_pixels) as (container, stream):
                 stream.thread_type = threads
                 frames = _decode(container, stream, damage)
                 left = islice(frames, number, None) if clock.raw is None else dropwhile(clock.passed, frames)
@@ -130,7 +140,8 @@ class VideoSource:
         else:
             errors += 1
         if number == 0:
-            raise fail("path", f"'{self.path}', of which no frame can be decoded", "a video that is not damaged")
+            wanted = f"an undamaged video of at most {self._max_pixels} pixels a frame"
+            raise fail("path", f"'{self.path}', of which no frame can be decoded", wanted)
         if errors:
             known = f"of about {self.num_frames}" if self.num_frames > number else "with errors"
             message = f"'{self.path}' is truncated or damaged: {number} frames {known} could be read"
@@ -208,21 +219,27 @@ def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
 
 
 @contextmanager
-def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _open_video(path: Path, max_pixels: int) -> Iterator[tuple[InputContainer, VideoStream]]:
     import av
     from av.stream import Disposition
 
+    limit = {"max_pixels": str(max_pixels)}
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", **limit}
     try:
-        container = av.open(str(path.absolute()), "r")  # an absolute name is never taken for a protocol
+        container = av.open(str(path.absolute()), "r", options=options)  # an absolute name is no protocol
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise fail("path", f"'{path}' ({reason})", "a video that FFmpeg can read", "is it complete?") from error
     with container:
         streams = [video for video in container.streams.video if not video.disposition & Disposition.attached_pic]
-        if not streams or container.format.name == "tty":  # which draws the letters of any text file
+        if not streams:
             raise fail("path", f"'{path}' without a video stream", "a file with video")
         if getattr(streams[0], "codec_context", None) is None:
             raise fail("path", f"'{path}' in a codec that this PyAV lacks", "a video that FFmpeg can decode")
+        width, height = streams[0].width, streams[0].height
+        if width * height > max_pixels:
+            raise too_large(path, width, height, max_pixels)
+        streams[0].codec_context.options = limit  # a frame that claims more later is not decoded either
         yield container, streams[0]
 
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike
+from gpuvos.data.images import MAX_PIXELS
 from gpuvos.data.sources import ImageSource, Selection, VideoSource, open_source
 from gpuvos.data.video_writer import VideoWriter, write_video
-from gpuvos.errors import fail
+from gpuvos.errors import MOST, fail, shortened
 
 __all__ = ["Clip", "VideoInfo", "VideoWriter", "iterate_video", "probe_video", "read_video", "write_video"]
 
@@ -42,7 +43,13 @@ class VideoInfo(NamedTuple):
 
 
 def read_video(
-    path: PathLike, *, start: int = 0, stop: int | None = None, step: int = 1, max_side: int | None = None
+    path: PathLike,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    step: int = 1,
+    max_side: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Clip:
     """Reads a video, a folder of images or an image into memory.
 
@@ -54,6 +61,8 @@ def read_video(
         stop: number of the frame to stop before; None or a number past the end: the end.
         step: read every step-th frame.
         max_side: downsize so that the longer side is at most this many pixels; never enlarges.
+        max_pixels: frames of more pixels, by the header of the file, are not decoded; 64 million unless more are
+            allowed.
 
     Returns:
         A `Clip` on the CPU. Should the size change in the middle of a video, later frames are scaled to the
@@ -75,8 +84,8 @@ def read_video(
         >>> clip.frames.shape, clip.timestamps.tolist(), clip.frame_rate, clip.names
         (torch.Size([3, 3, 16, 24]), [0.1, 0.3, 0.5], 5.0, ('00001', '00003', '00005'))
     """
-    selection = _select(start, stop, step, max_side)
-    source = open_source(path)
+    selection = _select(start, stop, step, max_side, max_pixels)
+    source = open_source(path, max_pixels)
     buffer = torch.empty(0, dtype=torch.uint8)
     times: list[float] = []
     names: list[str] = []
@@ -102,6 +111,7 @@ def iterate_video(
     stop: int | None = None,
     step: int = 1,
     max_side: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Clip]:
     """Reads a video in pieces of bounded memory; what is read and what is raised is as in `read_video`.
 
@@ -115,6 +125,7 @@ def iterate_video(
         stop: the frame before which to stop, see `read_video`.
         step: the distance between frames, see `read_video`.
         max_side: the longer side that frames may have, see `read_video`.
+        max_pixels: the largest frame that is decoded, see `read_video`.
 
     Returns:
         An iterator of `Clip`, whose ``frame_rate`` is the mean of the whole video as the file states it.
@@ -130,11 +141,16 @@ def iterate_video(
         [3, 3, 1]
     """
     _check_integer("chunk", chunk, 1)
-    return _chunks(open_source(path), chunk, _select(start, stop, step, max_side))
+    selection = _select(start, stop, step, max_side, max_pixels)
+    return _chunks(open_source(path, max_pixels), chunk, selection)
 
 
-def probe_video(path: PathLike) -> VideoInfo:
+def probe_video(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> VideoInfo:
     """Size, number of frames and frame rate of a video; decodes one frame.
+
+    Args:
+        path: the file or folder, see `read_video`.
+        max_pixels: the largest frame that is decoded, see `read_video`.
 
     Raises:
         InputError: if there is no video or its first frame does not decode; see `read_video`.
@@ -146,8 +162,9 @@ def probe_video(path: PathLike) -> VideoInfo:
         >>> probe_video(file)
         VideoInfo(height=16, width=24, num_frames=5, frame_rate=10.0)
     """
-    source = open_source(path)
-    first = next(source.frames(Selection(stop=1)))
+    _check_integer("max_pixels", max_pixels, 1)
+    source = open_source(path, max_pixels)
+    first = next(source.frames(Selection(stop=1, max_pixels=max_pixels)))
     return VideoInfo(first.pixels.shape[1], first.pixels.shape[2], source.num_frames, source.frame_rate)
 
 
@@ -168,7 +185,7 @@ def _mean_rate(times: list[float], stated: float) -> float:
     return (len(times) - 1) / span
 
 
-def _select(start: int, stop: int | None, step: int, max_side: int | None) -> Selection:
+def _select(start: int, stop: int | None, step: int, max_side: int | None, max_pixels: int) -> Selection:
     _check_integer("start", start, 0)
     _check_integer("step", step, 1)
     if stop is not None:
@@ -177,9 +194,10 @@ def _select(start: int, stop: int | None, step: int, max_side: int | None) -> Se
             raise fail("stop", f"{stop}, which selects no frame", f"a number above start = {start}")
     if max_side is not None:
         _check_integer("max_side", max_side, 1)
-    return Selection(start, stop, step, max_side)
+    _check_integer("max_pixels", max_pixels, 1)
+    return Selection(start, stop, step, max_side, max_pixels)
 
 
 def _check_integer(argument: str, value: object, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise fail(argument, repr(value), f"an integer of at least {low}")
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= MOST:
+        raise fail(argument, shortened(value), f"an integer of at least {low} and at most {MOST}")
