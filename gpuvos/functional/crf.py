@@ -48,14 +48,14 @@ def dense_crf(
         probability: ``[T, H, W]`` in [0, 1] (any leading dimensions), at the resolution of the image.
         image: ``[T, C, H, W]`` uint8 or floating point in [0, 1]; usually C = 3.
         iterations: mean-field updates.
-        appearance_weight: of the kernel of position and colour; 0 leaves it out.
+        appearance_weight: weight of the kernel of position and colour; 0 leaves the kernel out.
         appearance_sigma: its standard deviation in pixels.
         color_sigma: its standard deviation in grey levels of 0 to 255.
-        smoothness_weight: of the kernel of position alone; 0 leaves it out.
+        smoothness_weight: weight of the kernel of position alone; 0 leaves the kernel out.
         smoothness_sigma: its standard deviation in pixels.
         clip: least probability of either label, so that a 0 or a 1 can be changed.
         mask: ``[T, H, W]`` bool, pixels to leave alone.
-        lattice_points: as in ``dense_crf_marginals``.
+        lattice_points: room in the lattice, see ``dense_crf_marginals``.
         validate: look for NaN and values out of range; it reads back from the device.
 
     Returns:
@@ -123,10 +123,10 @@ def dense_crf_marginals(
         unary: ``[T, L, H, W]`` energies, low for likely labels (any leading dimensions).
         image: ``[T, C, H, W]`` uint8 or floating point in [0, 1].
         iterations: mean-field updates.
-        appearance_weight: of the kernel of position and colour; 0 leaves it out.
+        appearance_weight: weight of the kernel of position and colour; 0 leaves the kernel out.
         appearance_sigma: its standard deviation in pixels.
         color_sigma: its standard deviation in grey levels of 0 to 255.
-        smoothness_weight: of the kernel of position alone; 0 leaves it out.
+        smoothness_weight: weight of the kernel of position alone; 0 leaves the kernel out.
         smoothness_sigma: its standard deviation in pixels.
         mask: ``[T, H, W]`` bool, pixels to leave alone: they keep ``softmax(-U)`` and no other pixel hears of them.
             (To hold a pixel and let it speak, give its label a unary 100 below the others.)

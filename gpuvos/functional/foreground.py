@@ -65,7 +65,7 @@ def initial_foreground_shortest(
         index: ``[T, K]`` int64 raster index of the seeds.
         foreground_seed: ``[T]`` int64; -1 gives an empty mask.
         background: ``[T, K]`` bool with at most ``num_background`` True a frame; the rest is not looked at.
-        num_background: N_BG.
+        num_background: the largest number of initial background seeds in a frame, N_BG.
 
     Returns:
         ``[T, H, W]`` bool.
@@ -118,7 +118,7 @@ def seed_sets(
         valid: ``[T, K]`` bool.
         foreground_seed: ``[T]`` int64, -1 for none.
         initial_background: ``[T, K]`` bool, the initial background.
-        coverage: tau.
+        coverage: the share of a region that makes its seed foreground, tau.
         background_objectness: threshold on O.
         background_saliency: threshold on M.
 
@@ -166,8 +166,8 @@ def mask_seed_sets(
         embedding: ``[T, D, H, W]`` (any leading dimensions).
         label: ``[T, H, W]`` int64.
         mask: ``[T, H, W]`` bool.
-        num_regions: K.
-        coverage: alpha.
+        num_regions: the number of regions, K.
+        coverage: the share of a region that makes it foreground, alpha.
 
     Returns:
         Embeddings ``[T, K, D]``, foreground ``[T, K]`` bool, background ``[T, K]`` bool.

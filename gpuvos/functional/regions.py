@@ -76,7 +76,7 @@ def shortest_forest(weights: EdgeWeights, index: Tensor, valid: Tensor) -> Fores
     """Regions by additive shortest paths, the other reading of "shortest geodesic distance".
 
     Args:
-        weights: as in ``minimax_forest``.
+        weights: the edge weights of the graph, see ``minimax_forest``.
         index: ``[T, K]`` int64.
         valid: ``[T, K]`` bool.
 
@@ -126,7 +126,7 @@ def largest_edges(weights: EdgeWeights, source: Tensor, valid: Tensor) -> Tensor
     """Largest edge on the additive shortest path from each source to each pixel.
 
     Args:
-        weights: as in ``minimax_forest``.
+        weights: the edge weights of the graph, see ``minimax_forest``.
         source: ``[T, S]`` int64 raster indices.
         valid: ``[T, S]`` bool.
 
@@ -152,7 +152,7 @@ def region_mean(values: Tensor, label: Tensor, num_regions: int) -> Tensor:
     Args:
         values: ``[T, C, H, W]`` (any leading dimensions).
         label: ``[T, H, W]`` int64; pixels outside of ``[0, num_regions)`` are left out.
-        num_regions: K.
+        num_regions: the number of regions, K.
 
     Returns:
         ``[T, K, C]``.
