@@ -16,7 +16,6 @@ from gpuvos.flow.clip import DenseFlow
 from gpuvos.types import Features
 
 BUNDLED = Path(__file__).with_name("network") / "embedding.safetensors"
-# The maps of one frame stay near the cache of a core; a GPU needs enough pixels to fill it.
 
 
 class LearnedFeatures(nn.Module):
