@@ -12,10 +12,10 @@ class DenseCRF(nn.Module):
 
     Args:
         iterations: mean-field updates.
-        appearance_weight: of the kernel of position and colour.
+        appearance_weight: weight of the kernel of position and colour.
         appearance_sigma: its standard deviation in pixels.
         color_sigma: its standard deviation in grey levels of 0 to 255.
-        smoothness_weight: of the kernel of position alone.
+        smoothness_weight: weight of the kernel of position alone.
         smoothness_sigma: its standard deviation in pixels.
         lattice_points: memory for so many lattice points a frame, which spares reading their number back from the
             device; frames that need more come out as NaN.

@@ -131,8 +131,12 @@ class _Canvas:
     def figure4(self, frame: int) -> Tensor:
         times = torch.tensor([frame], device=self.frames.device)
         seeds, label = self.result.seeds, self.result.forest.label[times]
-        start = F.initial_background(seeds.objectness, seeds.valid, num_background=self.config.num_background)
-        points = self._seeds(self._embedding(times), times, seeds.valid & ~start, start, other=(230, 60, 50))
+        initial_background = F.initial_background(
+            seeds.objectness, seeds.valid, num_background=self.config.num_background
+        )
+        points = self._seeds(
+            self._embedding(times), times, seeds.valid & ~initial_background, initial_background, other=(230, 60, 50)
+        )
         flow = self.features.flow[times].float()
         scale = viz.flow_scale(self.features.flow)
         regional = torch.stack(

@@ -125,7 +125,7 @@ class Workbench:
         return handlers[kind](rule, detail)
 
     def _enlarged(self, probability: Tensor) -> Tensor:
-        """A probability on the grid at the size of the frames, only of the annotated ones: [A, H, W]."""
+        """A probability on the grid at the size of the frames, only of the annotated ones: ``[A, H, W]``."""
         number = torch.tensor(self.video.annotated, device=probability.device)
         return oracles.enlarge(probability[number], self.video.size)
 

@@ -61,7 +61,7 @@ class VideoSegmenter(nn.Module):
         Args:
             frames: ``[T, 3, H, W]`` uint8, or floating point in [0, 1].
             first_mask: ``[H, W]`` bool, the object in frame 0: semi-supervised mode.
-            validate: as in ``segment``.
+            validate: whether to look at the values, see ``segment``.
 
         Returns:
             Segmentation with masks ``[T, H, W]``.

@@ -282,7 +282,7 @@ def _reduced(record: StillRecord, size: int) -> StillRecord:
 
 
 def _decode(root: Path, record: StillRecord, size: int) -> NDArray[np.uint8]:
-    """Red, green, blue, instance, objectness [5, h, w]."""
+    """Red, green, blue, instance, objectness ``[5, h, w]``."""
     from PIL import Image
 
     small = _reduced(record, size)

@@ -245,22 +245,22 @@ def test_bad_input_names_the_argument(generator: torch.Generator) -> None:
         F.initial_foreground_shortest(weights, index, seed[:2], valid)
     o = torch.zeros(3, 6)
     good = {
-        "initial": forest.label >= 0,
+        "initial_foreground": forest.label >= 0,
         "label": forest.label,
         "objectness": o,
         "saliency": o,
         "valid": valid,
         "foreground_seed": seed,
-        "start": valid,
+        "initial_background": valid,
     }
     for name, bad in (
-        ("initial", forest.distance),
+        ("initial_foreground", forest.distance),
         ("label", forest.distance),
         ("objectness", o[:, :2]),
         ("saliency", valid),
         ("valid", o),
         ("foreground_seed", seed[:2]),
-        ("start", valid[:2]),
+        ("initial_background", valid[:2]),
     ):
         with pytest.raises(InputError, match=rf"^{name}:"):
             F.seed_sets(**{**good, name: bad})

@@ -191,7 +191,7 @@ def _background(file: Path) -> int:
 
 
 def _read(annotation: _Annotation) -> Tensor:
-    """Mask [H, W] bool of everything that has not the colour of the background."""
+    """Mask ``[H, W]`` bool of everything that has not the colour of the background."""
     with load_image(annotation.file) as image:
         size = (image.height, image.width)
         if image.mode in ("L", "1", "P", "I", "I;16"):  # one value a pixel, a palette's or a grey one

@@ -128,7 +128,7 @@ def _match(frames: list[Path], masks: list[Path], folder: Path) -> list[Path]:
 
 
 def _read(file: Path, size: tuple[int, int]) -> Tensor:
-    """Mask [H, W] bool of one object."""
+    """Mask ``[H, W]`` bool of one object."""
     with load_image(file) as image:
         _check_size(file, (image.height, image.width), size)
         grey = image.convert("L")
