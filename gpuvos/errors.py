@@ -38,11 +38,11 @@ def fail(argument: str, got: str, wanted: str, remedy: str = "") -> InputError:
 
 
 def printable(text: str) -> str:
-    """The text with control characters written out, so that a file's name cannot give orders to a terminal.
+    r"""The text with control characters written out, so that a file's name cannot give orders to a terminal.
 
     Example:
         >>> print(printable("a\x1b[2Jb.mp4"))
-        a\\x1b[2Jb.mp4
+        a\x1b[2Jb.mp4
     """
     return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
 

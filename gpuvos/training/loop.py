@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from gpuvos.data.atomic import atomic_file
 from gpuvos.errors import fail
-from gpuvos.training.checkpoint import load_optimizer, read_checkpoint, sealed
 from gpuvos.training.augment import Batch, Targets, to_grid
+from gpuvos.training.checkpoint import load_optimizer, read_checkpoint, sealed
 from gpuvos.training.config import PRETRAINED, TrainingConfig, TrainingState
 from gpuvos.training.evaluation import HeldOut, evaluate, held_out_batches
 from gpuvos.training.images import StillSource

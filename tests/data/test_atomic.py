@@ -237,6 +237,7 @@ def test_folder_is_put_back_when_the_swap_fails(tmp_path: Path, monkeypatch: pyt
     assert names(target) == ["old"]
 
 
+@pytest.mark.slow
 def test_killed_process_leaves_no_half_target(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import sys, time
@@ -340,6 +341,7 @@ def test_a_folder_set_aside_by_a_killed_process_is_put_back(tmp_path: Path) -> N
     assert names(tmp_path) == ["out"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exchange", [True, False])
 def test_an_interrupt_at_any_change_leaves_the_old_folder_or_the_new(tmp_path: Path, exchange: bool) -> None:
     script = """
