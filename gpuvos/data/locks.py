@@ -114,9 +114,8 @@ def _acquire(path: Path, wait: bool, waiting: Callable[[], object]) -> tuple[int
             if not held and not told:
                 told = True
                 waiting()
-            if held or try_lock(descriptor, wait=True):
-                if is_at(descriptor, path):
-                    return descriptor, True
+            if (held or try_lock(descriptor, wait=True)) and is_at(descriptor, path):
+                return descriptor, True
         except NoLocksError as error:
             warnings.warn(f"{error}: let no two runs write to one place at the same time", RuntimeWarning, stacklevel=4)
             return descriptor, False

@@ -101,8 +101,10 @@ def read_video(
     names: list[str] = []
     for frame in source.frames(selection):
         if len(times) == len(buffer):
-            # Room for as many frames as the file announces: a second copy of a long video may not fit.
-            room = 2 * len(times) if times else min(max(expected, 1), 1024)
+            # Room for as many frames as the file announces: a second copy of a long video may not fit. It may announce
+            # anything, so it gets no more than a GiB at once.
+            announced = min(expected, 1024, 2**30 // frame.pixels.numel())
+            room = 2 * len(times) if times else max(announced, 1)
             more = buffer.new_empty(room - len(times), *frame.pixels.shape)
             buffer = torch.cat([buffer, more]) if times else more
         buffer[len(times)] = frame.pixels
