@@ -81,6 +81,13 @@ def test_every_page_is_in_the_navigation() -> None:
         assert page == "README.md" or f"- {page.removeprefix('docs/')}\n" in navigation, page
 
 
+def test_modules_of_the_api_reference_exist() -> None:
+    named = [name for text in PAGES.values() for name in re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)]
+    assert len(named) > 30
+    for name in named:
+        importlib.import_module(name if name.startswith("gpuvos") else f"gpuvos.{name}")
+
+
 def method_rows() -> list[list[str]]:
     """Cells of the table from equation to test."""
     rows = [line for line in PAGES["docs/method.md"].splitlines() if line.count(" | ") == 4]
