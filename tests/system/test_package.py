@@ -40,6 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_wheel_holds_exactly_the_tree(wheel: Path) -> None:
     tracked = subprocess.run(
         ["git", "ls-files", "gpuvos", "kernels"], cwd=ROOT, capture_output=True, text=True, check=True
