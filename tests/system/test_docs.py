@@ -19,7 +19,9 @@ SLOW = {
     "docs/development.md",
     "docs/guide/compile-and-export.md",
     "docs/guide/interactive.md",
+    "docs/guide/several-objects.md",
     "docs/guide/streaming.md",
+    "docs/index.md",
 }
 
 
