@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from gpuvos.benchmarking.record import environment
-from gpuvos.benchmarking.workload import SIZES, Inputs, Workload
+from gpuvos.bench.environment import environment
+from gpuvos.bench.workload import SIZES, Inputs, Workload
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 Timed = Callable[[Callable[[], object], int], None]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import gpuvos
-from gpuvos.benchmarking.timing import resident_bytes
+from gpuvos.bench.timing import resident_bytes
 from gpuvos.features.appearance import AppearanceFeatures
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     segmenter = gpuvos.StreamingSegmenter(
-        AppearanceFeatures(), gpuvos.Config(num_seeds=arguments.seeds), window=arguments.window,
+        AppearanceFeatures(), gpuvos.Config(num_seeds=arguments.seeds), history=arguments.window,
         latency=arguments.latency,
     )  # fmt: skip
     reports, rows = {10, 100, 1000, *range(5000, arguments.frames, 5000), arguments.frames}, []

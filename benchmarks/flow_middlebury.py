@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gpuvos.features.flow import FlowParameters, clip_flow, optical_flow
+from gpuvos.flow.clip import FlowParameters, clip_flow, optical_flow
 
 _PRESETS = {"ultrafast": 0, "fast": 1, "medium": 2}
 _SCALES = (0.25, 0.5, 1.0)
@@ -54,9 +54,7 @@ def opencv_dis(preset: int) -> Method:
     """DIS with the conversion to grey in the timed part, as ``optical_flow`` has it."""
 
     def flow(first: Tensor, second: Tensor) -> Tensor:
-        grey = [
-            cv2.cvtColor(image[0].permute(1, 2, 0).numpy(), cv2.COLOR_RGB2GRAY) for image in (first, second)
-        ]
+        grey = [cv2.cvtColor(image[0].permute(1, 2, 0).numpy(), cv2.COLOR_RGB2GRAY) for image in (first, second)]
         found = cv2.DISOpticalFlow.create(preset).calc(grey[0], grey[1], None)
         return torch.from_numpy(found).permute(2, 0, 1)[None]
 
@@ -85,14 +83,10 @@ def end_point_error(found: Tensor, pair: Pair) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of the pairs")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of both libraries")
-    parser.add_argument(
-        "--repeats", type=int, default=5, help="timed calls a pair, of which the median counts"
-    )
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls a pair, of which the median counts")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(arguments.threads)
@@ -120,8 +114,7 @@ def main() -> None:
 def report_video_size(pair: Pair, methods: dict[str, Method], repeats: int) -> None:
     """Times one pair of 480 x 854, and a clip on the stride-4 grid, which is what segmentation asks for."""
     first, second = (
-        torch.nn.functional.interpolate(image, size=(480, 854), mode="bilinear")
-        for image in (pair.first, pair.second)
+        torch.nn.functional.interpolate(image, size=(480, 854), mode="bilinear") for image in (pair.first, pair.second)
     )
     times = [timed(partial(method, first, second), repeats)[1] for method in methods.values()]
     print("| 480 x 854 | " + " | ".join(f"({ms:.0f})" for ms in times) + " |")

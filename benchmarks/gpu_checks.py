@@ -72,9 +72,7 @@ def sanitizer_check(tool: str) -> Check:
     # memory of torch's own cache would hide what lies outside of a tensor
     environment = (("PYTORCH_NO_CUDA_MEMORY_CACHING", "1"),) if tool == "memcheck" else ()
     missing = (
-        ""
-        if found
-        else "compute-sanitizer is neither on PATH nor in /usr/local/cuda/bin: install the CUDA toolkit"
+        "" if found else "compute-sanitizer is neither on PATH nor in /usr/local/cuda/bin: install the CUDA toolkit"
     )
     return Check(tool, command, environment, missing)
 
@@ -126,14 +124,10 @@ def machine() -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the checks that are asked for; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [check.name for check in checks(Path())]
     parser.add_argument("report", type=Path, help="JSON file to write")
-    parser.add_argument(
-        "--only", nargs="+", choices=names, default=names, metavar="CHECK", help=", ".join(names)
-    )
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="CHECK", help=", ".join(names))
     given = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         print("no CUDA device: these checks need one; `pytest` runs all that does not", file=sys.stderr)

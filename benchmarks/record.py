@@ -11,11 +11,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gpuvos.benchmarking.record import read_record
-from gpuvos.benchmarking.table import heading, number, table
-from gpuvos.cli import main as gpuvos
-from gpuvos.commands.common import pick_device
-from gpuvos.data.files import atomic_file
+from gpuvos.bench.environment import read_record
+from gpuvos.bench.table import heading, number, table
+from gpuvos.cli.common import pick_device
+from gpuvos.cli.main import main as gpuvos
+from gpuvos.data.atomic import atomic_file
 
 RESULTS = Path(__file__).with_name("results")
 README = Path(__file__).parents[1] / "README.md"
@@ -55,9 +55,7 @@ def write_readme(text: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", default="processor", help="as in gpuvos bench")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 import gpuvos
 from gpuvos.data import Davis2016
-from gpuvos.experiments.cache import FeatureCache
 from gpuvos.metrics import region_similarity
-from gpuvos.streaming import StreamingSegmenter
+from gpuvos.paper.cache import FeatureCache
+from gpuvos.pipeline.stream import StreamingSegmenter
 
 WHOLE = "whole clip"
 SETTINGS = ("16:1", "32:8", "64:1", "64:8", "64:24")

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from gpuvos import functional as F
-from gpuvos.benchmarking.peer_calls import pydensecrf
-from gpuvos.benchmarking.workload import Inputs, Workload
+from gpuvos.bench.peer_calls import pydensecrf
+from gpuvos.bench.workload import Inputs, Workload
 from gpuvos.data.images import read_image
 from gpuvos.functional.lattice import build_lattice, filter_values, image_features
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gpuvos.benchmarking.peers import PEERS, Peer, missing
-from gpuvos.benchmarking.workload import Inputs
+from gpuvos.bench.peers import PEERS, Peer, missing
+from gpuvos.bench.workload import Inputs
 
 FRAMES = 2
 

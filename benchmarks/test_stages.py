@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gpuvos.benchmarking.stages import STAGES, Stage
-from gpuvos.benchmarking.workload import Inputs
+from gpuvos.bench.stages import STAGES, Stage
+from gpuvos.bench.workload import Inputs
 
 
 def named(*names: str) -> list[Stage]:

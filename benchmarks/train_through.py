@@ -43,9 +43,7 @@ def score(head: nn.Module, clips: list[Clip]) -> float:
     return float(torch.stack(found).mean())
 
 
-def train(
-    softness: float, seed: int, steps: int, clips: list[Clip], unseen: list[Clip]
-) -> tuple[float, float]:
+def train(softness: float, seed: int, steps: int, clips: list[Clip], unseen: list[Clip]) -> tuple[float, float]:
     """J before and after."""
     torch.manual_seed(seed)
     head = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Tanh(), nn.Conv2d(16, 9, 1))
@@ -72,9 +70,7 @@ def main() -> None:
     clips, unseen = [clip(seed) for seed in range(12)], [clip(seed) for seed in range(100, 108)]
     print("| softness | J before, mean (least - most) | J after |\n|---:|---|---|")
     for softness in arguments.softness:
-        pairs = [
-            train(softness, seed, arguments.steps, clips, unseen) for seed in range(arguments.beginnings)
-        ]
+        pairs = [train(softness, seed, arguments.steps, clips, unseen) for seed in range(arguments.beginnings)]
         cells = [f"{statistics.mean(j):.3f} ({min(j):.3f} - {max(j):.3f})" for j in zip(*pairs, strict=True)]
         print(f"| {softness} | {' | '.join(cells)} |", flush=True)
 

@@ -10,42 +10,57 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpuvos.config import Config
-    from gpuvos.editing import relabel, seeds_at
     from gpuvos.errors import InputError, OutOfMemoryError
-    from gpuvos.explanation import Explanation, Reason, explain
-    from gpuvos.objects import Instances, instances
-    from gpuvos.prompting import Prompts, mask_from_points, prompts
-    from gpuvos.segmenter import FrontEnd, VideoSegmenter, segment
-    from gpuvos.streaming import StreamingSegmenter
+    from gpuvos.features.base import FrontEnd
+    from gpuvos.interactive.explain import Explanation, explain
+    from gpuvos.interactive.instances import Instances, instances
+    from gpuvos.interactive.prompts import Prompts, mask_from_points, prompts
+    from gpuvos.interactive.relabel import relabel, seeds_at
+    from gpuvos.pipeline.rules import Reason
+    from gpuvos.pipeline.segment import segment
+    from gpuvos.pipeline.stream import StreamingSegmenter
+    from gpuvos.pipeline.video import VideoSegmenter
     from gpuvos.types import EdgeWeights, Features, Forest, Seeds, Segmentation
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Config": "gpuvos.config",
     "InputError": "gpuvos.errors",
     "OutOfMemoryError": "gpuvos.errors",
-    "FrontEnd": "gpuvos.segmenter",
-    "VideoSegmenter": "gpuvos.segmenter",
-    "mask_from_points": "gpuvos.prompting",
-    "Prompts": "gpuvos.prompting",
-    "prompts": "gpuvos.prompting",
-    "seeds_at": "gpuvos.editing",
-    "relabel": "gpuvos.editing",
-    "Reason": "gpuvos.explanation",
-    "explain": "gpuvos.explanation",
-    "Explanation": "gpuvos.explanation",
-    "instances": "gpuvos.objects",
-    "Instances": "gpuvos.objects",
-    "segment": "gpuvos.segmenter",
-    "StreamingSegmenter": "gpuvos.streaming",
+    "FrontEnd": "gpuvos.features.base",
+    "VideoSegmenter": "gpuvos.pipeline.video",
+    "mask_from_points": "gpuvos.interactive.prompts",
+    "Prompts": "gpuvos.interactive.prompts",
+    "prompts": "gpuvos.interactive.prompts",
+    "seeds_at": "gpuvos.interactive.relabel",
+    "relabel": "gpuvos.interactive.relabel",
+    "Reason": "gpuvos.pipeline.rules",
+    "explain": "gpuvos.interactive.explain",
+    "Explanation": "gpuvos.interactive.explain",
+    "instances": "gpuvos.interactive.instances",
+    "Instances": "gpuvos.interactive.instances",
+    "segment": "gpuvos.pipeline.segment",
+    "StreamingSegmenter": "gpuvos.pipeline.stream",
     "EdgeWeights": "gpuvos.types",
     "Features": "gpuvos.types",
     "Forest": "gpuvos.types",
     "Seeds": "gpuvos.types",
     "Segmentation": "gpuvos.types",
 }
-_MODULES = ("data", "features", "functional", "kernels", "metrics", "nn", "sheet", "viz")
+_MODULES = (
+    "data",
+    "features",
+    "flow",
+    "functional",
+    "interactive",
+    "kernels",
+    "metrics",
+    "nn",
+    "pipeline",
+    "training",
+    "viz",
+)
 
 __all__ = [
     "Config",

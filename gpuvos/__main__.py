@@ -2,6 +2,6 @@
 
 import sys
 
-from gpuvos.cli import main
+from gpuvos.cli.main import main
 
 sys.exit(main())

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 from torch import Tensor
 
 from gpuvos.errors import check_choice, check_count, check_positive, check_share, fail
 
-_BY_RULE = {"paper": {"num_seeds": 100, "window": 9}, "robust": {"num_seeds": 300, "window": 5}}
+N = TypeVar("N", int, Tensor)
+
+RULE_DEFAULTS = {"paper": {"num_seeds": 100, "window": 9}, "robust": {"num_seeds": 300, "window": 5}}
+"""Defaults that differ between the rules."""
+
+RULE_FIELDS = {
+    "paper": ("coverage", "background_objectness", "background_saliency"),
+    "robust": (
+        "min_motion",
+        "smoothing_frames",
+        "smoothing_share",
+        "smoothing_neighbors",
+        "confident_share",
+        "vote_threshold",
+    ),
+}
+"""Fields that one rule alone reads; with another rule any value of them but the default raises a warning."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +80,10 @@ class Config:
     """Squared distances are divided by it before Eq. 1 where its scale is seen: Eq. 15 and the mean edge map. A tensor
     of one number, which may be learned, is not looked at."""
 
+    track_seeds: bool = False
+    """Robust rule: compute the tracks, the best of them and the initial foreground (Eq. 9-11) as well, which this rule
+    does not use. The paper's rule always has them."""
+
     softness: float = 0.0
     """0: seeds are foreground, background or neither. Above 0, for training: they have weights in Eq. 13-15, the
     thresholds of Eq. 12 and of the robust rule being steps of this relative width (``functional.soft_background``), so
@@ -91,7 +113,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_choice("config.rule", self.rule, ("paper", "robust"))
-        for name, value in _BY_RULE[self.rule].items():
+        for name, value in RULE_DEFAULTS[self.rule].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)  # frozen for everybody else
         check_choice("config.edge_reduce", self.edge_reduce, ("max", "mean"))
@@ -100,6 +122,8 @@ class Config:
         counts = ("num_seeds", "window", "num_background", "smoothing_neighbors", "smoothing_frames")
         for name in counts if self.adapt_every is None else (*counts, "adapt_every"):
             check_count(f"config.{name}", getattr(self, name))
+        if not isinstance(self.track_seeds, bool):
+            raise fail("config.track_seeds", repr(self.track_seeds), "True or False")
         check_positive("config.smoothing_share", self.smoothing_share)
         _check_temperature(self.temperature)
         for name in ("min_motion", "softness"):
@@ -109,6 +133,37 @@ class Config:
         for name in ("coverage", "background_objectness", "background_saliency", "mask_coverage",
                      "confident_share", "vote_threshold"):  # fmt: skip
             check_share(f"config.{name}", getattr(self, name))
+        self._warn_of_ignored()
+
+    def source_frame(self, frame: N) -> N:
+        """The frame whose seed sets serve ``frame``, an integer or an int64 tensor of several (``adapt_every``).
+
+        Example:
+            >>> [Config(adapt_every=2).source_frame(frame) for frame in range(5)]
+            [0, 0, 2, 2, 4]
+        """
+        return frame * 0 if self.adapt_every is None else frame - frame % self.adapt_every
+
+    def _warn_of_ignored(self) -> None:
+        defaults = {field.name: field.default for field in fields(self)}
+        for rule, names in RULE_FIELDS.items():
+            changed = [name for name in names if rule != self.rule and getattr(self, name) != defaults[name]]
+            if changed:
+                warnings.warn(
+                    f"rule={self.rule!r} ignores {', '.join(changed)}: the {rule} rule alone reads them", stacklevel=4
+                )
+
+
+def checked_config(config: Config | None) -> Config:
+    """Returns the config, ``Config()`` in place of None; raises InputError for anything else.
+
+    Example:
+        >>> checked_config(None).rule
+        'robust'
+    """
+    if config is not None and not isinstance(config, Config):
+        raise fail("config", type(config).__name__, "a gpuvos.Config", 'for example Config(rule="paper")')
+    return config or Config()
 
 
 def _check_temperature(temperature: float | Tensor) -> None:

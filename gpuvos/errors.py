@@ -184,9 +184,7 @@ def check_values(
     if value.numel() == 0 or not value.dtype.is_floating_point or not values_readable(value):
         return
     smallest, largest = (bound.item() for bound in value.aminmax())
-    if smallest != smallest or not (
-        infinite or (abs(smallest) < float("inf") and abs(largest) < float("inf"))
-    ):
+    if smallest != smallest or not (infinite or (abs(smallest) < float("inf") and abs(largest) < float("inf"))):
         remedy = "replace them, for example with torch.nan_to_num"
         raise fail(argument, "NaN or infinite values", "finite values", remedy)
     if (low is not None and smallest < low) or (high is not None and largest > high):

@@ -15,9 +15,12 @@ Every type below may carry one more leading dimension B.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from torch import Tensor
+
+from gpuvos.config import Config
 
 
 class Features(NamedTuple):
@@ -47,30 +50,88 @@ class Seeds(NamedTuple):
 class Forest(NamedTuple):
     """Geodesic regions of the seeds in the embedding graph."""
 
-    label: (
-        Tensor  # [T, H, W] int64 number of the seed whose region a pixel is in; -1 where a frame has no seed
-    )
+    label: Tensor  # [T, H, W] int64 number of the seed whose region a pixel is in; -1 where a frame has no seed
     distance: Tensor  # [T, H, W] geodesic distance to that seed; inf where there is none
     seed_distance: Tensor  # [T, K, K] geodesic distance between seeds; inf where one is invalid
 
 
+class Regions(NamedTuple):
+    """Seeds and their geodesic regions, Eq. 4-6."""
+
+    seeds: Seeds
+    weights: EdgeWeights
+    forest: Forest
+
+
+class Motion(NamedTuple):
+    """How the seeds move, Eq. 7-8."""
+
+    region_flow: Tensor  # [T, K, 2] mean flow of the seeds' regions
+    saliency: Tensor  # [T, K] in [0, 1]
+    evidence: Tensor  # [T, K] in [0, 1], what a rule that votes smooths; the saliency itself with the paper's rule
+    initial_background: Tensor  # [T, K] bool, the seeds of lowest objectness
+
+
+class Tracks(NamedTuple):
+    """Tracks of the seeds through the video and the one that follows the object, Eq. 9-10."""
+
+    index: Tensor  # type: ignore[assignment]  # [T, K] int64, the seed of frame t in the track that began at seed k
+    score: Tensor  # [K], Eq. 10; -inf for a track that never began
+    foreground_seed: Tensor  # [T] int64, the members of the best track
+
+
+class Labels(NamedTuple):
+    """What a rule says of the seeds."""
+
+    foreground: Tensor  # [T, K] bool
+    background: Tensor  # [T, K] bool
+    score: Tensor  # [T, K] share of confident neighbours (robust rule), O(s) M(s) of Eq. 10 (paper's rule)
+    confident: Tensor  # [T, K] bool, seeds whose smoothed evidence is high (robust rule); none with the paper's rule
+    tracks: Tracks | None = None  # where the rule or ``Config.track_seeds`` asks for them
+    initial_foreground: Tensor | None = None  # [T, H, W] bool, Eq. 11, likewise
+
+
 class Segmentation(NamedTuple):
-    """Masks and everything that led to them."""
+    """Masks and everything that led to them.
+
+    ``tracks``, ``track_score``, ``foreground_seed`` and ``initial_foreground`` (Eq. 9-11) are None where the rule does
+    not use them: the robust rule computes them only with ``Config(track_seeds=True)``.
+    """
 
     mask: Tensor  # [T, h, w] bool, at the size asked for
     probability: Tensor  # [T, h, w] in [0, 1], Eq. 15
     confidence: Tensor  # [T, h, w] in [0, 1], |2 * probability - 1|
     seeds: Seeds
     forest: Forest
-    tracks: Tensor  # [T, K] int64, Eq. 9
-    track_score: Tensor  # [K], Eq. 10; -inf for a track that never began
-    foreground_seed: Tensor  # [T] int64, the members of the best track
-    initial: Tensor  # [T, H, W] bool, Eq. 11
     foreground: Tensor  # [T, K] bool, seeds of the object
     background: Tensor  # [T, K] bool, seeds of the rest, Eq. 12
     region_flow: Tensor  # [T, K, 2] mean flow of the seeds' regions
     saliency: Tensor  # [T, K] in [0, 1], Eq. 7-8
-    seed_score: (
-        Tensor  # [T, K] share of confident neighbours (robust rule), O(s) M(s) of Eq. 10 (paper's rule)
-    )
+    seed_score: Tensor  # [T, K] share of confident neighbours (robust rule), O(s) M(s) of Eq. 10 (paper's rule)
     confident: Tensor  # [T, K] bool, seeds whose smoothed evidence is high (robust rule)
+    tracks: Tensor | None = None  # [T, K] int64, Eq. 9
+    track_score: Tensor | None = None  # [K], Eq. 10; -inf for a track that never began
+    foreground_seed: Tensor | None = None  # [T] int64, the members of the best track
+    initial_foreground: Tensor | None = None  # [T, H, W] bool, Eq. 11
+    config: Config | None = None  # what it was made with; None inside of a traced program, which holds tensors alone
+
+
+def map_tensors(function: Callable[..., Tensor], *values: Any) -> Any:
+    """Applies a function to the tensors of nested named tuples: one tensor of each value at a time.
+
+    Args:
+        function: takes as many tensors as there are values.
+        values: named tuples of one structure; what is neither a tensor nor a tuple is that of the first value.
+
+    Example:
+        >>> import torch
+        >>> map_tensors(torch.add, EdgeWeights(torch.ones(1), torch.ones(1)), EdgeWeights(torch.ones(1), torch.ones(1)))
+        EdgeWeights(right=tensor([2.]), down=tensor([2.]))
+    """
+    first = values[0]
+    if isinstance(first, Tensor):
+        return function(*values)
+    if isinstance(first, tuple):
+        parts = [map_tensors(function, *part) for part in zip(*values, strict=True)]
+        return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+    return first

@@ -45,9 +45,7 @@ def define_op(
         The op, to be called as the reference is.
     """
     name = reference.__name__
-    _LIBRARY.define(
-        name + torch.library.infer_schema(reference, mutates_args=()), tags=(torch.Tag.pt2_compliant_tag,)
-    )
+    _LIBRARY.define(name + torch.library.infer_schema(reference, mutates_args=()), tags=(torch.Tag.pt2_compliant_tag,))
 
     def run(*arguments: Any) -> Any:
         tensors = [value for value in arguments if isinstance(value, Tensor)]

@@ -64,6 +64,5 @@ def packing(extent: Sequence[float], frames: int) -> Packing:
 def _bits(extent: Sequence[float]) -> list[int]:
     """Bits of each digit: corners of a simplex are up to k + 1 away, their neighbours as much again, 1 to round."""
     return [
-        (math.ceil(math.sqrt(2 / 3 * (k + 1) * (k + 2)) * e) + 4 * k + 6).bit_length()
-        for k, e in enumerate(extent)
+        (math.ceil(math.sqrt(2 / 3 * (k + 1) * (k + 2)) * e) + 4 * k + 6).bit_length() for k, e in enumerate(extent)
     ]

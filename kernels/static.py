@@ -60,9 +60,7 @@ def _compile(op: str, variant: Variant, architecture: int) -> Usage:
     from triton.compiler import ASTSource
 
     if not isinstance(variant.function, triton.runtime.JITFunction):
-        raise fail(
-            "TRITON_INTERPRET", "set", "unset", "kernels are compiled in a process that interprets none"
-        )
+        raise fail("TRITON_INTERPRET", "set", "unset", "kernels are compiled in a process that interprets none")
     pointers = [place for place, kind in enumerate(variant.signature.values()) if kind.startswith("*")]
     source = ASTSource(
         fn=variant.function,
@@ -86,9 +84,7 @@ def _resources(cubin: bytes) -> tuple[int, int, int, int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        text = subprocess.run(
-            [str(tool), "-res-usage", str(path)], check=True, capture_output=True, text=True
-        ).stdout
+        text = subprocess.run([str(tool), "-res-usage", str(path)], check=True, capture_output=True, text=True).stdout
     found = _USAGE.search(text)
     if found is None:
         raise RuntimeError(f"cuobjdump printed no usage: {text!r}")

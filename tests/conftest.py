@@ -91,3 +91,10 @@ def _interpreter_works() -> bool:
             return False
         raise
     return True
+
+
+@pytest.fixture(scope="session")
+def davis(tmp_path_factory: pytest.TempPathFactory, write_davis: Callable[..., Path]) -> Path:
+    """Three sequences of five frames in the official layout."""
+    names = ("one", "two", "three")
+    return write_davis(tmp_path_factory.mktemp("davis"), names, num_frames=5, height=64, width=96)

@@ -51,6 +51,7 @@ GOOD = {
     "background_objectness": [0, 1.0],
     "background_saliency": [0, 1.0],
     "adapt_every": [1, 9, None],
+    "track_seeds": [True, False],
     "temperature": [0.01, 100],
     "mask_coverage": [0, 1],
     "min_motion": [0, 3.5],
@@ -75,6 +76,7 @@ BAD = {
     "background_objectness": SHARE,
     "background_saliency": SHARE,
     "adapt_every": COUNT,
+    "track_seeds": [1, "yes", None],
     "temperature": [0, -1, float("nan"), None],
     "mask_coverage": SHARE,
     "min_motion": [-1, float("nan")],
@@ -93,16 +95,12 @@ def test_every_field_is_listed() -> None:
     assert set(BAD) == set(GOOD)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in GOOD.items() for value in values]
-)
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in GOOD.items() for value in values])
 def test_good_values(name: str, value: object) -> None:
     assert getattr(Config(**{name: value}), name) == value
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
-)
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
 def test_bad_values_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(InputError, match=rf"^config\.{name}:"):
         Config(**{name: value})

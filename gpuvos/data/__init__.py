@@ -1,10 +1,10 @@
 """Videos, images, masks, datasets and rendered clips."""
 
-from gpuvos.data.davis import Davis2016, DavisSequence
-from gpuvos.data.fbms import Fbms59, FbmsSequence
+from gpuvos.data.datasets.davis import Davis2016, DavisSequence
+from gpuvos.data.datasets.fbms import Fbms59, FbmsSequence
+from gpuvos.data.datasets.segtrack import SegTrack2, SegTrackSequence
 from gpuvos.data.masks import davis_palette, read_mask, save_npz, write_mask, write_masks
-from gpuvos.data.rendered import SCENES, RenderedClip, render_clip
-from gpuvos.data.segtrack import SegTrack2, SegTrackSequence
+from gpuvos.data.synthetic import SCENES, RenderedClip, render_clip
 from gpuvos.data.video import Clip, VideoInfo, iterate_video, probe_video, read_video
 from gpuvos.data.video_writer import VideoWriter, write_video
 

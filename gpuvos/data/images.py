@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpuvos.data.files import PathLike, as_path, kind_of_path
+from gpuvos.data.atomic import PathLike, as_path, kind_of_path
 from gpuvos.errors import fail
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
         ['f1', 'f9', 'f10']
     """
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    return tuple(
-        (0, int(part), part) if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts
-    )
+    return tuple((0, int(part), part) if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts)
 
 
 def list_images(path: PathLike) -> list[Path]:
@@ -49,18 +47,14 @@ def list_images(path: PathLike) -> list[Path]:
         raise fail("path", f"'{source}' ({error.strerror})", "a folder that can be read") from error
     files = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
     if not files:
-        raise fail(
-            "path", f"folder '{source}' without images", f"images ({', '.join(IMAGE_SUFFIXES)}) in the folder"
-        )
+        raise fail("path", f"folder '{source}' without images", f"images ({', '.join(IMAGE_SUFFIXES)}) in the folder")
     files.sort(key=lambda file: (natural_key(file.name), file.name))
     seen: dict[str, Path] = {}
     for file in files:
         other = seen.setdefault(file.stem, file)
         if other is not file:
             remedy = "keep images and masks in different folders"
-            raise fail(
-                "path", f"'{other.name}' and '{file.name}' in '{source}'", "one image of a name", remedy
-            )
+            raise fail("path", f"'{other.name}' and '{file.name}' in '{source}'", "one image of a name", remedy)
     return files
 
 
@@ -139,7 +133,5 @@ def read_image(file: Path, max_side: int | None = None) -> tuple[Tensor, tuple[i
     size = pixels.shape[0], pixels.shape[1]
     height, width = fit(*size, max_side)
     if (height, width) != size:
-        pixels = np.array(
-            Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
-        )
+        pixels = np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0))
     return torch.from_numpy(pixels).permute(2, 0, 1), size

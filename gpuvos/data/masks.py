@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpuvos.data.files import PathLike, as_path, atomic_file, atomic_folder
+from gpuvos.data.atomic import PathLike, as_path, atomic_file, atomic_folder
 from gpuvos.errors import InputError, check_tensor, fail
 
 if TYPE_CHECKING:
@@ -206,9 +206,7 @@ def _check_ids(argument: str, ids: Tensor, shape: str) -> Tensor:
     if ids.dtype not in (torch.bool, torch.uint8):
         low, high = (int(bound) for bound in ids.aminmax())
         if low < 0 or high > 255:
-            raise fail(
-                argument, f"ids from {low} to {high}", "ids from 0 to 255, which is what a palette PNG holds"
-            )
+            raise fail(argument, f"ids from {low} to {high}", "ids from 0 to 255, which is what a palette PNG holds")
     return ids.to(torch.uint8)
 
 
@@ -218,9 +216,7 @@ def _grey_ids(file: Path, values: np.ndarray[Any, Any], image: Image) -> Tensor:
     if np.isin(distinct, (0, white)).all():
         values = values // white
     elif distinct[-1] > 255:
-        raise InputError(
-            f"path: got '{file}' with grey values up to {distinct[-1]}, wanted ids from 0 to 255"
-        )
+        raise InputError(f"path: got '{file}' with grey values up to {distinct[-1]}, wanted ids from 0 to 255")
     return torch.from_numpy(values.astype(np.uint8))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpuvos.data.files import PathLike, as_path, kind_of_path
+from gpuvos.data.atomic import PathLike, as_path, kind_of_path
 from gpuvos.data.images import IMAGE_SUFFIXES, fit, flatten_alpha, list_images, read_image
 from gpuvos.errors import InputError, fail
 
@@ -130,9 +130,7 @@ class VideoSource:
         else:
             errors += 1
         if number == 0:
-            raise fail(
-                "path", f"'{self.path}', of which no frame can be decoded", "a video that is not damaged"
-            )
+            raise fail("path", f"'{self.path}', of which no frame can be decoded", "a video that is not damaged")
         if errors:
             known = f"of about {self.num_frames}" if self.num_frames > number else "with errors"
             message = f"'{self.path}' is truncated or damaged: {number} frames {known} could be read"
@@ -218,13 +216,9 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         container = av.open(str(path.absolute()), "r")  # an absolute name is never taken for a protocol
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise fail(
-            "path", f"'{path}' ({reason})", "a video that FFmpeg can read", "is it complete?"
-        ) from error
+        raise fail("path", f"'{path}' ({reason})", "a video that FFmpeg can read", "is it complete?") from error
     with container:
-        streams = [
-            video for video in container.streams.video if not video.disposition & Disposition.attached_pic
-        ]
+        streams = [video for video in container.streams.video if not video.disposition & Disposition.attached_pic]
         if not streams or container.format.name == "tty":  # which draws the letters of any text file
             raise fail("path", f"'{path}' without a video stream", "a file with video")
         if getattr(streams[0], "codec_context", None) is None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gpuvos.data.files import PathLike
+from gpuvos.data.atomic import PathLike
 from gpuvos.data.sources import ImageSource, Selection, VideoSource, open_source
 from gpuvos.data.video_writer import VideoWriter, write_video
 from gpuvos.errors import fail

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpuvos.data.files import PathLike, as_path, atomic_file
+from gpuvos.data.atomic import PathLike, as_path, atomic_file
 from gpuvos.errors import InputError, check_tensor, check_values, fail
 
 if TYPE_CHECKING:
@@ -115,9 +115,7 @@ class VideoWriter:
             InputError: for another shape, type, range or size, or timestamps that do not grow.
         """
         if self._temporary is None:
-            raise InputError(
-                "VideoWriter: got frames outside of its block, wanted 'with VideoWriter(path) as writer:'"
-            )
+            raise InputError("VideoWriter: got frames outside of its block, wanted 'with VideoWriter(path) as writer:'")
         sizes = check_tensor("frames", frames, "T 3 H W", kind="frames")
         check_values("frames", frames, low=0.0, high=1.0)
         size = sizes["H"], sizes["W"]
@@ -139,9 +137,7 @@ class VideoWriter:
         if self._count == 0:
             self._timed = timestamps is not None
         elif self._timed != (timestamps is not None):
-            raise fail(
-                "timestamps", "some calls with and some without", "timestamps in every call or in none"
-            )
+            raise fail("timestamps", "some calls with and some without", "timestamps in every call or in none")
         self._count += count
         gif = self._format == "gif"
         if timestamps is None:

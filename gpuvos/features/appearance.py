@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from gpuvos.errors import check_count, check_tensor, fail
-from gpuvos.features.channels import grid_stride, over_frames, with_context
-from gpuvos.features.flow import DenseFlow
+from gpuvos.features.context import grid_stride, over_frames, with_context
+from gpuvos.flow.clip import DenseFlow
 from gpuvos.types import Features
 
 
@@ -79,9 +79,7 @@ class AppearanceFeatures(nn.Module):
 
     def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
         """Features from ``appearance`` and the flow of the clip."""
-        return with_context(
-            embedding, objectness, flow, position_weight=self.position, motion_weight=self.motion
-        )
+        return with_context(embedding, objectness, flow, position_weight=self.position, motion_weight=self.motion)
 
     def _look(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Embedding ``[n, 9, H, W]`` and objectness ``[n, H, W]`` of a few frames."""
@@ -97,9 +95,7 @@ class AppearanceFeatures(nn.Module):
         ).squeeze(2)
         energy = _blur(interpolate(angles, size=grid, mode="area"), 5)
         light = lab[:, :1] / 100
-        contrast = [
-            (_blur(light * light, size) - _blur(light, size).square()).clamp(min=0).sqrt() for size in (5, 11)
-        ]
+        contrast = [(_blur(light * light, size) - _blur(light, size).square()).clamp(min=0).sqrt() for size in (5, 11)]
         texture = torch.cat((8 * torch.cat(contrast, 1), 12 * energy), 1)
         look = torch.cat((self.color * lab / 20, self.texture * texture), 1)
         return look, color_contrast(lab) * centre_prior(lab)

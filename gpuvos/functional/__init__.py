@@ -1,21 +1,21 @@
 """The method, one file a step, in the paper's order. Pure functions of tensors, batched over frames and videos."""
 
+from gpuvos.functional.calibration import estimate_temperature
+from gpuvos.functional.camera import residual_flow
 from gpuvos.functional.crf import dense_crf, dense_crf_marginals
 from gpuvos.functional.edges import candidate_mask, edge_map, edge_weights
-from gpuvos.functional.forest import largest_edges, minimax_forest, shortest_forest
-from gpuvos.functional.motion import initial_background, motion_saliency, normalize_saliency, residual_flow
-from gpuvos.functional.probability import foreground_probability
-from gpuvos.functional.regions import region_mean
-from gpuvos.functional.seeds import gather_pixels, select_seeds
-from gpuvos.functional.selection import (
+from gpuvos.functional.foreground import (
     initial_foreground,
     initial_foreground_shortest,
     mask_seed_sets,
     seed_sets,
 )
+from gpuvos.functional.motion import initial_background, motion_saliency, normalize_saliency
+from gpuvos.functional.probability import foreground_probability
+from gpuvos.functional.regions import largest_edges, minimax_forest, region_mean, shortest_forest
+from gpuvos.functional.relaxed import soft_background, soft_foreground_probability
+from gpuvos.functional.seeds import gather_pixels, select_seeds
 from gpuvos.functional.similarity import similarity, squared_distance
-from gpuvos.functional.softness import soft_background, soft_foreground_probability
-from gpuvos.functional.temperature import estimate_temperature
 from gpuvos.functional.tracks import best_track, link_tracks, track_scores
 from gpuvos.functional.voting import smooth_seed_labels, vote_labels
 

@@ -75,9 +75,7 @@ def dense_crf(
     sizes = check_tensor("probability", probability, "... H W")
     if not 0 < clip < 0.5:
         raise fail("clip", repr(clip), "a number between 0 and 0.5")
-    model = _Model(
-        iterations, appearance_weight, appearance_sigma, color_sigma, smoothness_weight, smoothness_sigma
-    )
+    model = _Model(iterations, appearance_weight, appearance_sigma, color_sigma, smoothness_weight, smoothness_sigma)
     _check(image, mask, model, lattice_points, sizes, probability, probability.shape[:-2])
     if validate:
         check_values("probability", probability, low=0, high=1)
@@ -149,9 +147,7 @@ def dense_crf_marginals(
         torch.Size([2, 3, 4, 5])
     """
     sizes = check_tensor("unary", unary, "... L H W")
-    model = _Model(
-        iterations, appearance_weight, appearance_sigma, color_sigma, smoothness_weight, smoothness_sigma
-    )
+    model = _Model(iterations, appearance_weight, appearance_sigma, color_sigma, smoothness_weight, smoothness_sigma)
     _check(image, mask, model, lattice_points, sizes, unary, unary.shape[:-3])
     if validate:
         check_values("unary", unary)
@@ -210,9 +206,7 @@ def _check(
         )  # fmt: skip
 
 
-def _solve(
-    start: Tensor, image: Tensor, mask: Tensor | None, model: _Model, lattice_points: int | None
-) -> Tensor:
+def _solve(start: Tensor, image: Tensor, mask: Tensor | None, model: _Model, lattice_points: int | None) -> Tensor:
     """Logits ``[N, C, H, W]`` after the last iteration, a few frames at a time; see ``_mean_field``."""
     if start.numel() == 0:
         return start

@@ -46,9 +46,7 @@ def foreground_probability(
     """
     sizes = check_tensor("embedding", embedding, "... D H W")
     lead, grid, channels = embedding.shape[:-3], embedding.shape[-2:], {"D": sizes["D"]}
-    count = check_tensor(
-        "seed_embedding", seed_embedding, "... K D", sizes=channels, leading=lead, like=embedding
-    )
+    count = check_tensor("seed_embedding", seed_embedding, "... K D", sizes=channels, leading=lead, like=embedding)
     k = {"K": count["K"]}
     check_tensor("foreground", foreground, "... K", kind="bool", sizes=k, leading=lead, like=embedding)
     check_tensor("background", background, "... K", kind="bool", sizes=k, leading=lead, like=embedding)

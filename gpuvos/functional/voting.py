@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from gpuvos.errors import check_count, check_positive, check_share, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
-from gpuvos.functional.softness import soft_below
+from gpuvos.functional.relaxed import soft_below
 from gpuvos.kernels.blocks import BLOCK_BYTES, blocks
 
 _CACHE_BYTES = 4 << 20  # of distances to all points, so that they stay in a processor's cache
@@ -230,14 +230,10 @@ def means_of_neighbors(
 class _Sequence:
     """The neighbours of every seed of a sequence among the seeds of evenly spaced frames of it."""
 
-    def __init__(
-        self, embedding: Tensor, valid: Tensor, neighbors: int, largest_share: float, frames: int
-    ) -> None:
+    def __init__(self, embedding: Tensor, valid: Tensor, neighbors: int, largest_share: float, frames: int) -> None:
         sizes = check_tensor("embedding", embedding, "... T K D", filled=True)
         count = {"T": sizes["T"], "K": sizes["K"]}
-        check_tensor(
-            "valid", valid, "... T K", kind="bool", sizes=count, leading=embedding.shape[:-3], like=embedding
-        )
+        check_tensor("valid", valid, "... T K", kind="bool", sizes=count, leading=embedding.shape[:-3], like=embedding)
         check_count("frames", frames)
         dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
         seeds = merge_leading(embedding.detach().to(dtype), 3)  # [B, T, K, D]
@@ -267,9 +263,7 @@ class _Sequence:
 class _Neighbors:
     """The nearest points ``[B, A, D]`` of every row ``[B, R, D]``: not as a list, but as a radius, found once."""
 
-    def __init__(
-        self, rows: Tensor, points: Tensor, there: Tensor, neighbors: int, largest_share: float
-    ) -> None:
+    def __init__(self, rows: Tensor, points: Tensor, there: Tensor, neighbors: int, largest_share: float) -> None:
         check_count("neighbors", neighbors)
         check_positive("largest_share", largest_share)
         count = there.shape[1]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gpuvos.errors import fail
-from gpuvos.metrics._pair import check_pair, measure_frames
+from gpuvos.metrics.pair import check_pair, measure_frames
 
 
 def boundary_accuracy(mask: Tensor, truth: Tensor, *, tolerance: float = 0.008) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gpuvos.errors import fail
-from gpuvos.metrics._pair import check_pair, measure_frames
+from gpuvos.metrics.pair import check_pair, measure_frames
 
 
 class ForegroundScore(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.metrics._pair import check_pair, measure_frames
+from gpuvos.metrics.pair import check_pair, measure_frames
 
 
 def region_similarity(mask: Tensor, truth: Tensor, *, void: Tensor | None = None) -> Tensor:

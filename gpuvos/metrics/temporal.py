@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from gpuvos.errors import fail
-from gpuvos.metrics._contour import longest_polygon
-from gpuvos.metrics._pair import check_mask
-from gpuvos.metrics._warping import matching_cost
+from gpuvos.metrics.contour import longest_polygon
+from gpuvos.metrics.pair import check_mask
+from gpuvos.metrics.warping import matching_cost
 
 # The numbers are those of the official toolkit (davis-matlab, measures/t_stability.m); the paper names none.
 _TOLERANCE = 1.5  # pixels of Douglas and Peucker; 3 there, in units of half a pixel
@@ -76,9 +76,7 @@ def temporal_stability(mask: Tensor) -> Tensor:
         raise fail("mask", f"shape {tuple(mask.shape)}", "masks of several frames, [..., T, H, W]")
     *leading, frames, height, width = mask.shape
     clips = (mask != 0).reshape(math.prod(leading), frames, height, width)
-    stability = torch.full(
-        (len(clips), max(frames - 1, 0)), math.nan, dtype=torch.float64, device=mask.device
-    )
+    stability = torch.full((len(clips), max(frames - 1, 0)), math.nan, dtype=torch.float64, device=mask.device)
     for clip, values in zip(clips, stability, strict=True):
         _measure(clip, values)
     return stability.reshape(*leading, max(frames - 1, 0))

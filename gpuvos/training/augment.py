@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate, max_pool2d
 
-from gpuvos.training.stills import UNKNOWN, Still
+from gpuvos.training.images import UNKNOWN, Still
 
 _OBJECT_SHARE = (0.02, 0.40)  # of the frame, what objects of videos mostly cover
 _SMALLEST_CROP = 80  # pixels of a still; below it there is little left to see when enlarged
@@ -56,8 +56,7 @@ def random_crop(still: Still, size: int, generator: torch.Generator) -> Batch:
         centre = (middle[0] + side * (draw[1] - 0.5) * 0.66, middle[1] + side * (draw[2] - 0.5) * 0.66)
     aspect = math.exp((draw[4] - 0.5) * 0.5)
     sides = [
-        min(max(side * factor, _SMALLEST_CROP), limit)
-        for factor, limit in ((aspect, height), (1 / aspect, width))
+        min(max(side * factor, _SMALLEST_CROP), limit) for factor, limit in ((aspect, height), (1 / aspect, width))
     ]
     box = [int(length) for length in sides]
     top, left = (
@@ -71,9 +70,9 @@ def random_crop(still: Still, size: int, generator: torch.Generator) -> Batch:
 
 def resize(still: Still, height: int, width: int) -> Batch:
     """The still as a Batch of one at another size: colours averaged, labels of the nearest pixel."""
-    image = interpolate(
-        still.image[None].float() / 255, size=(height, width), mode="bilinear", antialias=True
-    ).clamp(0, 1)
+    image = interpolate(still.image[None].float() / 255, size=(height, width), mode="bilinear", antialias=True).clamp(
+        0, 1
+    )
     labels = torch.stack((still.instance, still.objectness))[None].float()
     labels = interpolate(labels, size=(height, width), mode="nearest-exact")[0]
     labels = labels.masked_fill(labels == UNKNOWN, -1)
@@ -155,9 +154,7 @@ def _random_object(still: Still, generator: torch.Generator) -> Tensor | None:
     labelled = (still.instance > 0) & (still.instance != UNKNOWN)
     if (labelled & (still.objectness != 1)).any():  # segments: which object they are parts of is not known
         return salient if salient.any() else None
-    area = torch.bincount(
-        torch.where(salient & labelled, still.instance, 0).flatten().long(), minlength=2
-    ).float()
+    area = torch.bincount(torch.where(salient & labelled, still.instance, 0).flatten().long(), minlength=2).float()
     area[0] = 0
     if not area.any():
         return None
@@ -228,9 +225,7 @@ def to_grid(batch: Batch, height: int, width: int) -> Targets:
     Instances take the label of the nearest pixel; those of fewer than 4 grid pixels become unknown. Objectness is the
     share of object among the known pixels, unknown where fewer than half are known.
     """
-    instance = interpolate(batch.instance[:, None].float(), size=(height, width), mode="nearest-exact")[
-        :, 0
-    ].long()
+    instance = interpolate(batch.instance[:, None].float(), size=(height, width), mode="nearest-exact")[:, 0].long()
     table = torch.zeros(len(instance), UNKNOWN + 1, device=instance.device)
     place = (instance + 1).flatten(1)
     table.scatter_add_(1, place, torch.ones(place.shape, device=place.device))

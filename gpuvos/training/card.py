@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from gpuvos.training.config import TrainingConfig, TrainingState
-from gpuvos.training.stills import StillRecord, licence_counts
+from gpuvos.training.images import StillRecord, licence_counts
 
 TEACHER_TERMS = (
     "Began with ESPNetv2 (s = 2.0), trained for PASCAL VOC 2012 segmentation by "
@@ -43,7 +43,7 @@ def model_card(
     origin: Path | None,
     processes: int = 1,
 ) -> dict[str, Any]:
-    """What weights were made of and how, for ``gpuvos.features.weights.save_weights``.
+    """What weights were made of and how, for ``gpuvos.features.network.weights.save_weights``.
 
     Args:
         records: the stills that were trained on.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gpuvos.training.augment import Targets, concatenate, resize, to_grid
+from gpuvos.training.images import StillSource
 from gpuvos.training.loss import sample_pixels
-from gpuvos.training.stills import StillSource
 
 
 class HeldOut(NamedTuple):
@@ -23,9 +23,7 @@ class HeldOut(NamedTuple):
     object_auc: float  # how often an object's pixel has higher objectness than another
 
 
-def held_out_batches(
-    stills: StillSource, size: int, limit: int, batch_size: int
-) -> list[tuple[Tensor, Targets]]:
+def held_out_batches(stills: StillSource, size: int, limit: int, batch_size: int) -> list[tuple[Tensor, Targets]]:
     """Up to ``limit`` stills, evenly spread, squeezed to ``size`` x ``size``, with targets at stride 4."""
     count = min(limit, len(stills))
     numbers = [number * len(stills) // count for number in range(count)]
@@ -64,16 +62,12 @@ def pair_accuracy(embedding: Tensor, instance: Tensor, generator: torch.Generato
     other = (label[:, :, None] != label[:, None]) & both
     distance = torch.cdist(point, point, compute_mode="donot_use_mm_for_euclid_dist")
     chance = torch.rand(same.shape, generator=generator)
-    near, far = (
-        distance.gather(2, (chance * kind).argmax(2, keepdim=True))[:, :, 0] for kind in (same, other)
-    )
+    near, far = (distance.gather(2, (chance * kind).argmax(2, keepdim=True))[:, :, 0] for kind in (same, other))
     fit = same.any(2) & other.any(2)
     return ((near < far) & fit).sum(1) / fit.sum(1)
 
 
-def seed_iou(
-    embedding: Tensor, objectness: Tensor, generator: torch.Generator, num_seeds: int = 100
-) -> Tensor:
+def seed_iou(embedding: Tensor, objectness: Tensor, generator: torch.Generator, num_seeds: int = 100) -> Tensor:
     """``[N]``: every pixel takes the true label of the nearest of some random pixels; overlap with the objects."""
     ious = []
     for points, share in zip(embedding.flatten(2).transpose(1, 2), objectness.flatten(1), strict=True):

@@ -23,14 +23,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gpuvos.data.files import atomic_file
+from gpuvos.data.atomic import atomic_file
 from gpuvos.errors import fail
 from gpuvos.training.augment import Batch, Targets, to_grid
-from gpuvos.training.batches import BatchSampler
 from gpuvos.training.config import PRETRAINED, TrainingConfig, TrainingState
 from gpuvos.training.evaluation import HeldOut, evaluate, held_out_batches
+from gpuvos.training.images import StillSource
 from gpuvos.training.objective import losses, measure_temperature, set_mode
-from gpuvos.training.stills import StillSource
+from gpuvos.training.sampler import BatchSampler
 
 
 @contextmanager
@@ -84,9 +84,7 @@ def train(
     Raises:
         InputError: resuming without a checkpoint or with another configuration, or a loss that is no longer finite.
     """
-    run = _Run(
-        network, stills, held_out, folder, config, distil, device or torch.device("cpu"), process, resume
-    )
+    run = _Run(network, stills, held_out, folder, config, distil, device or torch.device("cpu"), process, resume)
     with (
         torch.random.fork_rng(),
         tqdm(total=config.steps, initial=run.state.step, disable=not progress or process > 0 or None) as bar,
@@ -135,16 +133,12 @@ class _Run:
                 getattr(network, name).requires_grad_(False)
         if self.teacher is not None and config.encoder_scale == 0 and config.freeze_statistics:
             share_encoder(network, self.teacher)
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(network, config), weight_decay=config.weight_decay
-        )
+        self.optimizer = torch.optim.AdamW(parameter_groups(network, config), weight_decay=config.weight_decay)
         self.state = TrainingState(0, 0.0, 1.0, [])
         if resume:
             self._load()
         else:
-            self.state.temperature = config.temperature or measure_temperature(
-                network, stills, config, device
-            )
+            self.state.temperature = config.temperature or measure_temperature(network, stills, config, device)
             self.measure()
         self.started = time.monotonic() - self.state.seconds
         self.model: nn.Module = network
@@ -158,9 +152,7 @@ class _Run:
         fraction = self.state.step / self.config.steps
         if self.config.minutes is None:
             return fraction
-        elapsed = torch.tensor(
-            (time.monotonic() - self.started) / (60 * self.config.minutes), device=self.device
-        )
+        elapsed = torch.tensor((time.monotonic() - self.started) / (60 * self.config.minutes), device=self.device)
         if self.model is not self.network:
             dist.broadcast(elapsed, 0)
         return max(fraction, float(elapsed))
@@ -239,9 +231,7 @@ class _Run:
         with atomic_file(self.folder / "log.csv") as temporary, temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
-            writer.writerows(
-                {name: f"{value:.6g}" for name, value in row.items()} for row in self.state.history
-            )
+            writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.state.history)
 
     def _log(self, row: dict[str, float]) -> None:
         if not math.isfinite(row["loss"]):
@@ -260,9 +250,7 @@ class _Run:
         ours = asdict(self.config)
         changed = sorted(name for name in ours.keys() - free if content["config"].get(name) != ours[name])
         if changed or (content["teacher"] is None) != (self.teacher is None):
-            raise fail(
-                "resume", f"other values of {', '.join(changed) or 'distil'}", "those the run began with"
-            )
+            raise fail("resume", f"other values of {', '.join(changed) or 'distil'}", "those the run began with")
         self.network.load_state_dict(content["network"])
         if self.teacher is not None:
             self.teacher.load_state_dict(content["teacher"])

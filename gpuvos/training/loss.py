@@ -21,9 +21,7 @@ from gpuvos.errors import (
 )
 
 KEEP = ("none", "spread", "distances")
-_CLOSEST = (
-    1e-4  # squared distance below which different instances pull no harder: bounds log(1 - R) and its slope
-)
+_CLOSEST = 1e-4  # squared distance below which different instances pull no harder: bounds log(1 - R) and its slope
 _MOST_LABELS = 256  # instance numbers are those of an 8-bit mask
 
 
@@ -33,9 +31,7 @@ class PixelPairs(NamedTuple):
     distance: Tensor  # [N, S, S] squared distance over temperature
     same: Tensor  # [N, S, S] bool, y of Eq. 2
     weight: Tensor  # [N, S, S] w of Eq. 2, sums to 1 in every image; 0 for an image without pairs
-    within: (
-        Tensor  # [N, S, S] weights of the pairs of one label, sum 1 in images that have any; label 0 included
-    )
+    within: Tensor  # [N, S, S] weights of the pairs of one label, sum 1 in images that have any; label 0 included
     within_objects: Tensor  # the same without label 0
 
 
@@ -179,9 +175,7 @@ def embedding_loss(
     """
     check_choice("keep", keep, KEEP)
     index = sample_pixels(instance, num_samples, generator=generator)
-    pairs_of = partial(
-        pixel_pairs, instance=instance, index=index, temperature=temperature, rest_weight=rest_weight
-    )
+    pairs_of = partial(pixel_pairs, instance=instance, index=index, temperature=temperature, rest_weight=rest_weight)
     pairs = pairs_of(embedding)
     present = (pairs.weight.sum((1, 2)) > 0).to(pairs.distance.dtype)
     loss = (pairs.weight * pair_loss(pairs.distance, pairs.same)).sum((1, 2))
@@ -205,9 +199,7 @@ def spread_loss(pairs: PixelPairs, floor: float, reference: PixelPairs | None = 
     """
     weight = pairs.within_objects
     spread = (weight * pairs.distance).sum((1, 2))
-    before = (
-        torch.ones_like(spread) if reference is None else (weight * reference.distance).sum((1, 2)).detach()
-    )
+    before = torch.ones_like(spread) if reference is None else (weight * reference.distance).sum((1, 2)).detach()
     least = floor * before
     lost = (1 - spread / least.where(least > 0, 1.0)).clamp(min=0)
     return torch.where((least > 0) & (weight.sum((1, 2)) > 0), lost, 0.0)
@@ -275,9 +267,7 @@ def objectness_loss(object_logit: Tensor, target: Tensor, *, balance: float = 1.
     part = objects / total.clamp(min=1)
     weights = torch.stack((part, 1 - part)) ** (1 - balance)
     weights = weights / weights.sum(0)
-    loss = -weights[0] * _mean(share, logsigmoid(logit)) - weights[1] * _mean(
-        known - share, logsigmoid(-logit)
-    )
+    loss = -weights[0] * _mean(share, logsigmoid(logit)) - weights[1] * _mean(known - share, logsigmoid(-logit))
     present = (total > 0).to(logit.dtype)
     return (loss * present).sum() / present.sum().clamp(min=1)
 

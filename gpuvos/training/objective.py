@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gpuvos.training.augment import Targets, to_grid
-from gpuvos.training.batches import BatchSampler
 from gpuvos.training.config import PRETRAINED, TrainingConfig
+from gpuvos.training.images import StillSource
 from gpuvos.training.loss import (
     background_logit,
     distillation_loss,
@@ -20,7 +20,7 @@ from gpuvos.training.loss import (
     pixel_pairs,
     sample_pixels,
 )
-from gpuvos.training.stills import StillSource
+from gpuvos.training.sampler import BatchSampler
 
 
 def losses(
@@ -72,9 +72,7 @@ def measure_temperature(
         rest=config.rest_weight == 0, seed=config.seed + 1,
     )  # fmt: skip
     sums = torch.zeros(2, 2, dtype=torch.float64)  # [within or between, distance or weight]
-    probe = copy.deepcopy(
-        network
-    )  # in the mode of training, whose statistics may differ; so its buffers change
+    probe = copy.deepcopy(network)  # in the mode of training, whose statistics may differ; so its buffers change
     set_mode(probe, config.freeze_statistics)
     for step in range(batches):
         generator = sampler.generator(step)
@@ -83,9 +81,7 @@ def measure_temperature(
             torch.manual_seed(generator.initial_seed())
             embedding = probe(batch.image.to(device)).embedding.cpu()
         instance = to_grid(batch, *embedding.shape[2:]).instance
-        pairs = pixel_pairs(
-            embedding, instance, sample_pixels(instance, config.num_samples, generator=generator)
-        )
+        pairs = pixel_pairs(embedding, instance, sample_pixels(instance, config.num_samples, generator=generator))
         for row, weight in enumerate((pairs.within_objects, pairs.weight * ~pairs.same)):
             sums[row] += torch.stack(((weight * pairs.distance).sum(), weight.sum())).double()
     if not (sums > 0).all():

@@ -150,6 +150,5 @@ def _variant(kind: str, window: int, mean: bool) -> Variant:
 
 
 VARIANTS = tuple(
-    _variant("fp32", window, mean)
-    for window, mean in ((9, False), (9, True), (5, False), (MAX_WINDOW, False))
+    _variant("fp32", window, mean) for window, mean in ((9, False), (9, True), (5, False), (MAX_WINDOW, False))
 )

@@ -15,6 +15,4 @@ def _fake(right: Tensor, down: Tensor, *_: Any) -> Tensor:
     return right.new_empty((*right.shape[:2], down.shape[2]), dtype=torch.bool)
 
 
-edge_candidates = define_op(
-    reference.edge_candidates, kernel="gpuvos.kernels.edge_candidates.kernel", fake=_fake
-)
+edge_candidates = define_op(reference.edge_candidates, kernel="gpuvos.kernels.edge_candidates.kernel", fake=_fake)

@@ -202,9 +202,7 @@ def _walk_held(rows_ptr, index_ptr, chosen_ptr, pick, steps, count, WIDTH: tl.co
     LOWEST: tl.constexpr = -(1 << 63)
     m = tl.arange(0, HELD)
     d = tl.arange(0, WIDTH)
-    rows = tl.load(rows_ptr + m[:, None] * WIDTH + d[None, :], mask=(m < count)[:, None], other=0.0).to(
-        tl.float32
-    )
+    rows = tl.load(rows_ptr + m[:, None] * WIDTH + d[None, :], mask=(m < count)[:, None], other=0.0).to(tl.float32)
     gap = tl.full((HELD,), float("inf"), tl.float32)
     for k in range(steps):
         tl.store(chosen_ptr + k, tl.load(index_ptr + pick).to(tl.int64))

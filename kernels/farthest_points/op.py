@@ -13,6 +13,4 @@ def _fake(embedding: Tensor, _priority: Tensor, _candidates: Tensor, num_points:
     return embedding.new_empty((embedding.shape[0], num_points), dtype=torch.int64)
 
 
-farthest_points = define_op(
-    reference.farthest_points, kernel="gpuvos.kernels.farthest_points.kernel", fake=_fake
-)
+farthest_points = define_op(reference.farthest_points, kernel="gpuvos.kernels.farthest_points.kernel", fake=_fake)

@@ -162,9 +162,7 @@ def _foreground_probability_backward(
     tl.store(pull_ptr + place, pull, p < P)
     tl.store(push_ptr + place, push, p < P)
     tl.store(heat_ptr + tl.program_id(0), -tl.sum(pull * near + push * far, 0) / t)
-    pull_pixels(
-        p, fg, bg, pull, push, embedding_ptr, table_ptr, grad_embedding_ptr, D, P, stride_d, stride_p, C
-    )
+    pull_pixels(p, fg, bg, pull, push, embedding_ptr, table_ptr, grad_embedding_ptr, D, P, stride_d, stride_p, C)
 
 
 def _backward_variant(kind: str, c: int) -> Variant:

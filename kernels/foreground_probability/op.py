@@ -30,9 +30,7 @@ def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors
     gradient: Any = foreground_probability_backward
     if choose(saved[0].device, saved[0].dtype).implementation == "reference":
-        gradient = (
-            reference.foreground_probability_backward
-        )  # plain torch: it can be differentiated once more
+        gradient = reference.foreground_probability_backward  # plain torch: it can be differentiated once more
     embedding, seeds, temperature = gradient(*saved, grad)
     return embedding, seeds, None, None, temperature
 

@@ -61,17 +61,14 @@ def foreground_probability_backward(
         ``[N, D, P]``, ``[N, K, D]`` and the shape of ``temperature``, in the types of the inputs.
     """
     near, far = (
-        differences(embedding, seed_embedding, nearest).square().sum(1)
-        for nearest in (nearest_fg, nearest_bg)
+        differences(embedding, seed_embedding, nearest).square().sum(1) for nearest in (nearest_fg, nearest_bg)
     )
     t = temperature.to(near.dtype)
     gap = _gap(near, far, t)
     flow = grad * gap.sigmoid() * (-gap).sigmoid()  # of the gap; 1 - sigmoid would lose small numbers
     flow = flow.masked_fill((nearest_fg < 0) | (nearest_bg < 0), 0) / t
     pull, push = -flow * (near / t).sigmoid(), flow * (far / t).sigmoid()  # of the two distances
-    to_embedding, to_seeds = nearest_seeds_backward(
-        embedding, seed_embedding, nearest_fg, nearest_bg, pull, push
-    )
+    to_embedding, to_seeds = nearest_seeds_backward(embedding, seed_embedding, nearest_fg, nearest_bg, pull, push)
     to_temperature = -(pull * near + push * far).sum() / t
     return to_embedding, to_seeds, to_temperature.reshape(temperature.shape).to(temperature.dtype)
 

@@ -67,9 +67,7 @@ def _limits(
         column = first + tl.arange(0, COLUMNS)
         other = tl.load(background_ptr + frame * K + column, column < K, 0) != 0
         other = other & (column != seed)
-        value = tl.load(
-            between_ptr[:, None] + column[None, :], (row < K)[:, None] & other[None, :], float("inf")
-        )
+        value = tl.load(between_ptr[:, None] + column[None, :], (row < K)[:, None] & other[None, :], float("inf"))
         far = tl.minimum(far, value.to(tl.float32))
     far = tl.min(far, 1)
     limit = tl.where(near < far, far, -1.0)

@@ -51,7 +51,5 @@ def lattice_filter(
             point[:capacity].add_(beside, alpha=0.5)
         for frame in range(n):
             for i in range(axes):
-                out[frame, channel].addcmul_(
-                    weight[frame, i].to(dtype), point.index_select(0, index[frame, i])
-                )
+                out[frame, channel].addcmul_(weight[frame, i].to(dtype), point.index_select(0, index[frame, i]))
     return out

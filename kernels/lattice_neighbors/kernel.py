@@ -70,6 +70,4 @@ _SIGNATURE = {
     "key_ptr": "*i64", "neighbor_ptr": "*i32", "known": "i32", "capacity": "i32", "word": "i64",
     "D": "constexpr", "STEPS": "constexpr", "BLOCK": "constexpr",
 }  # fmt: skip
-VARIANTS = tuple(
-    Variant(_search, _SIGNATURE, {"D": d, "STEPS": 21, "BLOCK": BLOCK}, note=f"d = {d}") for d in (3, 5)
-)
+VARIANTS = tuple(Variant(_search, _SIGNATURE, {"D": d, "STEPS": 21, "BLOCK": BLOCK}, note=f"d = {d}") for d in (3, 5))

@@ -13,6 +13,4 @@ def _fake(key: Tensor, extent: list[float], _frames: int, capacity: int) -> Tens
     return key.new_empty((2, len(extent) + 1, capacity), dtype=torch.int32)
 
 
-lattice_neighbors = define_op(
-    reference.lattice_neighbors, kernel="gpuvos.kernels.lattice_neighbors.kernel", fake=_fake
-)
+lattice_neighbors = define_op(reference.lattice_neighbors, kernel="gpuvos.kernels.lattice_neighbors.kernel", fake=_fake)

@@ -45,9 +45,7 @@ def lattice_neighbors(key: Tensor, extent: list[float], frames: int, capacity: i
         valid = points.index_select(0, where) == asked
         found.index_copy_(0, stranger, where.masked_fill_(~valid, capacity))
         neighbor[0, i, :capacity] = found
-        neighbor[1, i].index_copy_(
-            0, found.long(), number
-        )  # those of nobody meet in the place that is cut off
+        neighbor[1, i].index_copy_(0, found.long(), number)  # those of nobody meet in the place that is cut off
     return neighbor[..., :capacity].contiguous()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gpuvos.kernels.minimax_forest.tiles import INFINITY, NO_EDGE, OUTSIDE, _bits
+from gpuvos.kernels.minimax_forest.tiles import INFINITY, NO_EDGE, OUTSIDE, order_bits
 
 
 @triton.jit
@@ -30,14 +30,14 @@ def _meet(
     other = tl.where(mask, other, OUTSIDE)
     other, beyond = _resolve(other, beyond, node, LEVELS)
     mask = mask & (other != seed) & (other != OUTSIDE)
-    bits = tl.maximum(tl.maximum(height, beyond), _bits(weight, mask))
+    bits = tl.maximum(tl.maximum(height, beyond), order_bits(weight, mask))
     cell = seed_distance + (-1 - tl.maximum(seed, other)).to(tl.int64) * k + (-1 - tl.minimum(seed, other))
     known = tl.load(cell, mask=mask, other=0, cache_modifier=".cg")
     tl.atomic_min(cell, bits, mask=mask & (bits < known), sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["h", "w", "k", "nodes", "programs"])
-def _finish(
+def finish_pixels(
     right,  # [N, H, W-1]
     down,  # [N, H-1, W]
     component,  # [N, H, W] int32
@@ -54,6 +54,7 @@ def _finish(
     LEVELS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    """Gives every pixel its seed and distance, and finds where regions meet."""
     program = tl.program_id(0).to(tl.int64)
     frame = program // programs
     pixel = (program % programs).to(tl.int32) * BLOCK + tl.arange(0, BLOCK)
@@ -77,13 +78,14 @@ def _finish(
 
 
 @triton.jit(do_not_specialize=["k"])
-def _closure(
+def close_seeds(
     index,  # [N, K] int64
     valid,  # [N, K] uint8
     seed_distance,  # [N, K, K] int32 bits: of crossings above the diagonal, then of the closure everywhere
     k,
     BLOCK: tl.constexpr,
 ):
+    """Minimax distances between the seeds of a frame, from those of regions that meet."""
     frame = tl.program_id(0).to(tl.int64)
     index += frame * k
     valid += frame * k

@@ -11,24 +11,27 @@ is larger than f.
 So a program that owns a tile can go on while smallest edges stay in the tile, and must stop only where one leaves it.
 An edge that leaves the tile joins different components whatever the other side does: nobody looks over the border.
 
-1. ``_tiles``: a program a tile of 32 x 32. Components are pointers in registers (``tl.gather``), only the smallest edge
-   of a component takes an ``atomic_min``, on keys (bits of the weight << 32 | edge). The first round is a stencil.
+1. ``grow_tiles``: a program a tile of 32 x 32. Components are pointers in registers (``tl.gather``), only the smallest
+   edge of a component takes an ``atomic_min``, on keys (bits of the weight << 32 | edge). The first round is a stencil.
    What is left: 2-5 % of the pixels as nodes, 40 % of the edges as a list.
-2. ``_merge``: a program a region of 4 x 4 tiles, then of 4 x 4 regions, ...; at most 32 are left to the last one, which
-   is the frame. Propose, hook, follow pointers, in tables of the region's own, until no smallest edge stays inside.
-3. ``_finish``: every pixel follows its node up; where two regions meet, the table of crossings takes an ``atomic_min``.
-4. ``_closure``: minimax distances between seeds by Prim's algorithm. In the order in which it takes the seeds, with the
-   edges w that it takes them by, the distance from the i-th to the j-th is max(w[i+1..j]): K steps of K numbers.
+2. ``merge_tiles``: a program a region of 4 x 4 tiles, then of 4 x 4 regions, ...; at most 32 are left to the last one,
+   which is the frame. Propose, hook, follow pointers, in tables of the region's own, until no smallest edge stays
+   inside.
+3. ``finish_pixels``: every pixel follows its node up; where two regions meet, the table of crossings takes an
+   ``atomic_min``.
+4. ``close_seeds``: minimax distances between seeds by Prim's algorithm. In the order in which it takes the seeds, with
+   the edges w that it takes them by, the distance from the i-th to the j-th is max(w[i+1..j]): K steps of K numbers.
 
 Five launches for 480 x 854, four for 120 x 214, whatever the data: loops end inside the programs. Within a launch no
-program reads what another one writes but for the table of ``_finish``, where a stale look costs an atomic and no more.
-Minima and maxima of integers do not depend on the order of events, so the result is the same on every run.
+program reads what another one writes but for the table of ``finish_pixels``, where a stale look costs an atomic and no
+more. Minima and maxima of integers do not depend on the order of events, so the result is the same on every run.
 
 Bytes that must move, a pixel: 8 in (two weights), 12 out (int64 label, distance). Bytes that move, a pixel: into
-``_tiles`` 8, out of it 8 (node and distance), 8 (keys) and 1.7 (edges); at most 14 through ``_merge``; 10 into and 12
-out of ``_finish``. That is about 60, for 480 x 854 25 MB a frame (8.2 must), 2 GB or 0.5 ms for 80 frames at 4.3 TB/s;
-the rest is latency. D does not matter. Frames need no grouping for the L2 cache: the rounds of a program touch its own
-tile only, of which 132 x 3 are in flight (7 MB). Scratch memory is 8.8 MB a frame; SCRATCH_BYTES bounds it.
+``grow_tiles`` 8, out of it 8 (node and distance), 8 (keys) and 1.7 (edges); at most 14 through ``merge_tiles``; 10 into
+and 12 out of ``finish_pixels``. That is about 60, for 480 x 854 25 MB a frame (8.2 must), 2 GB or 0.5 ms for 80 frames
+at 4.3 TB/s; the rest is latency. D does not matter. Frames need no grouping for the L2 cache: the rounds of a program
+touch its own tile only, of which 132 x 3 are in flight (7 MB). Scratch memory is 8.8 MB a frame; SCRATCH_BYTES bounds
+it.
 """
 
 from __future__ import annotations
@@ -40,9 +43,9 @@ from torch import Tensor
 
 from gpuvos.errors import fail
 from gpuvos.kernels.blocks import blocks
-from gpuvos.kernels.minimax_forest.finish import _closure, _finish
-from gpuvos.kernels.minimax_forest.merge import _merge
-from gpuvos.kernels.minimax_forest.tiles import _tiles
+from gpuvos.kernels.minimax_forest.finish import close_seeds, finish_pixels
+from gpuvos.kernels.minimax_forest.merge import merge_tiles
+from gpuvos.kernels.minimax_forest.tiles import grow_tiles
 from gpuvos.kernels.static import Variant
 
 SIDE = 32  # of a tile
@@ -51,9 +54,7 @@ SCRATCH_BYTES = 1 << 30
 _INTEGER_ONLY: dict[str, Any] = {"num_stages": 1, "enable_fp_fusion": False}
 
 
-def minimax_forest(
-    right: Tensor, down: Tensor, index: Tensor, valid: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def minimax_forest(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What ``reference.minimax_forest`` returns, bit for bit, for weights of at most 32 bits.
 
     Raises:
@@ -131,14 +132,14 @@ def _grow(given: list[Tensor], results: tuple[Tensor, Tensor, Tensor], layout: _
     tile_keys = index.new_empty((n, tiles.regions, tiles.capacity // 2))
     edges = tile_keys.view(torch.int32)
     counts = [torch.empty((n, level.regions, 2), **integers) for level in layout.levels]
-    _tiles[(n * tiles.regions,)](
+    grow_tiles[(n * tiles.regions,)](
         right, down, index, valid, component, pixel_reach, tile_keys, edges, counts[0], seed_distance,
         h, w, k, tiles.regions, layout.across, groups[0], above.height, above.width, tiles.capacity,
         SIDE=SIDE, LEVELS=frame - 1, FANS=fans, BLOCK_K=128, num_warps=8, **_INTEGER_ONLY,
     )  # fmt: skip
     for number in range(1, frame + 1):
         below, level, whole = layout.levels[number - 1], layout.levels[number], number == frame
-        _merge[(n * level.regions,)](
+        merge_tiles[(n * level.regions,)](
             right, down, component, node, keys, edges, counts[number - 1], counts[number],
             h, w, level.regions, 1 if whole else layout.across, groups[number - 1], level.height, level.width,
             below.capacity, nodes, below.begin, below.slots, level.begin, level.slots, groups[number],
@@ -146,14 +147,14 @@ def _grow(given: list[Tensor], results: tuple[Tensor, Tensor, Tensor], layout: _
             BLOCK=4096 if whole else 512, num_warps=16 if whole else 4, **_INTEGER_ONLY,
         )  # fmt: skip
     programs = -(-h * w // 512)
-    _finish[(n * programs,)](
+    finish_pixels[(n * programs,)](
         right, down, component, pixel_reach, node, label, distance, seed_distance, h, w, k, nodes, programs,
         LEVELS=frame, BLOCK=512, num_warps=4, **_INTEGER_ONLY,
     )  # fmt: skip
     if k:
         size = max(32, 1 << (k - 1).bit_length())
         warps = max(1, min(16, size // 128))
-        _closure[(n,)](index, valid, seed_distance, k, BLOCK=size, num_warps=warps, **_INTEGER_ONLY)
+        close_seeds[(n,)](index, valid, seed_distance, k, BLOCK=size, num_warps=warps, **_INTEGER_ONLY)
 
 
 _KINDS = {
@@ -176,14 +177,14 @@ VARIANTS: tuple[Variant, ...] = (
         variant
         for weights in ("*fp32", "*bf16", "*fp16")
         for variant in (
-            _variant(_tiles, weights, {"SIDE": SIDE, "LEVELS": 0, "FANS": 0, "BLOCK_K": 128}, 8),
-            _variant(_tiles, weights, {"SIDE": SIDE, "LEVELS": 1, "FANS": 2, "BLOCK_K": 128}, 8),
-            _variant(_merge, weights, {"HOPS": 1, "LEVELS": 0, "FANS": 0, "WHOLE": False, "BLOCK": 512}, 4),
-            _variant(_merge, weights, {"HOPS": 1, "LEVELS": 0, "FANS": 0, "WHOLE": True, "BLOCK": 4096}, 16),
-            _variant(_merge, weights, {"HOPS": 2, "LEVELS": 0, "FANS": 0, "WHOLE": True, "BLOCK": 4096}, 16),
-            _variant(_finish, weights, {"LEVELS": 1, "BLOCK": 512}, 4),
-            _variant(_finish, weights, {"LEVELS": 2, "BLOCK": 512}, 4),
+            _variant(grow_tiles, weights, {"SIDE": SIDE, "LEVELS": 0, "FANS": 0, "BLOCK_K": 128}, 8),
+            _variant(grow_tiles, weights, {"SIDE": SIDE, "LEVELS": 1, "FANS": 2, "BLOCK_K": 128}, 8),
+            _variant(merge_tiles, weights, {"HOPS": 1, "LEVELS": 0, "FANS": 0, "WHOLE": False, "BLOCK": 512}, 4),
+            _variant(merge_tiles, weights, {"HOPS": 1, "LEVELS": 0, "FANS": 0, "WHOLE": True, "BLOCK": 4096}, 16),
+            _variant(merge_tiles, weights, {"HOPS": 2, "LEVELS": 0, "FANS": 0, "WHOLE": True, "BLOCK": 4096}, 16),
+            _variant(finish_pixels, weights, {"LEVELS": 1, "BLOCK": 512}, 4),
+            _variant(finish_pixels, weights, {"LEVELS": 2, "BLOCK": 512}, 4),
         )
     ),
-    *(_variant(_closure, "*fp32", {"BLOCK": size}, warps) for size, warps in ((32, 1), (128, 1), (512, 4))),
+    *(_variant(close_seeds, "*fp32", {"BLOCK": size}, warps) for size, warps in ((32, 1), (128, 1), (512, 4))),
 )

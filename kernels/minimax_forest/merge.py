@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gpuvos.kernels.minimax_forest.tiles import NO_EDGE, OUTSIDE, _bits, _place
+from gpuvos.kernels.minimax_forest.tiles import NO_EDGE, OUTSIDE, order_bits, pixel_place
 
 
 @triton.jit
@@ -78,7 +78,7 @@ def _propose(
         live = (one != two) & ((one >= 0) | (two >= 0))
         pixel = edge // 2
         odd = edge % 2 > 0
-        bits = tl.minimum(_bits(right + (pixel - pixel // w), live & ~odd), _bits(down + pixel, live & odd))
+        bits = tl.minimum(order_bits(right + (pixel - pixel // w), live & ~odd), order_bits(down + pixel, live & odd))
         key = (bits.to(tl.int64) << 32) | edge
         # a look first: an atomic that changes nothing costs as much as one that does
         best = tl.load(keys + one, mask=one >= 0, other=0, cache_modifier=".cg")
@@ -183,7 +183,7 @@ def _leave(node, begin, size, up, stride, lane, WHOLE: tl.constexpr, BLOCK: tl.c
         "region_h", "region_w",
     ]
 )  # fmt: skip
-def _merge(
+def merge_tiles(
     right,  # [N, H, W-1]
     down,  # [N, H-1, W]
     component,  # [N, H, W] int32
@@ -212,10 +212,11 @@ def _merge(
     WHOLE: tl.constexpr,  # the region is the frame
     BLOCK: tl.constexpr,
 ):
+    """Joins the components of neighbouring tiles or regions."""
     program = tl.program_id(0).to(tl.int64)
     frame = program // regions
     region = (program % regions).to(tl.int32)
-    row, column = _place(region, across, LEVELS, FANS)
+    row, column = pixel_place(region, across, LEVELS, FANS)
     top = row * region_h
     start = column * region_w
     bottom = tl.minimum(top + region_h, h)
@@ -254,9 +255,7 @@ def _merge(
             BLOCK,
         )
         tl.debug_barrier()
-        hooked = _hook(
-            component, node, keys, w, top, start, bottom, end, begin, size, lane, HOPS, WHOLE, BLOCK
-        )
+        hooked = _hook(component, node, keys, w, top, start, bottom, end, begin, size, lane, HOPS, WHOLE, BLOCK)
         tl.debug_barrier()
         if hooked > 0:
             _chain(node, begin, size, lane, BLOCK)

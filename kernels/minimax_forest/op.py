@@ -14,6 +14,4 @@ def _fake(right: Tensor, down: Tensor, index: Tensor, _valid: Tensor) -> tuple[T
     return index.new_empty((n, h, w)), distance, distance.new_empty((n, k, k))
 
 
-minimax_forest = define_op(
-    reference.minimax_forest, kernel="gpuvos.kernels.minimax_forest.kernel", fake=_fake
-)
+minimax_forest = define_op(reference.minimax_forest, kernel="gpuvos.kernels.minimax_forest.kernel", fake=_fake)

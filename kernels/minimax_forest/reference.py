@@ -21,9 +21,7 @@ _CACHE_BYTES = 4 << 20  # of edges and components, so that the rounds stay in a 
 _NO_EDGE = 0x7F800001 << 32  # from here on keys are of edges that do not exist: the bits of NaN
 
 
-def minimax_forest(
-    right: Tensor, down: Tensor, index: Tensor, valid: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def minimax_forest(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Regions, distances to the own seed and distances between seeds, all minimax (largest edge on the path).
 
     Args:
@@ -46,9 +44,7 @@ def minimax_forest(
         weight = _edge_table(right[block].to(dtype), down[block].to(dtype))  # [n, H, W, 2]
         label[block], distance[block] = _grow(weight, index[block], valid[block])
         seed_distance[block] = _lowest_crossings(weight, label[block], distance[block], k)
-    for block in blocks(
-        n, 32 * k * k
-    ):  # many frames at a time: Prim's algorithm takes k steps for any number
+    for block in blocks(n, 32 * k * k):  # many frames at a time: Prim's algorithm takes k steps for any number
         both = valid[block, :, None] & valid[block, None]
         same = (index[block, :, None] == index[block, None]) & both
         closed = _minimax_closure(seed_distance[block].masked_fill_(same, 0))
@@ -79,9 +75,7 @@ def _grow(weight: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]
     component = torch.arange(n * h * w, device=label.device)  # of every pixel
     smallest, key = _smallest_of_pixels(key), key.flatten()
     levels: list[tuple[Tensor, Tensor]] = []
-    one = two = (
-        component  # pixels at the ends of the edges that are left; the first round takes them from the grid
-    )
+    one = two = component  # pixels at the ends of the edges that are left; the first round takes them from the grid
     while True:
         parent, reached = _hook(label, smallest, component, weight)
         merged, root = _contract(parent)
@@ -195,9 +189,7 @@ def _minimax_closure(table: Tensor) -> Tensor:
     In the order in which seeds join, any two are as far from each other as the largest step after the first of them.
     """
     n, k = table.shape[:2]
-    bits = table.view(
-        torch.int64 if table.dtype == torch.float64 else torch.int32
-    )  # they sort as the numbers do
+    bits = table.view(torch.int64 if table.dtype == torch.float64 else torch.int32)  # they sort as the numbers do
     taken = torch.iinfo(bits.dtype).max
     rows, first = bits.flatten(0, 1), torch.arange(n, device=bits.device)[:, None] * k
     joined = bits.new_zeros((n, k))  # all bits of those that have

@@ -9,13 +9,11 @@ NO_EDGE = tl.constexpr((1 << 63) - 1)  # a key above all others
 MISSING = tl.constexpr((1 << 31) - 1)  # its upper half, above the bits of any weight
 INFINITY = tl.constexpr(0x7F800000)  # bits of inf
 FIRST_SEED = tl.constexpr(-(1 << 63))  # key of seed 0
-OUTSIDE = tl.constexpr(
-    -(1 << 31)
-)  # component of what is not there; that of seed k is -1 - k, others are nodes
+OUTSIDE = tl.constexpr(-(1 << 31))  # component of what is not there; that of seed k is -1 - k, others are nodes
 
 
 @triton.jit
-def _place(number, across, LEVELS: tl.constexpr, FANS: tl.constexpr):
+def pixel_place(number, across, LEVELS: tl.constexpr, FANS: tl.constexpr):
     """Row and column of a tile or region in the nested order: 4 x 4 inside 4 x 4 inside ... inside raster order.
 
     Octal digits of FANS, lowest level first: log2 of the rows of 16 children, 0 (1 x 16), 2 (4 x 4) or 4 (16 x 1).
@@ -35,7 +33,7 @@ def _place(number, across, LEVELS: tl.constexpr, FANS: tl.constexpr):
 
 
 @triton.jit
-def _bits(pointer, mask):
+def order_bits(pointer, mask):
     """Bits of weights without the sign: they sort like the weights, and -0.0 is 0.0; MISSING where there is none."""
     bits = tl.load(pointer, mask=mask, other=0.0).to(tl.float32).to(tl.int32, bitcast=True)
     return tl.where(mask, bits & 0x7FFFFFFF, MISSING)
@@ -90,9 +88,7 @@ def _targets(root, best, lane, SIDE: tl.constexpr):
     two = tl.gather(root, tl.where(hooks, two, lane), 0)
     target = tl.where(hooks, one + two - lane, lane)
     back = tl.gather(target, target, 0)
-    return tl.where(
-        (back == lane) & (lane < target), lane, target
-    )  # of two that chose one edge the lower is root
+    return tl.where((back == lane) & (lane < target), lane, target)  # of two that chose one edge the lower is root
 
 
 @triton.jit
@@ -185,7 +181,7 @@ def _leave(component, keys, edges, counts, root, lane, tile, group, top, start, 
 @triton.jit(
     do_not_specialize=["h", "w", "k", "tiles", "across", "group", "region_h", "region_w", "capacity"]
 )  # fmt: skip
-def _tiles(
+def grow_tiles(
     right,  # [N, H, W-1]
     down,  # [N, H-1, W]
     index,  # [N, K] int64
@@ -210,27 +206,26 @@ def _tiles(
     FANS: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
+    """Grows the forest inside every tile."""
     SIZE: tl.constexpr = SIDE * SIDE
     lane = tl.arange(0, SIZE)
     program = tl.program_id(0)
     frame = (program // tiles).to(tl.int64)
-    row, column = _place(program % tiles, across, LEVELS, FANS)
+    row, column = pixel_place(program % tiles, across, LEVELS, FANS)
     top = row * SIDE
     start = column * SIDE
     y = top + lane // SIDE
     x = start + lane % SIDE
     on_grid = (y < h) & (x < w)
     weight = right + frame * h * (w - 1) + (y * w + x - y)
-    left = _bits(weight - 1, on_grid & (x > 0))
-    ahead = _bits(weight, on_grid & (x < w - 1))
+    left = order_bits(weight - 1, on_grid & (x > 0))
+    ahead = order_bits(weight, on_grid & (x < w - 1))
     weight = down + frame * (h - 1) * w + (y * w + x)
-    above = _bits(weight - w, on_grid & (y > 0))
-    below = _bits(weight, on_grid & (y < h - 1))
+    above = order_bits(weight - w, on_grid & (y > 0))
+    below = order_bits(weight, on_grid & (y < h - 1))
 
     keys += program.to(tl.int64) * (capacity // 2)
-    tl.store(
-        keys + lane, _smallest(lane, lane, above, left, ahead, below, SIDE)
-    )  # the first round is a stencil
+    tl.store(keys + lane, _smallest(lane, lane, above, left, ahead, below, SIDE))  # the first round is a stencil
     tl.debug_barrier()
     _claim(keys, index + frame * k, valid + frame * k, top, start, h, w, k, SIDE, BLOCK_K)
     tl.debug_barrier()
@@ -240,7 +235,7 @@ def _tiles(
     program += hooked
     lane += hooked
     frame = (program // tiles).to(tl.int64)
-    row, column = _place(program % tiles, across, LEVELS, FANS)
+    row, column = pixel_place(program % tiles, across, LEVELS, FANS)
     top = row * SIDE
     start = column * SIDE
     y = top + lane // SIDE

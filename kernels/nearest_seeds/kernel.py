@@ -167,9 +167,7 @@ def _nearest_seeds_backward(
     embedding_ptr += frame * stride_n
     grad_embedding_ptr += frame * D * P
     table_ptr += frame * K * C
-    pull_pixels(
-        p, fg, bg, to_fg, to_bg, embedding_ptr, table_ptr, grad_embedding_ptr, D, P, stride_d, stride_p, C
-    )
+    pull_pixels(p, fg, bg, to_fg, to_bg, embedding_ptr, table_ptr, grad_embedding_ptr, D, P, stride_d, stride_p, C)
 
 
 LIST_TYPES = {"rows": "", "offset": "fp32", "number": "i32", "size": "i32", "centre": "fp32", "table": ""}
@@ -183,9 +181,7 @@ def search_variant(function: Any, kind: str, d: int, outputs: dict[str, str]) ->
     pointers = {"embedding": kind} | {name: value or kind for name, value in LIST_TYPES.items()} | outputs
     signature = {f"{name}_ptr": f"*{value}" for name, value in pointers.items()}
     signature |= {"D": "i32", "P": "i32", "stride_n": "i64", "stride_d": "i64"}
-    signature |= dict.fromkeys(
-        ["stride_p", *(name for name in function.arg_names if name in constants)], "constexpr"
-    )
+    signature |= dict.fromkeys(["stride_p", *(name for name in function.arg_names if name in constants)], "constexpr")
     return Variant(function, signature, constants, num_warps, num_stages, f"{kind}, D = {d}")
 
 

@@ -93,9 +93,7 @@ def _list_warps(length: int) -> int:
 
 
 @triton.jit
-def _offsets(
-    k, member, seeds_ptr, centre_ptr, table_ptr, D, C: tl.constexpr, STEP: tl.constexpr, TYPE: tl.constexpr
-):
+def _offsets(k, member, seeds_ptr, centre_ptr, table_ptr, D, C: tl.constexpr, STEP: tl.constexpr, TYPE: tl.constexpr):
     """Constant parts of the scores ``[L]``; writes the centre and the table."""
     members = tl.maximum(tl.sum(member.to(tl.int32), 0), 1)
     offset = tl.zeros(k.shape, tl.float32)

@@ -48,9 +48,7 @@ def nearest_seeds(
             for numbers, best, least in zip(sets, nearest, distance, strict=True):
                 if len(numbers):
                     difference = table.index_select(1, best[frame, pixels])  # [D, B]
-                    torch.sum(
-                        torch.sub(here, difference, out=difference).square_(), 0, out=least[frame, pixels]
-                    )
+                    torch.sum(torch.sub(here, difference, out=difference).square_(), 0, out=least[frame, pixels])
     return distance[0], distance[1], nearest[0], nearest[1]
 
 
@@ -124,9 +122,7 @@ def _distinct(seeds: Tensor, members: Tensor) -> Tensor:
     code = rows.view(torch.int64 if rows.dtype == torch.float64 else torch.int32).sum(1)
     later, first = (code[:, None] == code).tril(-1).nonzero().T
     equal = (rows.index_select(0, later) == rows.index_select(0, first)).all(1)
-    return number.index_select(
-        0, torch.ones_like(number).index_fill_(0, later[equal], 0).nonzero().squeeze(1)
-    )
+    return number.index_select(0, torch.ones_like(number).index_fill_(0, later[equal], 0).nonzero().squeeze(1))
 
 
 def _argmax(score: Tensor) -> Tensor:

@@ -119,9 +119,7 @@ def squared_distances(p, fg, bg, embedding_ptr, table_ptr, D, P, stride_d, strid
 
 
 @triton.jit
-def pull_pixels(
-    p, fg, bg, to_fg, to_bg, embedding_ptr, table_ptr, out_ptr, D, P, stride_d, stride_p, C: tl.constexpr
-):
+def pull_pixels(p, fg, bg, to_fg, to_bg, embedding_ptr, table_ptr, out_ptr, D, P, stride_d, stride_p, C: tl.constexpr):
     """Writes ``2 to_fg (e - s_FG) + 2 to_bg (e - s_BG)`` to ``out [D, P]`` of the frame; a seed that is not pulls 0."""
     STEP: tl.constexpr = 16
     to_fg = tl.where(fg >= 0, 2 * to_fg, 0.0)[:, None]

@@ -33,9 +33,7 @@ def region_sum(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor,
     return _added(partial, torch.float32), _added(counts, torch.int64)
 
 
-def difference_sum(
-    values: Tensor, labels: tuple[Tensor, ...], weights: tuple[Tensor, ...], origin: Tensor
-) -> Tensor:
+def difference_sum(values: Tensor, labels: tuple[Tensor, ...], weights: tuple[Tensor, ...], origin: Tensor) -> Tensor:
     """``weight (values - origin[label])`` summed over regions and over the pairs of label and weight.
 
     Args:
@@ -142,9 +140,7 @@ def _partial_sums(
         p = start + tl.arange(0, BLOCK_P)
         label = tl.load(label_ptr + p, p < P, -1)
         left = tl.where((label >= 0) & (label < K), label, K).to(tl.int32)
-        value = tl.load(
-            values_ptr + p.to(tl.int64)[None, :] * stride_p, (c < C)[:, None] & (p < P)[None, :], 0
-        )
+        value = tl.load(values_ptr + p.to(tl.int64)[None, :] * stride_p, (c < C)[:, None] & (p < P)[None, :], 0)
         value = value.to(tl.float32)
         weight = tl.load(weight_ptr + p, p < P, 0).to(tl.float32) if WEIGHTED else 1.0
         lowest = tl.min(left, 0)

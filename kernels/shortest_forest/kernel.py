@@ -38,9 +38,7 @@ _SEEDS = 128  # of a program
 _TURNS = 24  # launches of a stage at most, before the last
 
 
-def shortest_forest(
-    right: Tensor, down: Tensor, index: Tensor, valid: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def shortest_forest(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Takes and returns what the reference does, bit for bit."""
     n, h, w, k = right.shape[0], right.shape[1], down.shape[2], index.shape[1]
     label = index.new_full((n, h, w), -1)

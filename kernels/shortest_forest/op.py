@@ -15,6 +15,4 @@ def _fake(right: Tensor, down: Tensor, index: Tensor, _valid: Tensor) -> tuple[T
     return index.new_empty((n, h, w)), distance, torch.empty_like(distance)
 
 
-shortest_forest = define_op(
-    reference.shortest_forest, kernel="gpuvos.kernels.shortest_forest.kernel", fake=_fake
-)
+shortest_forest = define_op(reference.shortest_forest, kernel="gpuvos.kernels.shortest_forest.kernel", fake=_fake)

@@ -26,9 +26,7 @@ class _Moves(NamedTuple):
     back: Tensor
 
 
-def shortest_forest(
-    right: Tensor, down: Tensor, index: Tensor, valid: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def shortest_forest(right: Tensor, down: Tensor, index: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Regions by additive shortest paths, their length, and the largest edge on them.
 
     Ties go to the lowest seed number, then to the path with the smaller largest edge, so every region is connected.
@@ -81,9 +79,7 @@ def _grow(weights: list[_Moves], label: Tensor, k: int) -> tuple[Tensor, Tensor,
     root, largest = _paths(tight, distance)
     reached = label.index_select(0, root)
     label = torch.minimum(label, reached)
-    free = [
-        _Moves(shift, *(torch.where(cost < torch.inf, 0, k).int() for cost in both)) for shift, *both in tight
-    ]
+    free = [_Moves(shift, *(torch.where(cost < torch.inf, 0, k).int() for cost in both)) for shift, *both in tight]
     _relax(label, free, torch.maximum)
     nowhere = label == k
     largest.masked_fill_((label != reached) | nowhere, torch.inf)  # a path to another seed than its own
@@ -100,9 +96,7 @@ def _tight(moves: _Moves, distance: Tensor) -> _Moves:
     first, second = distance[: -moves.shift], distance[moves.shift :]
     forth = (first + moves.forth == second) & (second < torch.inf)
     back = (second + moves.back == first) & (first < torch.inf)
-    return _Moves(
-        moves.shift, torch.where(forth, moves.forth, torch.inf), torch.where(back, moves.back, torch.inf)
-    )
+    return _Moves(moves.shift, torch.where(forth, moves.forth, torch.inf), torch.where(back, moves.back, torch.inf))
 
 
 def _paths(tight: list[_Moves], distance: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,9 +47,7 @@ def _value(value_ptr, place, valid, STAGE: tl.constexpr):
 
 
 @triton.jit
-def _settle(
-    value, row, column, by_left, by_right, by_top, by_bottom, STAGE: tl.constexpr, TILE: tl.constexpr
-):
+def _settle(value, row, column, by_left, by_right, by_top, by_bottom, STAGE: tl.constexpr, TILE: tl.constexpr):
     """Lowers the pixels by those beside them in the tile until nothing changes."""
     STEPS: tl.constexpr = 2  # along rows, then along columns: the two want different layouts of registers
     # At the border of the tile a pixel is its own neighbour, which lowers nothing.
@@ -107,9 +105,7 @@ def settle_tile(
     by_top = _move_cost(
         _cost(down_ptr, place - W, topmost), -W, place, topmost, here, mine, distance_ptr, label_ptr, STAGE
     )
-    by_bottom = _move_cost(
-        _cost(down_ptr, place, lowest), W, place, lowest, here, mine, distance_ptr, label_ptr, STAGE
-    )
+    by_bottom = _move_cost(_cost(down_ptr, place, lowest), W, place, lowest, here, mine, distance_ptr, label_ptr, STAGE)
     before = _value(value_ptr, place, inside, STAGE)
     value = before
     # From outside of the tile: once, what is there stays as it is.

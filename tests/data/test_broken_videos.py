@@ -45,9 +45,7 @@ def test_truncated_video(
     whole = read_video(file)
     assert len(whole.frames) == 48
     truncated(file, share)
-    with pytest.warns(
-        UserWarning, match=r"truncated or damaged: \d+ frames of about 48 could be read"
-    ) as caught:
+    with pytest.warns(UserWarning, match=r"truncated or damaged: \d+ frames of about 48 could be read") as caught:
         clip = read_video(file)
     assert len(caught) == 1
     count = len(clip.frames)
@@ -55,18 +53,14 @@ def test_truncated_video(
     assert f" {count} frames" in str(caught[0].message)
     assert torch.equal(clip.frames[:-1], whole.frames[: count - 1])
     assert torch.allclose(clip.timestamps, whole.timestamps[:count])
-    assert (
-        len(read_video(file, stop=count - 2).frames) == count - 2
-    )  # no warning: the part asked for is there
+    assert len(read_video(file, stop=count - 2).frames) == count - 2  # no warning: the part asked for is there
 
 
 def test_truncation_loses_only_what_is_missing(tmp_path: Path, encode: Callable, pictures: Callable) -> None:
     """Every frame whose packet is whole comes back, as many threads as there may be."""
     file = tmp_path / "clip.mp4"
     options = {"g": "12", "bf": "3"}
-    encode(
-        file, pictures(48), "libx264", "yuv420p", options=options, container_options={"movflags": "faststart"}
-    )
+    encode(file, pictures(48), "libx264", "yuv420p", options=options, container_options={"movflags": "faststart"})
     with av.open(str(file)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     cut = packets[30]
@@ -111,9 +105,7 @@ def test_damage_in_the_middle(tmp_path: Path, encode: Callable, pictures: Callab
     assert (clip.timestamps.diff() > 0).all()
 
 
-def test_frames_that_decode_with_errors_are_kept(
-    tmp_path: Path, encode: Callable, pictures: Callable
-) -> None:
+def test_frames_that_decode_with_errors_are_kept(tmp_path: Path, encode: Callable, pictures: Callable) -> None:
     file = tmp_path / "clip.mp4"
     encode(file, pictures(24, 96, 128), "mpeg4", "yuv420p", options={"g": "8"})
     with av.open(str(file)) as container:

@@ -56,9 +56,7 @@ def refused_or_whole(file: Path) -> str:
 @pytest.mark.parametrize(
     "name", ["clip.mp4", "clip.mkv", "clip.gif", "still.png", "still.jpg", "still.bmp", "still.webp"]
 )
-def test_flipped_bits(
-    originals: dict[str, bytes], name: str, tmp_path: Path, generator: torch.Generator
-) -> None:
+def test_flipped_bits(originals: dict[str, bytes], name: str, tmp_path: Path, generator: torch.Generator) -> None:
     outcomes = set()
     for number in range(12):
         content = bytearray(originals[name])
@@ -77,9 +75,7 @@ def test_cut_anywhere(originals: dict[str, bytes], name: str, tmp_path: Path) ->
     for number, share in enumerate((0.0, 0.02, 0.1, 0.4, 0.7, 0.95)):
         file = tmp_path / f"{number}-{name}"
         file.write_bytes(content[: int(share * len(content))])
-        if refused_or_whole(file) == "read" and name.startswith(
-            "still"
-        ):  # all that is missing is the end mark
+        if refused_or_whole(file) == "read" and name.startswith("still"):  # all that is missing is the end mark
             (tmp_path / name).write_bytes(content)
             assert torch.equal(read_video(file).frames, read_video(tmp_path / name).frames)
             assert share == 0.95
@@ -110,9 +106,7 @@ def gigantic_png(side: int) -> bytes:
     )
 
 
-def test_gigantic_headers_are_refused_before_memory_is_taken(
-    originals: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_gigantic_headers_are_refused_before_memory_is_taken(originals: dict[str, bytes], tmp_path: Path) -> None:
     jpeg, gif = bytearray(originals["still.jpg"]), bytearray(originals["clip.gif"])
     start = jpeg.index(b"\xff\xc0") + 5
     jpeg[start : start + 4] = b"\xff\xff\xff\xff"  # 65535 x 65535
@@ -144,9 +138,7 @@ def test_pipes_sockets_and_devices_do_not_hang(tmp_path: Path) -> None:
             Path("/dev/zero"),
         ):
             for read in READERS:
-                with pytest.raises(
-                    InputError, match=r"a pipe, socket or device.*save what it gives into a file"
-                ):
+                with pytest.raises(InputError, match=r"a pipe, socket or device.*save what it gives into a file"):
                     read(file)
     with pytest.raises(InputError, match="without images"):
         read_video(tmp_path)  # a folder with a pipe that is called like an image

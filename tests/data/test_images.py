@@ -59,15 +59,11 @@ def test_natural_key() -> None:
 @pytest.mark.parametrize("name", ["image.png", "image.bmp", "image.webp", "image.jpg", "image.JPEG"])
 def test_single_image(tmp_path: Path, name: str, psnr: Callable, pictures: Callable) -> None:
     values = pictures(1)[0]
-    Image.fromarray(values).save(
-        tmp_path / name, **({"lossless": True} if "webp" in name else {"quality": 95})
-    )
+    Image.fromarray(values).save(tmp_path / name, **({"lossless": True} if "webp" in name else {"quality": 95}))
     clip = read_video(tmp_path / name)
     assert clip.names == ("image",)
     assert clip.timestamps.tolist() == [0.0]
-    assert psnr(clip.frames[0], torch.from_numpy(values).permute(2, 0, 1)) > (
-        30 if "j" in name.lower() else 200
-    )
+    assert psnr(clip.frames[0], torch.from_numpy(values).permute(2, 0, 1)) > (30 if "j" in name.lower() else 200)
 
 
 def test_grey_palette_alpha_and_deep_images(tmp_path: Path) -> None:

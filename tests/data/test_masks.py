@@ -193,9 +193,7 @@ def test_folder_of_masks(tmp_path: Path) -> None:
     masks = torch.arange(12).view(3, 2, 2)
     write_masks(tmp_path / "numbered", masks)
     write_masks(tmp_path / "named", masks, ["a", "b.1", "c"])
-    assert sorted(file.name for file in (tmp_path / "numbered").iterdir()) == [
-        f"0000{n}.png" for n in range(3)
-    ]
+    assert sorted(file.name for file in (tmp_path / "numbered").iterdir()) == [f"0000{n}.png" for n in range(3)]
     assert sorted(file.name for file in (tmp_path / "named").iterdir()) == ["a.png", "b.1.png", "c.png"]
     assert read_mask(tmp_path / "named" / "b.1.png").tolist() == [[4, 5], [6, 7]]
     with pytest.raises(InputError, match="not empty"):
@@ -239,9 +237,7 @@ def test_npz(tmp_path: Path) -> None:
     file = tmp_path / "new" / "result.npz"
     probability = torch.rand(2, 3, requires_grad=True)
     values = {"half": torch.rand(2).half(), "brain": torch.tensor([1.5], dtype=torch.bfloat16)}
-    save_npz(
-        file, probability=probability, mask=torch.eye(3) > 0, names=["a", "b"], rate=24.0, path=2, **values
-    )
+    save_npz(file, probability=probability, mask=torch.eye(3) > 0, names=["a", "b"], rate=24.0, path=2, **values)
     with np.load(file, allow_pickle=False) as archive:
         assert sorted(archive) == ["brain", "half", "mask", "names", "path", "probability", "rate"]
         assert np.array_equal(archive["probability"], probability.detach().numpy())

@@ -135,21 +135,15 @@ def test_transport_stream_starts_at_zero(tmp_path: Path, encode: Callable, pictu
     encode(tmp_path / "clip.ts", pictures(8), "libx264", "yuv420p")
     with av.open(str(tmp_path / "clip.ts")) as container:
         assert next(container.decode(video=0)).time > 0
-    assert torch.allclose(
-        read_video(tmp_path / "clip.ts").timestamps, torch.arange(8).double() / 24, atol=1e-4
-    )
+    assert torch.allclose(read_video(tmp_path / "clip.ts").timestamps, torch.arange(8).double() / 24, atol=1e-4)
 
 
 def stored_matrix(file: Path, matrix: list[int]) -> None:
     """Puts a display matrix (a b u c d v x y w) into the track header of an mp4."""
     content = bytearray(file.read_bytes())
-    place = content.index(
-        struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000), content.index(b"tkhd")
-    )
+    place = content.index(struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000), content.index(b"tkhd"))
     ones = [0x10000 * value for value in matrix]
-    content[place : place + 36] = struct.pack(
-        ">9i", ones[0], ones[1], 0, ones[2], ones[3], 0, 0, 0, 0x40000000
-    )
+    content[place : place + 36] = struct.pack(">9i", ones[0], ones[1], 0, ones[2], ones[3], 0, 0, 0, 0x40000000)
     file.write_bytes(content)
 
 
@@ -169,9 +163,7 @@ def stored_matrix(file: Path, matrix: list[int]) -> None:
         ([0, -1, -1, 0], lambda frames: frames.transpose(2, 3).flip(2, 3)),
     ],
 )
-def test_rotation(
-    tmp_path: Path, matrix: list[int], upright: Callable[[Tensor], Tensor], psnr: Callable
-) -> None:
+def test_rotation(tmp_path: Path, matrix: list[int], upright: Callable[[Tensor], Tensor], psnr: Callable) -> None:
     frames = torch.full((3, 3, 32, 64), 30, dtype=torch.uint8)
     frames[:, :, :16, :16] = 220  # a corner and an edge: no two of the eight orientations look the same
     frames[:, :, :8] += 30
@@ -274,9 +266,7 @@ def test_transparent_gif(tmp_path: Path) -> None:
     ]
 
 
-def test_pixels_that_are_not_square_are_left_alone(
-    tmp_path: Path, encode: Callable, pictures: Callable
-) -> None:
+def test_pixels_that_are_not_square_are_left_alone(tmp_path: Path, encode: Callable, pictures: Callable) -> None:
     encode(tmp_path / "clip.mp4", pictures(2), "libx264", "yuv420p", aspect=Fraction(4, 3))
     with av.open(str(tmp_path / "clip.mp4")) as container:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)

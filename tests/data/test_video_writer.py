@@ -133,9 +133,7 @@ def test_variable_timestamps(tmp_path: Path, suffix: str, resolution: float, mov
     write_video(file, moving_square(6), timestamps=times)
     clip = read_video(file)
     assert torch.allclose(clip.timestamps, times - 5, rtol=0, atol=resolution)
-    assert (
-        5 / 1.2 - 0.01 < clip.frame_rate < 6 / 1.2 + 0.01
-    )  # with or without the time that the last frame stands
+    assert 5 / 1.2 - 0.01 < clip.frame_rate < 6 / 1.2 + 0.01  # with or without the time that the last frame stands
     with VideoWriter(tmp_path / f"parts{suffix}") as writer:
         writer.write(moving_square(6)[:2], timestamps=[5.0, 5.04])
         writer.write(moving_square(6)[2:], timestamps=times[2:])
@@ -180,9 +178,7 @@ def test_failure_closes_the_file(tmp_path: Path, moving_square: Callable, open_f
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-@pytest.mark.parametrize(
-    "failure", [RuntimeError("half-way"), KeyboardInterrupt()], ids=["error", "interrupt"]
-)
+@pytest.mark.parametrize("failure", [RuntimeError("half-way"), KeyboardInterrupt()], ids=["error", "interrupt"])
 @pytest.mark.parametrize("written", [0, 80])  # H.264 keeps about 50 frames before it writes the first
 def test_failure_leaves_nothing(
     tmp_path: Path, suffix: str, failure: BaseException, written: int, moving_square: Callable
@@ -190,9 +186,7 @@ def test_failure_leaves_nothing(
     (tmp_path / f"old{suffix}").write_text("old")
 
     def write_and_fail(name: str) -> None:
-        with VideoWriter(
-            tmp_path / name / f"clip{suffix}" if name == "new" else tmp_path / f"old{suffix}"
-        ) as writer:
+        with VideoWriter(tmp_path / name / f"clip{suffix}" if name == "new" else tmp_path / f"old{suffix}") as writer:
             writer.write(moving_square(80)[:written])
             raise failure
 
@@ -260,7 +254,7 @@ def test_the_file_does_not_depend_on_what_was_in_memory_before(tmp_path: Path) -
     script = """
         import sys
         from gpuvos.data import render_clip, write_video
-        from gpuvos.viz import overlay
+        from gpuvos.viz.maps import overlay
         clip = render_clip("single", num_frames=12, height=48, width=64)
         write_video(sys.argv[1], overlay(clip.frames, clip.mask))
     """

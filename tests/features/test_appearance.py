@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import gpuvos
 from gpuvos import Config, InputError, VideoSegmenter
-from gpuvos.data.rendered import render_clip
+from gpuvos.data.synthetic import render_clip
 from gpuvos.features.appearance import AppearanceFeatures, centre_prior, color_contrast
-from gpuvos.features.channels import squash
+from gpuvos.features.context import squash
 
 
 class Still(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor
 from gpuvos import StreamingSegmenter
 from gpuvos.data import render_clip
 from gpuvos.features.appearance import AppearanceFeatures
-from gpuvos.features.flow import DenseFlow
+from gpuvos.flow.clip import DenseFlow
 
 
 class Counted(DenseFlow):
@@ -31,6 +31,6 @@ class Counted(DenseFlow):
 def test_flow_of_a_frame_is_solved_once(latency: int, solved: int) -> None:
     flow = Counted()
     frames = render_clip("single", num_frames=5, height=32, width=48).frames
-    segmenter = StreamingSegmenter(AppearanceFeatures(flow=flow), window=9, latency=latency)
+    segmenter = StreamingSegmenter(AppearanceFeatures(flow=flow), history=9, latency=latency)
     assert len(list(segmenter.stream(frames))) == 5
     assert flow.solved == solved  # of five frames: four neighbours, and the last one back

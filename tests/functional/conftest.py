@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 
-def dijkstra(
-    right: np.ndarray, down: np.ndarray, source: int, *, minimax: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def dijkstra(right: np.ndarray, down: np.ndarray, source: int, *, minimax: bool) -> tuple[np.ndarray, np.ndarray]:
     """Distance from ``source`` to every pixel and the largest edge on the path taken, ``[H, W]`` each."""
     h, w = right.shape[0], down.shape[1]
     length = np.full(h * w, np.inf)

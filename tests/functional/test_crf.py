@@ -125,9 +125,7 @@ def test_two_labels_are_a_special_case_of_many(generator: torch.Generator) -> No
     found = F.dense_crf_marginals(with_a_third, image)
     torch.testing.assert_close(found[:2], F.dense_crf_marginals(unary, image), rtol=0, atol=1e-4)
     assert (found[2] == 0).all()
-    torch.testing.assert_close(
-        F.dense_crf_marginals(unary, image)[1], F.dense_crf(probability, image), **ROUNDING
-    )
+    torch.testing.assert_close(F.dense_crf_marginals(unary, image)[1], F.dense_crf(probability, image), **ROUNDING)
     one = F.dense_crf_marginals(unary[:1], image)
     assert (one == 1).all()
 
@@ -196,9 +194,7 @@ def test_sharp_colors_need_wide_keys() -> None:
         F.dense_crf(p, image, color_sigma=1e-4, appearance_sigma=1e-3)
 
 
-def test_frames_videos_and_blocks_do_not_mix(
-    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_videos_and_blocks_do_not_mix(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     p = torch.rand(2, 3, 9, 11, generator=generator)
     image = (torch.rand(2, 3, 3, 9, 11, generator=generator) * 4).round() / 8
     whole = F.dense_crf(p, image)
@@ -232,9 +228,7 @@ def test_gradient_of_the_unary(generator: torch.Generator) -> None:
     mask = torch.rand(1, 3, 4, generator=generator) < 0.2
     unary = torch.rand(1, 3, 3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     p = (0.2 + 0.6 * torch.rand(1, 3, 4, generator=generator, dtype=torch.float64)).requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda u: F.dense_crf_marginals(u, image, iterations=3, mask=mask), (unary,)
-    )
+    assert torch.autograd.gradcheck(lambda u: F.dense_crf_marginals(u, image, iterations=3, mask=mask), (unary,))
     assert torch.autograd.gradcheck(lambda v: F.dense_crf(v, image, iterations=3), (p,))
 
 
@@ -245,9 +239,7 @@ def test_room_for_lattice_points(generator: torch.Generator) -> None:
     wanted = F.dense_crf(p, image)
     torch.testing.assert_close(F.dense_crf(p, image, lattice_points=6 * 72), wanted, **ROUNDING)
     torch.testing.assert_close(F.dense_crf(p, image, lattice_points=10**9), wanted, **ROUNDING)
-    tight = F.dense_crf(
-        p, image, lattice_points=160
-    )  # the first two fit into three frames' share, the last does not
+    tight = F.dense_crf(p, image, lattice_points=160)  # the first two fit into three frames' share, the last does not
     torch.testing.assert_close(tight[:1], wanted[:1], **ROUNDING)
     assert tight[2].isnan().all()
     assert F.dense_crf(p, image, lattice_points=1).isnan().all()
@@ -324,9 +316,7 @@ def test_against_pydensecrf(sequence: str, development_data: Path, generator: to
     model = densecrf.DenseCRF2D(w, h, 2)
     model.setUnaryEnergy(np.ascontiguousarray(two(probability).reshape(2, -1).numpy()))
     model.addPairwiseGaussian(sxy=1, compat=3)
-    model.addPairwiseBilateral(
-        sxy=67, srgb=3, rgbim=np.ascontiguousarray(image.permute(1, 2, 0).numpy()), compat=4
-    )
+    model.addPairwiseBilateral(sxy=67, srgb=3, rgbim=np.ascontiguousarray(image.permute(1, 2, 0).numpy()), compat=4)
     wanted = torch.from_numpy(np.array(model.inference(10)))[1].view(h, w)
     found = F.dense_crf(probability, image)
     assert ((probability > 0.5) != (wanted > 0.5)).float().mean() > 0.005  # the CRF does something

@@ -34,9 +34,7 @@ def brute_map(e: np.ndarray, reduce: str, temperature: float, squared: bool) -> 
     for y in range(h):
         for x in range(w):
             around = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
-            d2 = [
-                float(((e[:, y, x] - e[:, j, i]) ** 2).sum()) for j, i in around if 0 <= j < h and 0 <= i < w
-            ]
+            d2 = [float(((e[:, y, x] - e[:, j, i]) ** 2).sum()) for j, i in around if 0 <= j < h and 0 <= i < w]
             values = d2 if squared else [1 - 2 / (1 + math.exp(v / temperature)) for v in d2]
             if values:
                 out[y, x] = max(values) if reduce == "max" else sum(values) / len(values)
@@ -66,9 +64,7 @@ def test_equation_4_by_hand() -> None:
     e = torch.tensor([[[[0.0, 1.0, 3.0]]]])
     torch.testing.assert_close(F.edge_map(e), torch.tensor([[[0.4621172, 0.9640276, 0.9640276]]]))
     # mean: the middle pixel has (0.4621172 + 0.9640276) / 2 = 0.7130724
-    torch.testing.assert_close(
-        F.edge_map(e, reduce="mean"), torch.tensor([[[0.4621172, 0.7130724, 0.9640276]]])
-    )
+    torch.testing.assert_close(F.edge_map(e, reduce="mean"), torch.tensor([[[0.4621172, 0.7130724, 0.9640276]]]))
     torch.testing.assert_close(F.edge_map(e, squared_distance=True), torch.tensor([[[1.0, 4.0, 4.0]]]))
     # the mean of the distances themselves: (1 + 4) / 2
     mean = F.edge_map(e, reduce="mean", squared_distance=True)
@@ -107,9 +103,7 @@ def test_map_against_brute_force(
 
 @pytest.mark.parametrize("shape", [*SHAPES, (13, 11)])
 @pytest.mark.parametrize("window", [1, 3, 5, 9, 31])  # 31 is larger than every grid
-def test_candidates_against_brute_force(
-    shape: tuple[int, int], window: int, generator: torch.Generator
-) -> None:
+def test_candidates_against_brute_force(shape: tuple[int, int], window: int, generator: torch.Generator) -> None:
     edges = torch.randint(0, 9, (3, *shape), generator=generator).float()  # full of ties
     found = F.candidate_mask(edges, window=window)
     for t in range(3):

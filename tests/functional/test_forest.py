@@ -121,8 +121,7 @@ def test_shortest_against_dijkstra(
     for t in range(2):
         seeds = [k for k in range(index.shape[1]) if valid[t, k]]
         found = [
-            geodesics(weights.right[t].numpy(), weights.down[t].numpy(), int(index[t, k]), minimax=False)
-            for k in seeds
+            geodesics(weights.right[t].numpy(), weights.down[t].numpy(), int(index[t, k]), minimax=False) for k in seeds
         ]
         far = np.stack([one[0] for one in found])
         np.testing.assert_allclose(forest.distance[t].numpy(), far.min(0), rtol=1e-12)
@@ -151,9 +150,7 @@ def test_no_seed_at_all(grow: Callable[..., tuple], generator: torch.Generator) 
 
 @pytest.mark.parametrize("grow", FORESTS)
 @pytest.mark.parametrize("ties", [False, True])
-def test_leading_dimensions_and_strides(
-    grow: Callable[..., tuple], ties: bool, generator: torch.Generator
-) -> None:
+def test_leading_dimensions_and_strides(grow: Callable[..., tuple], ties: bool, generator: torch.Generator) -> None:
     flat = random_graph((5, 6), generator, frames=6, ties=ties)
     index, valid = random_seeds((5, 6), 4, generator, frames=6)
     weights = EdgeWeights(*(v.reshape(3, 2, *v.shape[1:]).transpose(0, 1) for v in flat))  # [2, 3, ...]
@@ -214,6 +211,4 @@ def test_index_outside_of_the_grid(grow: Callable[..., Forest]) -> None:
     weights = EdgeWeights(torch.ones(1, 1, 2), torch.zeros(1, 0, 3))
     with pytest.raises(InputError, match="index"):
         grow(weights, torch.tensor([[3]]), torch.ones(1, 1, dtype=torch.bool))
-    grow(
-        weights, torch.tensor([[3]]), torch.zeros(1, 1, dtype=torch.bool)
-    )  # an invalid seed may say anything
+    grow(weights, torch.tensor([[3]]), torch.zeros(1, 1, dtype=torch.bool))  # an invalid seed may say anything

@@ -62,9 +62,7 @@ def test_gradient(generator: torch.Generator) -> None:
     one = torch.randn(3, 2, generator=generator, dtype=torch.float64, requires_grad=True)
     two = torch.randn(4, 2, generator=generator, dtype=torch.float64, requires_grad=True)
     temperature = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(
-        lambda a, b, c: F.similarity(a, b, temperature=c), (one, two, temperature)
-    )
+    assert torch.autograd.gradcheck(lambda a, b, c: F.similarity(a, b, temperature=c), (one, two, temperature))
     same = torch.ones(1, 3, requires_grad=True)
     F.squared_distance(same, torch.ones(1, 3)).sum().backward()
     assert math.isclose(same.grad.abs().sum().item(), 0)  # no NaN where points coincide

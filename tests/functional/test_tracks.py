@@ -87,9 +87,7 @@ def test_scores_against_a_loop(generator: torch.Generator) -> None:
         found = F.track_scores(tracks, o, m, rank_by=rank_by)
         for j in range(k):
             members = [(t, int(tracks[t, j])) for t in range(frames) if tracks[t, j] >= 0]
-            values = [
-                {"both": o[p] * m[p], "motion": m[p], "objectness": o[p]}[rank_by].item() for p in members
-            ]
+            values = [{"both": o[p] * m[p], "motion": m[p], "objectness": o[p]}[rank_by].item() for p in members]
             expected = sum(values) / len(values) if values else -np.inf
             np.testing.assert_allclose(found[j].item(), expected, rtol=1e-12)
 

@@ -69,9 +69,7 @@ def test_smoothing_against_a_loop(neighbors: int, ties: bool, generator: torch.G
     label = torch.rand(5, 9, generator=generator, dtype=torch.float64)
     valid = torch.rand(5, 9, generator=generator) < 0.8
     found = F.smooth_seed_labels(e, label, valid, neighbors=neighbors)
-    expected = brute_smooth(
-        e.flatten(0, 1).numpy(), label.flatten().numpy(), valid.flatten().numpy(), neighbors
-    )
+    expected = brute_smooth(e.flatten(0, 1).numpy(), label.flatten().numpy(), valid.flatten().numpy(), neighbors)
     np.testing.assert_allclose(found.flatten().numpy(), expected, rtol=1e-12)
 
 
@@ -90,9 +88,7 @@ def test_vote_by_hand() -> None:
     # a frame whose best is under half of the video's best counts against that half: 0.42 < 0.9 * 0.5 * 1
     e = torch.tensor([[[0.0], [1.0]], [[50.0], [51.0]]])
     score = torch.tensor([[1.0, 1.0], [0.42, 0.42]])
-    chosen = F.vote_labels(
-        e, score, valid.new_ones(2, 2), neighbors=2, confident_share=0.9, vote_threshold=0.5
-    )
+    chosen = F.vote_labels(e, score, valid.new_ones(2, 2), neighbors=2, confident_share=0.9, vote_threshold=0.5)
     assert chosen.tolist() == [[True, True], [False, False]]
 
 
@@ -175,8 +171,6 @@ def test_neighbours_among_many_seeds(generator: torch.Generator) -> None:
     valid[-1, -1] = True
     label[~valid] = torch.nan  # nobody hears of it
     for neighbors in (1, 4, 20):
-        wanted = brute_smooth(
-            e.flatten(0, 1).numpy(), label.flatten().numpy(), valid.flatten().numpy(), neighbors
-        )
+        wanted = brute_smooth(e.flatten(0, 1).numpy(), label.flatten().numpy(), valid.flatten().numpy(), neighbors)
         got = F.smooth_seed_labels(e, label, valid, neighbors=neighbors)
         np.testing.assert_allclose(got.flatten().numpy(), wanted, rtol=1e-12)

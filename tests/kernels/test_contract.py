@@ -83,9 +83,7 @@ def test_the_walk_finds_the_ops() -> None:
         "shortest_forest",
     }
     assert known <= set(OPS)
-    assert {path.name for path in FOLDER.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(
-        OPS
-    )
+    assert {path.name for path in FOLDER.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(OPS)
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -120,10 +118,7 @@ def test_the_first_call_of_an_op_does_not_import_the_compiler() -> None:
 
 
 def test_ops_with_a_gradient_have_gradient_checks() -> None:
-    assert (
-        tuple(op for op in OPS if "backward=_backward" in (FOLDER / op / "op.py").read_text())
-        == DIFFERENTIABLE
-    )
+    assert tuple(op for op in OPS if "backward=_backward" in (FOLDER / op / "op.py").read_text()) == DIFFERENTIABLE
     for op in DIFFERENTIABLE:
         assert re.search(r"\bgradcheck\(", (Path(__file__).parent / f"test_{op}.py").read_text()), op
 
@@ -219,9 +214,7 @@ def test_compiles_into_one_graph(name: str, op_inputs: Inputs) -> None:
 
 
 @pytest.mark.parametrize("name", OPS)
-def test_uninitialised_memory_never_shows(
-    name: str, op_inputs: Inputs, request: pytest.FixtureRequest
-) -> None:
+def test_uninitialised_memory_never_shows(name: str, op_inputs: Inputs, request: pytest.FixtureRequest) -> None:
     cases = op_inputs(name)
     wanted = [reference_of(name)(*arguments) for arguments in cases]
     shapes = request.getfixturevalue("poisoned_buffers")  # from here on
@@ -239,9 +232,6 @@ def test_inputs_stay_as_they_are_and_share_no_memory(name: str, op_inputs: Input
         copies = tree_map_only(Tensor, torch.clone, arguments)
         result = outputs(op_of(name)(*arguments))
         given = [value for value in arguments if isinstance(value, Tensor)]
-        assert all(
-            torch.equal(a, b)
-            for a, b in zip(given, (v for v in copies if isinstance(v, Tensor)), strict=True)
-        )
+        assert all(torch.equal(a, b) for a, b in zip(given, (v for v in copies if isinstance(v, Tensor)), strict=True))
         places = [value.untyped_storage().data_ptr() for value in (*given, *result) if value.numel()]
         assert len(set(places)) == len(places)

@@ -58,9 +58,7 @@ def test_the_order_of_max_does_not_saturate() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (2, 2), (9, 6)], ids=str)
 @pytest.mark.parametrize("window", [1, 3, 5, 9, 31])
 @pytest.mark.parametrize("reduce", ["max", "mean"])
-def test_equals_brute_force(
-    shape: tuple[int, int], window: int, reduce: str, generator: torch.Generator
-) -> None:
+def test_equals_brute_force(shape: tuple[int, int], window: int, reduce: str, generator: torch.Generator) -> None:
     h, w = shape
     for ties in (False, True):
         right, down = (

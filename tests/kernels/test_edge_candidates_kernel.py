@@ -109,9 +109,7 @@ def test_the_op_runs_the_kernel_where_it_is_chosen(
 @pytest.mark.parametrize("reduce", ["max", "mean"])
 @pytest.mark.parametrize("window", [3, 9, 17, 25])
 @pytest.mark.parametrize("shape", [(4, 480, 854), (8, 120, 214), (1, 1, 5000), (2, 333, 1)])
-def test_op_on_cuda(
-    shape: tuple[int, int, int], window: int, reduce: str, generator: torch.Generator
-) -> None:
+def test_op_on_cuda(shape: tuple[int, int, int], window: int, reduce: str, generator: torch.Generator) -> None:
     right, down = (value.cuda() for value in draw(generator, *shape, levels=1000))
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -83,9 +83,7 @@ def test_frames_without_a_candidate(tiny_blocks: Callable[[str], list[int]]) -> 
 
 
 def test_all_points_equal() -> None:
-    got = farthest_points(
-        torch.full((2, 3, 6), 7.0), torch.zeros(2, 6), torch.ones(2, 6, dtype=torch.bool), 4
-    )
+    got = farthest_points(torch.full((2, 3, 6), 7.0), torch.zeros(2, 6), torch.ones(2, 6, dtype=torch.bool), 4)
     assert got.tolist() == [[0, 1, 2, 3]] * 2  # never one twice
 
 
@@ -93,10 +91,7 @@ def test_nothing_asked_or_given() -> None:
     everyone = torch.ones(2, 6, dtype=torch.bool)
     assert farthest_points(torch.zeros(2, 3, 6), torch.zeros(2, 6), everyone, 0).shape == (2, 0)
     assert farthest_points(torch.zeros(0, 3, 6), torch.zeros(0, 6), everyone[:0], 4).shape == (0, 4)
-    assert (
-        farthest_points(torch.zeros(2, 3, 0), torch.zeros(2, 0), everyone[:, :0], 2).tolist()
-        == [[-1, -1]] * 2
-    )
+    assert farthest_points(torch.zeros(2, 3, 0), torch.zeros(2, 0), everyone[:, :0], 2).tolist() == [[-1, -1]] * 2
 
 
 def test_a_priority_of_minus_infinity_is_still_a_candidate() -> None:
@@ -126,19 +121,13 @@ def test_half_types_are_computed_in_float32(dtype: torch.dtype, generator: torch
     assert torch.equal(got, greedy(embedding, priority, candidates, 20))
 
 
-def test_batches_blocks_and_layouts_agree(
-    generator: torch.Generator, tiny_blocks: Callable[[str], list[int]]
-) -> None:
+def test_batches_blocks_and_layouts_agree(generator: torch.Generator, tiny_blocks: Callable[[str], list[int]]) -> None:
     embedding, priority = torch.randn(4, 6, 30, generator=generator), torch.rand(4, 30, generator=generator)
     candidates = torch.rand(4, 30, generator=generator) < 0.5
     whole = farthest_points(embedding, priority, candidates, 12)
-    singles = [
-        farthest_points(*(v[i : i + 1] for v in (embedding, priority, candidates)), 12) for i in range(4)
-    ]
+    singles = [farthest_points(*(v[i : i + 1] for v in (embedding, priority, candidates)), 12) for i in range(4)]
     assert torch.equal(whole, torch.cat(singles))
-    turned = (
-        value.transpose(0, -1).contiguous().transpose(0, -1) for value in (embedding, priority, candidates)
-    )
+    turned = (value.transpose(0, -1).contiguous().transpose(0, -1) for value in (embedding, priority, candidates))
     assert torch.equal(whole, farthest_points(*turned, 12))
     frames = tiny_blocks("farthest_points")
     assert torch.equal(whole, farthest_points(embedding, priority, candidates, 12))
@@ -149,9 +138,7 @@ def test_batches_blocks_and_layouts_agree(
 def small_sets(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, int]:
     n, d, p = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 7))
     whole = st.integers(-2, 2)
-    embedding = (
-        torch.tensor(draw(st.lists(whole, min_size=n * d * p, max_size=n * d * p))).float().view(n, d, p)
-    )
+    embedding = torch.tensor(draw(st.lists(whole, min_size=n * d * p, max_size=n * d * p))).float().view(n, d, p)
     priority = torch.tensor(draw(st.lists(whole, min_size=n * p, max_size=n * p))).float().view(n, p)
     candidates = torch.tensor(draw(st.lists(st.booleans(), min_size=n * p, max_size=n * p))).view(n, p)
     return embedding, priority, candidates, draw(st.integers(1, 8))

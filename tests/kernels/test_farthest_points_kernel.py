@@ -125,9 +125,7 @@ def test_distances_that_overflow_and_are_no_numbers_stay_in_bounds(kernel_device
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_types_are_computed_in_float32(
-    dtype: torch.dtype, generator: torch.Generator, kernel_device: str
-) -> None:
+def test_half_types_are_computed_in_float32(dtype: torch.dtype, generator: torch.Generator, kernel_device: str) -> None:
     embedding, priority, candidates = draw(generator, 2, 20, 50, 0.7)
     embedding = embedding * 64  # squares overflow half
     assert_equal((embedding.to(dtype), priority.to(dtype), candidates), 9, kernel_device)

@@ -15,9 +15,7 @@ from gpuvos.kernels.foreground_probability import kernel
 Case = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-def draw(
-    generator: torch.Generator, n: int, d: int, p: int, k: int, dtype: torch.dtype = torch.float32
-) -> Case:
+def draw(generator: torch.Generator, n: int, d: int, p: int, k: int, dtype: torch.dtype = torch.float32) -> Case:
     embedding = torch.randn(n, d, p, generator=generator).to(dtype)
     seeds = torch.randn(n, k, d, generator=generator).to(dtype)
     foreground = torch.rand(n, k, generator=generator) < 0.4
@@ -96,9 +94,7 @@ def test_backward(dtype: torch.dtype, generator: torch.Generator, kernel_device:
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(
-    "shape", [(4, 52, 120 * 214, 100), (1, 64, 480 * 854, 300), (2, 256, 999, 400)], ids=str
-)
+@pytest.mark.parametrize("shape", [(4, 52, 120 * 214, 100), (1, 64, 480 * 854, 300), (2, 256, 999, 400)], ids=str)
 def test_op_on_cuda(
     shape: tuple[int, int, int, int],
     dtype: torch.dtype,

@@ -33,9 +33,7 @@ def test_against_a_matrix(h: int, w: int, sigma: float, reach: int, generator: t
     wanted = matrix(h, sigma, reach) @ grid @ matrix(w, sigma, reach)
     found = gaussian_filter(grid, sigma, reach)
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(
-        gaussian_filter(grid.float(), sigma, reach), wanted.float(), rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close(gaussian_filter(grid.float(), sigma, reach), wanted.float(), rtol=1e-5, atol=1e-5)
 
 
 def test_dtypes_and_no_frames() -> None:

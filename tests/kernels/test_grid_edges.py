@@ -23,9 +23,7 @@ def brute_force(embedding: Tensor) -> tuple[Tensor, Tensor]:
     right = [gap(i, y, x, y, x + 1) for i in range(n) for y in range(h) for x in range(w - 1)]
     down = [gap(i, y, x, y + 1, x) for i in range(n) for y in range(h - 1) for x in range(w)]
     double = torch.float64
-    return torch.tensor(right, dtype=double).view(n, h, w - 1), torch.tensor(down, dtype=double).view(
-        n, h - 1, w
-    )
+    return torch.tensor(right, dtype=double).view(n, h, w - 1), torch.tensor(down, dtype=double).view(n, h - 1, w)
 
 
 def test_hand_worked() -> None:
@@ -36,9 +34,7 @@ def test_hand_worked() -> None:
     assert down.tolist() == [[[1, 1]]]
 
 
-@pytest.mark.parametrize(
-    "shape", [(2, 5, 4, 3), (1, 3, 1, 7), (2, 3, 7, 1), (1, 1, 1, 1), (3, 1, 2, 2)], ids=str
-)
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (1, 3, 1, 7), (2, 3, 7, 1), (1, 1, 1, 1), (3, 1, 2, 2)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_equals_brute_force(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> None:
     embedding = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
@@ -105,9 +101,7 @@ def test_gradient_of_a_half_embedding(generator: torch.Generator) -> None:
     assert torch.allclose(narrow.grad.double(), wide.grad, rtol=1e-3, atol=1e-4)
 
 
-def test_batches_blocks_and_layouts_agree(
-    generator: torch.Generator, tiny_blocks: Callable[[str], list[int]]
-) -> None:
+def test_batches_blocks_and_layouts_agree(generator: torch.Generator, tiny_blocks: Callable[[str], list[int]]) -> None:
     embedding = torch.randn(3, 4, 5, 6, generator=generator)
     whole = grid_edges(embedding)
     singles = [grid_edges(frame[None]) for frame in embedding]

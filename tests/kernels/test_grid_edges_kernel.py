@@ -25,9 +25,7 @@ TYPES = [torch.float32, torch.float16, torch.bfloat16]
 def assert_close(embedding: Tensor, device: str, *, exact: bool = False) -> None:
     """Sums of D squares in another order differ by D units of the last place at most; those of whole numbers do not."""
     rtol = 0 if exact else embedding.shape[1] * 2.0**-23
-    for got, wanted in zip(
-        kernel.grid_edges(embedding.to(device)), reference.grid_edges(embedding), strict=True
-    ):
+    for got, wanted in zip(kernel.grid_edges(embedding.to(device)), reference.grid_edges(embedding), strict=True):
         assert got.dtype == torch.float32
         assert got.is_contiguous()
         torch.testing.assert_close(got.cpu(), wanted, rtol=rtol, atol=0)

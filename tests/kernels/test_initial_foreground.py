@@ -64,9 +64,7 @@ def test_hand_worked() -> None:
 
 
 @pytest.mark.parametrize("levels", [0, 3], ids=["distinct", "ties"])
-@pytest.mark.parametrize(
-    "shape", [(3, 40, 6), (1, 1, 1), (2, 30, 2), (2, 7, 0), (2, 0, 3), (0, 5, 3)], ids=str
-)
+@pytest.mark.parametrize("shape", [(3, 40, 6), (1, 1, 1), (2, 30, 2), (2, 7, 0), (2, 0, 3), (0, 5, 3)], ids=str)
 def test_equals_brute_force(shape: tuple[int, int, int], levels: int, generator: torch.Generator) -> None:
     case = draw(generator, *shape, levels=levels)
     found = initial_foreground(*case)
@@ -108,9 +106,7 @@ def test_types_blocks_and_layouts_agree(
 ) -> None:
     label, distance, between, seed, background = draw(generator, 3, 20, 5, levels=9)
     whole = initial_foreground(label, distance, between, seed, background)
-    assert torch.equal(
-        initial_foreground(label, distance.to(dtype), between.to(dtype), seed, background), whole
-    )
+    assert torch.equal(initial_foreground(label, distance.to(dtype), between.to(dtype), seed, background), whole)
     turned = (
         label.T.contiguous().T,
         distance.T.contiguous().T,

@@ -82,9 +82,7 @@ def test_values_that_no_forest_gives(generator: torch.Generator, kernel_device: 
 def test_half_types_and_strides(dtype: torch.dtype, generator: torch.Generator, kernel_device: str) -> None:
     label, distance, between, _, background = draw(generator, 3, 40, 6, levels=9)
     seed = torch.tensor([0, 9, 1, 9, 2, 9])[::2]
-    turned = [
-        v.transpose(0, -1).contiguous().transpose(0, -1) for v in (label, distance, between, background)
-    ]
+    turned = [v.transpose(0, -1).contiguous().transpose(0, -1) for v in (label, distance, between, background)]
     label, distance, between, background = turned
     assert not label.is_contiguous()
     assert_equal((label, distance.to(dtype), between.to(dtype), seed, background), kernel_device)

@@ -45,9 +45,7 @@ def features_of(kind: str, n: int, d: int, p: int, generator: torch.Generator, e
 @pytest.mark.usefixtures("poisoned_buffers", "small_blocks")
 @pytest.mark.parametrize("kind", ["random", "ties", "constant"])
 @pytest.mark.parametrize(("n", "d", "p"), [(2, 5, 19), (1, 3, 8), (1, 1, 1), (1, 10, 3)])
-def test_lattice_bit_for_bit(
-    kind: str, n: int, d: int, p: int, generator: torch.Generator, kernel_device: str
-) -> None:
+def test_lattice_bit_for_bit(kind: str, n: int, d: int, p: int, generator: torch.Generator, kernel_device: str) -> None:
     extent = [2.0] * d
     features = features_of(kind, n, d, p, generator, 2.0)
     wanted = lattice_reference.permutohedral_lattice(features, extent)
@@ -71,9 +69,7 @@ def test_lattice_of_other_types_layouts_and_outliers(generator: torch.Generator,
 
 @pytest.mark.usefixtures("poisoned_buffers", "small_blocks")
 @pytest.mark.parametrize(("n", "d", "p"), [(2, 5, 30), (1, 3, 40), (1, 1, 1)])
-def test_neighbors_bit_for_bit(
-    n: int, d: int, p: int, generator: torch.Generator, kernel_device: str
-) -> None:
+def test_neighbors_bit_for_bit(n: int, d: int, p: int, generator: torch.Generator, kernel_device: str) -> None:
     extent = [1.5] * d
     features = torch.rand(n, d, p, generator=generator) * 1.5
     _, _, key, _, _, first = lattice_reference.permutohedral_lattice(features, extent)
@@ -85,9 +81,7 @@ def test_neighbors_bit_for_bit(
     assert neighbors_kernel.lattice_neighbors(key[:0].to(kernel_device), extent, 0, 0).shape == (2, d + 1, 0)
 
 
-def filter_inputs(
-    features: Tensor, channels: int, generator: torch.Generator, room: int = 0
-) -> tuple[Any, ...]:
+def filter_inputs(features: Tensor, channels: int, generator: torch.Generator, room: int = 0) -> tuple[Any, ...]:
     n, d, p = features.shape
     extent = [3.0] * d
     index, weight, key, order, row, first = lattice_reference.permutohedral_lattice(features, extent)
@@ -122,13 +116,9 @@ def test_a_point_that_runs_over_many_programs(generator: torch.Generator, kernel
     # 6 points hold 6 x 600 corners: each runs over more programs (of 16 corners) than one step of the carry takes
     features = torch.full((1, 1, 2400), 1.0)
     arguments = filter_inputs(features, 1, generator)
-    wanted = filter_reference.lattice_filter(
-        *(v.double() if v.is_floating_point() else v for v in arguments), False
-    )
+    wanted = filter_reference.lattice_filter(*(v.double() if v.is_floating_point() else v for v in arguments), False)
     found = filter_kernel.lattice_filter(*to(kernel_device, arguments), False)
-    torch.testing.assert_close(
-        found.double().cpu(), wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()) + 1e-4
-    )
+    torch.testing.assert_close(found.double().cpu(), wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()) + 1e-4)
 
 
 def test_filter_of_other_types_and_layouts(generator: torch.Generator, kernel_device: str) -> None:

@@ -46,9 +46,7 @@ def test_steps_forth_and_back_are_inverse(generator: torch.Generator) -> None:
         assert torch.equal(back[axis, ahead[axis, there].long()].long(), there)
 
 
-def test_strangers_in_the_table_change_nothing(
-    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_strangers_in_the_table_change_nothing(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     key, count = draw(2, 3, 100, generator)
     wanted = lattice_neighbors(key, [3.0] * 3, 2, count)
     monkeypatch.setattr(reference, "_ODD", 0)  # every point wants the same slot

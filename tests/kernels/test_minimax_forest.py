@@ -84,9 +84,7 @@ def test_equal_weights_are_taken_in_edge_order() -> None:
 
 
 @pytest.mark.parametrize("levels", [0, 3])
-@pytest.mark.parametrize(
-    "shape", [(8, 9), (2, 2), (1, 12), (12, 1), (1, 2), (2, 1), (1, 1), (5, 4), (11, 3)], ids=str
-)
+@pytest.mark.parametrize("shape", [(8, 9), (2, 2), (1, 12), (12, 1), (1, 2), (2, 1), (1, 1), (5, 4), (11, 3)], ids=str)
 def test_equals_brute_force(
     check: Check,
     random_graph: Callable[..., Graph],
@@ -105,9 +103,7 @@ def test_no_two_seeds_join_on_a_larger_grid(
     assert torch.equal(minimax_forest(*graph)[0][0], kruskal(*(value[0] for value in graph)))
 
 
-def test_all_weights_zero(
-    check: Check, random_graph: Callable[..., Graph], generator: torch.Generator
-) -> None:
+def test_all_weights_zero(check: Check, random_graph: Callable[..., Graph], generator: torch.Generator) -> None:
     right, down, index, valid = random_graph(2, 6, 7, 5, generator)
     check((right * 0, down * 0, index, valid))
 
@@ -139,9 +135,7 @@ def test_a_single_seed_takes_everything(
     assert (minimax_forest(*graph)[0] == 0).all()
 
 
-def test_every_pixel_a_seed(
-    check: Check, random_graph: Callable[..., Graph], generator: torch.Generator
-) -> None:
+def test_every_pixel_a_seed(check: Check, random_graph: Callable[..., Graph], generator: torch.Generator) -> None:
     right, down, _, _ = random_graph(2, 4, 5, 1, generator)
     index = torch.stack([torch.randperm(20, generator=generator) for _ in range(2)])
     graph = (right, down, index, torch.ones(2, 20, dtype=torch.bool))
@@ -157,9 +151,7 @@ def test_invalid_seeds_take_nothing(check: Check) -> None:
     check((right, down, index, torch.tensor([[False, True]])))  # whatever the index of an invalid one says
 
 
-def test_frames_without_a_seed(
-    check: Check, random_graph: Callable[..., Graph], generator: torch.Generator
-) -> None:
+def test_frames_without_a_seed(check: Check, random_graph: Callable[..., Graph], generator: torch.Generator) -> None:
     right, down, index, valid = random_graph(3, 4, 5, 3, generator)
     valid[1] = False
     check((right, down, index.masked_fill(~valid, -1), valid))
@@ -204,9 +196,7 @@ def test_a_batch_equals_its_frames(
         assert torch.equal(whole, torch.cat(parts))
 
 
-def test_memory_layout_does_not_matter(
-    random_graph: Callable[..., Graph], generator: torch.Generator
-) -> None:
+def test_memory_layout_does_not_matter(random_graph: Callable[..., Graph], generator: torch.Generator) -> None:
     graph = random_graph(3, 6, 8, 5, generator, levels=3)
     strided = [value.transpose(0, -1).contiguous().transpose(0, -1) for value in graph]
     sliced = [torch.stack((value, torch.zeros_like(value)), -1)[..., 0] for value in graph]
@@ -238,9 +228,7 @@ def test_float64_weights_keep_their_order(check: Check) -> None:
     assert minimax_forest(right.float(), down, index, valid)[0].tolist() == [[[0, 0, 0, 0, 1]]]
 
 
-def test_minus_zero_is_zero(
-    check: Check, random_graph: Callable[..., Graph], generator: torch.Generator
-) -> None:
+def test_minus_zero_is_zero(check: Check, random_graph: Callable[..., Graph], generator: torch.Generator) -> None:
     for dtype in (torch.float32, torch.float64):
         right, down, index, valid = random_graph(6, 9, 11, 8, generator, levels=2)
         plain = (right.to(dtype), down.to(dtype), index, valid)

@@ -18,7 +18,7 @@ from gpuvos.kernels.minimax_forest import kernel
 
 Graph = tuple[Tensor, Tensor, Tensor, Tensor]
 Launches = Callable[[ModuleType, str], list[tuple[int, ...]]]
-KERNELS = ("_tiles", "_merge", "_finish", "_closure")
+KERNELS = ("grow_tiles", "merge_tiles", "finish_pixels", "close_seeds")
 
 
 def graph(n: int, h: int, w: int, k: int, levels: int, generator: torch.Generator) -> Graph:
@@ -150,17 +150,22 @@ def test_launches_do_not_depend_on_data(monkeypatch: pytest.MonkeyPatch, kernel_
         return list(grids)
 
     assert launch(3, 480, 854, 100) == [
-        ("_tiles", 3 * 448),
-        ("_merge", 3 * 28),
-        ("_merge", 3),
-        ("_finish", 3 * 801),
-        ("_closure", 3),
+        ("grow_tiles", 3 * 448),
+        ("merge_tiles", 3 * 28),
+        ("merge_tiles", 3),
+        ("finish_pixels", 3 * 801),
+        ("close_seeds", 3),
     ]
-    assert [name for name, _ in launch(2, 120, 214, 100)] == ["_tiles", "_merge", "_finish", "_closure"]
-    assert [name for name, _ in launch(2, 120, 214, 0)] == ["_tiles", "_merge", "_finish"]
+    assert [name for name, _ in launch(2, 120, 214, 100)] == [
+        "grow_tiles",
+        "merge_tiles",
+        "finish_pixels",
+        "close_seeds",
+    ]
+    assert [name for name, _ in launch(2, 120, 214, 0)] == ["grow_tiles", "merge_tiles", "finish_pixels"]
     assert launch(0, 120, 214, 5) == []
     monkeypatch.setattr(kernel, "SCRATCH_BYTES", 1)  # a frame at a time
-    assert [grid for name, grid in launch(3, 120, 214, 5) if name == "_tiles"] == [28] * 3
+    assert [grid for name, grid in launch(3, 120, 214, 5) if name == "grow_tiles"] == [28] * 3
 
 
 def test_the_kernels_run(
@@ -171,7 +176,7 @@ def test_the_kernels_run(
     monkeypatch.delattr(reference, "minimax_forest")
     grids = {name: launches(kernel, name) for name in KERNELS}
     found = kernel.minimax_forest(*(value.to(kernel_device) for value in arguments))
-    assert grids == {"_tiles": [(2,)], "_merge": [(2,)], "_finish": [(2,)], "_closure": [(2,)]}
+    assert grids == {"grow_tiles": [(2,)], "merge_tiles": [(2,)], "finish_pixels": [(2,)], "close_seeds": [(2,)]}
     assert all(torch.equal(got.cpu(), want) for got, want in zip(found, wanted, strict=True))
 
 
@@ -241,9 +246,7 @@ def test_a_long_chain_of_pixels(kernel_device: str) -> None:
 
 
 @pytest.mark.parametrize("rising", [True, False])
-def test_a_long_chain_of_nodes(
-    rising: bool, small_tiles: Callable[[int, int], None], kernel_device: str
-) -> None:
+def test_a_long_chain_of_nodes(rising: bool, small_tiles: Callable[[int, int], None], kernel_device: str) -> None:
     # a line of 40 tiles whose weights rise (fall) all along: the tiles' nodes hook in one chain, in the frame's program
     small_tiles(4, 64)
     weights = torch.arange(1.0, 160)
@@ -261,9 +264,7 @@ def test_as_many_rounds_as_there_can_be(small_tiles: Callable[[int, int], None],
         assert_equal((weights[None, None], weights.new_zeros(1, 0, 128), index, index >= 0), kernel_device)
 
 
-def test_a_tile_with_as_many_nodes_as_fit(
-    small_tiles: Callable[[int, int], None], kernel_device: str
-) -> None:
+def test_a_tile_with_as_many_nodes_as_fit(small_tiles: Callable[[int, int], None], kernel_device: str) -> None:
     # in the middle one of 3 x 3 tiles every pixel of the border goes out first, and those inside are seeds
     small_tiles(4, 32)
     right, down = torch.full((1, 12, 11), 5.0), torch.full((1, 11, 12), 5.0)
@@ -276,9 +277,7 @@ def test_a_tile_with_as_many_nodes_as_fit(
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_types_and_strides(dtype: torch.dtype, generator: torch.Generator, kernel_device: str) -> None:
     right, down, index, valid = graph(2, 35, 12, 6, 0, generator)
-    right, down, index, valid = (
-        v.mT.contiguous().mT for v in (right.to(dtype), down.to(dtype), index, valid)
-    )
+    right, down, index, valid = (v.mT.contiguous().mT for v in (right.to(dtype), down.to(dtype), index, valid))
     assert not right.is_contiguous()
     turned = (right, down, index, valid)
     assert_equal(turned, kernel_device)
@@ -329,13 +328,13 @@ def test_closure_equals_floyd_warshall(k: int, generator: torch.Generator, kerne
     found = upper.to(kernel_device).contiguous()
     size = max(32, 1 << (k - 1).bit_length())
     given = index.to(kernel_device), valid.to(kernel_device).view(torch.uint8)
-    kernel._closure[(2,)](*given, found.view(torch.int32), k, BLOCK=size, num_warps=1)
+    kernel.close_seeds[(2,)](*given, found.view(torch.int32), k, BLOCK=size, num_warps=1)
     assert torch.equal(found.cpu(), wanted)
 
 
 @pytest.mark.cuda
 def test_cuda_runs_the_kernel(generator: torch.Generator, launches: Launches) -> None:
-    grids = launches(kernel, "_tiles")
+    grids = launches(kernel, "grow_tiles")
     minimax_forest(*(value.cuda() for value in graph(1, 8, 9, 3, 0, generator)))
     assert grids == [(1,)]
 

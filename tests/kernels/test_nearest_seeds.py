@@ -57,9 +57,7 @@ def test_hand_worked() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 16, 70, 9), (1, 64, 50, 100), (2, 1, 40, 3), (2, 5, 1, 4)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_equals_brute_force(
-    shape: tuple[int, int, int, int], dtype: torch.dtype, generator: torch.Generator
-) -> None:
+def test_equals_brute_force(shape: tuple[int, int, int, int], dtype: torch.dtype, generator: torch.Generator) -> None:
     embedding, seeds, foreground, background = draw(generator, *shape)
     foreground[:, 0] = True
     case = (embedding.to(dtype), seeds.to(dtype), foreground, background)
@@ -105,9 +103,7 @@ def test_a_seed_may_be_in_both_sets(generator: torch.Generator) -> None:
 @pytest.mark.parametrize("k", [1, 2, 3, 5, 17, 50])
 def test_of_equal_seeds_the_lowest_is_named(k: int, dtype: torch.dtype, generator: torch.Generator) -> None:
     embedding, seeds, _, _ = draw(generator, 2, 24, 100, k)
-    seeds = torch.cat(
-        (seeds, seeds, seeds), 1
-    )  # every one thrice: the rounding of a matrix product differs by row
+    seeds = torch.cat((seeds, seeds, seeds), 1)  # every one thrice: the rounding of a matrix product differs by row
     members = torch.ones(2, 3 * k, dtype=torch.bool)
     later = members.clone()
     later[:, :k] = False
@@ -183,9 +179,7 @@ def test_hand_worked_gradient() -> None:
     embedding = torch.tensor([[[0.0, 5.0, 6.0]]], requires_grad=True)
     seeds = torch.tensor([[[1.0], [4.0], [9.0]]], requires_grad=True)
     foreground = torch.tensor([[True, True, False]])
-    near, far, nearest_fg, nearest_bg = nearest_seeds(
-        embedding, seeds, foreground, torch.zeros_like(foreground)
-    )
+    near, far, nearest_fg, nearest_bg = nearest_seeds(embedding, seeds, foreground, torch.zeros_like(foreground))
     assert not nearest_fg.requires_grad
     assert not nearest_bg.requires_grad
     (near + far.clamp(max=0)).sum().backward()  # the background is empty: it pulls nothing

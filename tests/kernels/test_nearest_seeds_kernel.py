@@ -66,9 +66,7 @@ def test_equals_reference(
 
 @pytest.mark.usefixtures("_short_steps")
 @pytest.mark.parametrize("shape", [(1, 70, 5, 6), (1, 1, 1, 1), (3, 2, 17, 1)], ids=str)
-def test_other_shapes(
-    shape: tuple[int, int, int, int], generator: torch.Generator, kernel_device: str
-) -> None:
+def test_other_shapes(shape: tuple[int, int, int, int], generator: torch.Generator, kernel_device: str) -> None:
     # 70 channels are cut into parts; of one seed one set is empty
     assert_near(draw(generator, *shape, torch.float32), kernel_device, rtol=1e-5)
 
@@ -104,9 +102,7 @@ def test_hand_worked_with_ties_and_a_nan(kernel_device: str) -> None:
 
 @pytest.mark.usefixtures("_short_steps")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_of_equal_seeds_the_lowest_is_named(
-    dtype: torch.dtype, generator: torch.Generator, kernel_device: str
-) -> None:
+def test_of_equal_seeds_the_lowest_is_named(dtype: torch.dtype, generator: torch.Generator, kernel_device: str) -> None:
     embedding, seeds, _, _ = draw(generator, 1, 24, 16, 11, dtype)
     members = torch.ones(1, 33, dtype=torch.bool)
     later = members.clone()
@@ -119,9 +115,7 @@ def test_of_equal_seeds_the_lowest_is_named(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_an_offset_costs_no_accuracy(
-    dtype: torch.dtype, generator: torch.Generator, kernel_device: str
-) -> None:
+def test_an_offset_costs_no_accuracy(dtype: torch.dtype, generator: torch.Generator, kernel_device: str) -> None:
     embedding, seeds, foreground, background = draw(generator, 1, 8, 20, 12, torch.float32)
     offset = torch.tensor([1000.0, -300, 0, 50, 1000, 1000, 7, 0])
     case = ((embedding + offset[:, None]).to(dtype), (seeds + offset).to(dtype), foreground, background)
@@ -181,9 +175,7 @@ def test_backward(dtype: torch.dtype, generator: torch.Generator, kernel_device:
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(
-    "shape", [(4, 52, 120 * 214, 100), (1, 64, 480 * 854, 300), (2, 256, 999, 400)], ids=str
-)
+@pytest.mark.parametrize("shape", [(4, 52, 120 * 214, 100), (1, 64, 480 * 854, 300), (2, 256, 999, 400)], ids=str)
 def test_op_on_cuda(
     shape: tuple[int, int, int, int],
     dtype: torch.dtype,

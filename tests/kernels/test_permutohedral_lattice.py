@@ -137,9 +137,7 @@ def test_equal_pixels_share_their_corners_and_frames_share_none() -> None:
 def test_features_outside_are_clamped_and_half_types_are_computed_in_float32() -> None:
     features = torch.tensor([[[-1.0, 0.5, 9.0]]])
     inside = features.clamp(0, 2)
-    for one, two in zip(
-        permutohedral_lattice(features, [2.0]), permutohedral_lattice(inside, [2.0]), strict=True
-    ):
+    for one, two in zip(permutohedral_lattice(features, [2.0]), permutohedral_lattice(inside, [2.0]), strict=True):
         assert torch.equal(one, two)
     assert permutohedral_lattice(features.half(), [2.0])[1].dtype == torch.float32
 

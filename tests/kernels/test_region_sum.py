@@ -33,9 +33,7 @@ def test_hand_worked() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", [(3, 4, 60), (1, 1, 50), (2, 5, 1), (2, 2, 0)], ids=str)
-def test_equals_brute_force(
-    shape: tuple[int, int, int], dtype: torch.dtype, generator: torch.Generator
-) -> None:
+def test_equals_brute_force(shape: tuple[int, int, int], dtype: torch.dtype, generator: torch.Generator) -> None:
     n, c, p = shape
     values = torch.randn(n, c, p, generator=generator, dtype=torch.float64).to(dtype)
     label = torch.randint(-2, 9, (n, p), generator=generator)  # -2, -1, 7 and 8 are outside
@@ -43,9 +41,7 @@ def test_equals_brute_force(
         total, count = region_sum(values, label, regions)
         wanted = brute_force(values, label, regions)
         assert total.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-        assert torch.allclose(
-            total.double(), wanted[0], rtol=0, atol=1e-13 if dtype == torch.float64 else 1e-5
-        )
+        assert torch.allclose(total.double(), wanted[0], rtol=0, atol=1e-13 if dtype == torch.float64 else 1e-5)
         assert torch.equal(count, wanted[1])
         assert total.is_contiguous()
         assert count.is_contiguous()

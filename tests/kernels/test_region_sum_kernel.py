@@ -13,9 +13,7 @@ pytest.importorskip("triton")
 from gpuvos.kernels.region_sum import kernel
 
 
-def draw(
-    generator: torch.Generator, n: int, c: int, p: int, k: int, *, run: int = 40
-) -> tuple[Tensor, Tensor]:
+def draw(generator: torch.Generator, n: int, c: int, p: int, k: int, *, run: int = 40) -> tuple[Tensor, Tensor]:
     """Values, and labels in runs of pixels; some are outside of ``[0, k)``."""
     label = torch.randint(-2, k + 2, (n, -(-p // run)), generator=generator).repeat_interleave(run, 1)
     return torch.randn(n, c, p, generator=generator), label[:, :p].contiguous()

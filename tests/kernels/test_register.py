@@ -56,9 +56,7 @@ def test_one_call_registers_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_op_without_a_backward_refuses_one() -> None:
-    op = define_op(
-        plain_for_a_test, kernel="nothing", fake=lambda values: (torch.empty_like(values), values.long())
-    )
+    op = define_op(plain_for_a_test, kernel="nothing", fake=lambda values: (torch.empty_like(values), values.long()))
     one, two = op(torch.zeros(2, requires_grad=True))
     assert not two.requires_grad
     with pytest.raises(RuntimeError, match="gpuvos::plain_for_a_test has no gradient: detach its arguments"):

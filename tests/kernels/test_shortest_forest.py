@@ -17,9 +17,7 @@ Check = Callable[[Graph], None]
 
 
 @pytest.fixture(scope="session")
-def check(
-    dijkstra: Callable[..., tuple[Tensor, ...]], assert_regions_connected: Callable[..., None]
-) -> Check:
+def check(dijkstra: Callable[..., tuple[Tensor, ...]], assert_regions_connected: Callable[..., None]) -> Check:
     """Compares with Dijkstra, exactly: for weights whose sums are exact."""
 
     def compare(graph: Graph) -> None:
@@ -156,9 +154,7 @@ def test_one_corridor(check: Check, snake: Callable[..., tuple[Tensor, Tensor, l
     assert largest.max() == 1
 
 
-def test_every_pixel_a_seed(
-    check: Check, random_graph: Callable[..., Graph], generator: torch.Generator
-) -> None:
+def test_every_pixel_a_seed(check: Check, random_graph: Callable[..., Graph], generator: torch.Generator) -> None:
     right, down, _, _ = random_graph(1, 4, 5, 1, generator)
     index = torch.randperm(20, generator=generator)[None]
     graph = (right + 0.5, down + 0.5, index, torch.ones(1, 20, dtype=torch.bool))
@@ -175,9 +171,7 @@ def test_invalid_seeds_and_seeds_at_one_pixel(check: Check) -> None:
     check((right, down, torch.tensor([[0, 3]]), torch.tensor([[False, True]])))
 
 
-def test_frames_without_a_seed(
-    check: Check, random_graph: Callable[..., Graph], generator: torch.Generator
-) -> None:
+def test_frames_without_a_seed(check: Check, random_graph: Callable[..., Graph], generator: torch.Generator) -> None:
     right, down, index, valid = random_graph(3, 4, 5, 3, generator, levels=5)
     valid[1] = False
     check((right, down, index.masked_fill(~valid, -1), valid))
@@ -234,9 +228,7 @@ def test_a_batch_equals_its_frames(
         assert torch.equal(whole, torch.cat(parts))
 
 
-def test_memory_layout_does_not_matter(
-    random_graph: Callable[..., Graph], generator: torch.Generator
-) -> None:
+def test_memory_layout_does_not_matter(random_graph: Callable[..., Graph], generator: torch.Generator) -> None:
     graph = random_graph(3, 6, 8, 5, generator)
     strided = [value.transpose(0, -1).contiguous().transpose(0, -1) for value in graph]
     assert not any(value.is_contiguous() for value in strided)
@@ -263,9 +255,7 @@ def test_half_weights_are_added_in_float32() -> None:
     assert distance[0, 0, -1] == 80000
 
 
-def test_repeated_runs_agree_and_inputs_stay(
-    random_graph: Callable[..., Graph], generator: torch.Generator
-) -> None:
+def test_repeated_runs_agree_and_inputs_stay(random_graph: Callable[..., Graph], generator: torch.Generator) -> None:
     graph = random_graph(2, 30, 40, 9, generator)
     copies = [value.clone() for value in graph]
     first, second = shortest_forest(*graph), shortest_forest(*graph)

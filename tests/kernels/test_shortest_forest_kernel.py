@@ -123,9 +123,7 @@ def test_many_seeds(kernel_device: str) -> None:
     assert label[0, 0, :15].tolist() == [10 * (14 - pixel) for pixel in range(15)]
 
 
-def test_nothing_to_do(
-    random_graph: Callable[..., Graph], generator: torch.Generator, kernel_device: str
-) -> None:
+def test_nothing_to_do(random_graph: Callable[..., Graph], generator: torch.Generator, kernel_device: str) -> None:
     right, down, index, valid = random_graph(2, 4, 5, 3, generator)
     assert_same((right, down, index, torch.zeros_like(valid)), kernel_device)
     assert_same((right, down, index[:, :0], valid[:, :0]), kernel_device)

@@ -146,7 +146,7 @@ def test_batch_equals_single(generator: torch.Generator, monkeypatch: pytest.Mon
     assert batch.unique().numel() > 1
     assert batch.tolist() == [[value.item() for value in row] for row in single]
     # Chunks of 3 frames, the last one of 1, change nothing.
-    monkeypatch.setattr("gpuvos.metrics._pair._CPU_PIXELS", 3 * 17 * 21)
+    monkeypatch.setattr("gpuvos.metrics.pair._CPU_PIXELS", 3 * 17 * 21)
     assert torch.equal(boundary_accuracy(mask, truth, tolerance=1), batch)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gpuvos.metrics._contour import _outlines, _resample, _simplify, longest_polygon
+from gpuvos.metrics.contour import _outlines, _resample, _simplify, longest_polygon
 
 Array = npt.NDArray[np.float64]
 

@@ -46,9 +46,7 @@ def test_batch_equals_single(generator: torch.Generator) -> None:
     for video in range(2):
         for measure in range(3):
             single = summary(values[video, measure])
-            assert [part[video, measure].item() for part in result] == pytest.approx(
-                [p.item() for p in single]
-            )
+            assert [part[video, measure].item() for part in result] == pytest.approx([p.item() for p in single])
 
 
 def test_frames_that_count() -> None:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from gpuvos.errors import InputError
 from gpuvos.metrics import DAVIS2016_OCCLUDED, temporal, temporal_stability
-from gpuvos.metrics._contour import longest_polygon
-from gpuvos.metrics._warping import matching_cost, warp
+from gpuvos.metrics.contour import longest_polygon
 from gpuvos.metrics.temporal import context_costs, shape_contexts
+from gpuvos.metrics.warping import matching_cost, warp
 
 Array = npt.NDArray[np.float64]
 Pairs = list[tuple[int, int]]
@@ -117,9 +117,7 @@ def test_costs_against_loops(generator: torch.Generator, monkeypatch: pytest.Mon
 
 def test_matching_by_hand() -> None:
     """Three points and four; the cheapest pair of the first path is (1, 1)."""
-    cost = torch.tensor(
-        [[0.1, 0.9, 0.9, 0.9], [0.9, 0.05, 0.2, 0.9], [0.9, 0.9, 0.9, 0.3]], dtype=torch.float64
-    )
+    cost = torch.tensor([[0.1, 0.9, 0.9, 0.9], [0.9, 0.05, 0.2, 0.9], [0.9, 0.9, 0.9, 0.3]], dtype=torch.float64)
     path = warp(cost[None], torch.tensor([3]), torch.tensor([4]))
     pairs = list(zip(path.row[0].tolist(), path.column[0].tolist(), strict=True))
     assert pairs[:4] == [(2, 3), (1, 2), (1, 1), (0, 0)]
@@ -155,9 +153,7 @@ def test_matching_against_loops(coarse: bool, generator: torch.Generator) -> Non
     cost = torch.rand(40, 9, 8, generator=generator, dtype=torch.float64)
     if coarse:
         cost = (cost * 4).round() / 4
-    wanted = [
-        matching_by_loop(c[:i, :j].numpy()) for c, i, j in zip(cost, n.tolist(), m.tolist(), strict=True)
-    ]
+    wanted = [matching_by_loop(c[:i, :j].numpy()) for c, i, j in zip(cost, n.tolist(), m.tolist(), strict=True)]
     found = matching_cost(cost, n, m)
     torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float64))
 
@@ -217,9 +213,7 @@ def test_an_outline_with_very_many_points_is_thinned(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(temporal, "_POINTS", min(counts) // 2)
     seen = []
     contexts = temporal.shape_contexts
-    monkeypatch.setattr(
-        temporal, "shape_contexts", lambda points: seen.append(len(points)) or contexts(points)
-    )
+    monkeypatch.setattr(temporal, "shape_contexts", lambda points: seen.append(len(points)) or contexts(points))
     assert 0 < temporal_stability(masks).item() < 5
     assert max(seen) <= min(counts) // 2
     noise = torch.rand(2, 120, 160, generator=torch.Generator().manual_seed(0)) > 0.4
@@ -234,7 +228,7 @@ def test_bad_input() -> None:
 
 
 def test_the_benchmark_leaves_out_23_of_50() -> None:
-    from gpuvos.experiments.published import SEQUENCES
+    from gpuvos.paper.reported import SEQUENCES
 
     assert len(DAVIS2016_OCCLUDED) == 23
     assert set(SEQUENCES) >= DAVIS2016_OCCLUDED

@@ -153,15 +153,11 @@ class _Call:
         if min(t, d, h, w) == 0:
             return None
         config = Config(num_seeds=4, window=3, rule=self.draw(st.sampled_from(("paper", "robust"))))
-        features = [
-            torch.rand(shape, generator=self.generator) for shape in ((t, d, h, w), (t, h, w), (t, 2, h, w))
-        ]
+        features = [torch.rand(shape, generator=self.generator) for shape in ((t, d, h, w), (t, h, w), (t, 2, h, w))]
         several = self.spoilt == "argument" and name == self.victim
         if several and self.draw(st.booleans()):
             return self.draw(st.sampled_from((None, tuple(features), 3)))
-        return segment(
-            *(v[None] for v in features) if several else features, config=config, size=(2 * h, 2 * w)
-        )
+        return segment(*(v[None] for v in features) if several else features, config=config, size=(2 * h, 2 * w))
 
 
 def _transposed(value: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ import torch
 import gpuvos
 from gpuvos import Config, EdgeWeights, InputError, metrics, viz
 from gpuvos import functional as F
-from gpuvos.features.network import EmbeddingNetwork
-from gpuvos.training.batches import BatchSampler
+from gpuvos.features.network.embedding import EmbeddingNetwork
+from gpuvos.training.images import read_index
 from gpuvos.training.loss import distillation_loss, objectness_loss, pair_loss, pixel_pairs, sample_pixels
-from gpuvos.training.rendered import RenderedStills
-from gpuvos.training.stills import read_index
+from gpuvos.training.sampler import BatchSampler
+from gpuvos.training.synthetic import RenderedStills
 
 CLIP = torch.zeros(1, 3, 4, 6)
 MASK = torch.ones(1, 4, 6, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Every function of ``gpuvos.metrics``, ``gpuvos.viz`` and ``gpuvos.nn`` under arguments of every kind."""
+"""Every function of ``gpuvos.metrics``, ``gpuvos.viz.maps`` and ``gpuvos.nn`` under arguments of every kind."""
 
 from __future__ import annotations
 

@@ -43,15 +43,9 @@ def video_segmenter(frames: Tensor, chunk: int | None = None, num_seeds: int = 4
 
 
 def streaming_segmenter(frames: Tensor, window: int = 3, latency: int = 1) -> Tensor:
-    stream = gpuvos.StreamingSegmenter(
-        front_end, Config(num_seeds=4, window=3), window=window, latency=latency
-    )
+    stream = gpuvos.StreamingSegmenter(front_end, Config(num_seeds=4, window=3), history=window, latency=latency)
     parts = list(stream.stream(frames))
-    return (
-        torch.cat([part.mask for part in parts])
-        if parts
-        else torch.zeros(0, *frames.shape[2:], dtype=torch.bool)
-    )
+    return torch.cat([part.mask for part in parts]) if parts else torch.zeros(0, *frames.shape[2:], dtype=torch.bool)
 
 
 def config(**options: Any) -> None:

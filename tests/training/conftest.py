@@ -26,16 +26,12 @@ class TinyNetwork(nn.Module):
     def __init__(self, dimensions: int = 8) -> None:
         super().__init__()
         self.encoder = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())
-        self.decoder = nn.Sequential(
-            nn.Conv2d(16, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout2d(0.1)
-        )
+        self.decoder = nn.Sequential(nn.Conv2d(16, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout2d(0.1))
         self.heads = nn.Conv2d(16, dimensions + 21 + 1, 1)
         self.dimensions = dimensions
 
     def forward(self, images: Tensor) -> TinyOutput:
-        embedding, logits, thing = self.heads(self.decoder(self.encoder(images))).split(
-            (self.dimensions, 21, 1), 1
-        )
+        embedding, logits, thing = self.heads(self.decoder(self.encoder(images))).split((self.dimensions, 21, 1), 1)
         return TinyOutput(embedding, logits, thing[:, 0])
 
 
@@ -99,8 +95,6 @@ def stills_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _write(
-    file: Path, header: tuple[str, ...], rows: list[tuple[object, ...]] | list[tuple[str, ...]]
-) -> None:
+def _write(file: Path, header: tuple[str, ...], rows: list[tuple[object, ...]] | list[tuple[str, ...]]) -> None:
     with file.open("w", newline="") as stream:
         csv.writer(stream).writerows([header, *rows])

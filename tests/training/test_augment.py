@@ -15,9 +15,9 @@ from gpuvos.training.augment import (
     to_grid,
     unknown_to_rest,
 )
-from gpuvos.training.batches import BatchSampler
-from gpuvos.training.rendered import RenderedStills
-from gpuvos.training.stills import UNKNOWN, Still
+from gpuvos.training.images import UNKNOWN, Still
+from gpuvos.training.sampler import BatchSampler
+from gpuvos.training.synthetic import RenderedStills
 
 
 def square_still(size: int = 120, at: int = 50, side: int = 20) -> Still:
@@ -31,9 +31,7 @@ def square_still(size: int = 120, at: int = 50, side: int = 20) -> Still:
 
 def test_crops_show_the_object_at_the_scale_of_videos(generator: torch.Generator) -> None:
     still = square_still()
-    shares = torch.stack(
-        [(random_crop(still, 64, generator).instance == 7).float().mean() for _ in range(200)]
-    )
+    shares = torch.stack([(random_crop(still, 64, generator).instance == 7).float().mean() for _ in range(200)])
     assert ((shares > 0.015) & (shares < 0.45)).float().mean() > 0.8
     assert shares.std() > 0.01
 
@@ -51,9 +49,7 @@ def test_labels_stay_with_the_image(generator: torch.Generator) -> None:
 def test_unknown_becomes_minus_one() -> None:
     still = square_still()
     instance = still.instance.where(still.instance > 0, torch.tensor(UNKNOWN, dtype=torch.uint8))
-    batch = resize(
-        Still(still.image, instance, instance.clamp(max=1).where(instance < 255, instance)), 120, 120
-    )
+    batch = resize(Still(still.image, instance, instance.clamp(max=1).where(instance < 255, instance)), 120, 120)
     assert sorted(batch.instance.unique().tolist()) == [-1, 7]
     assert sorted(batch.objectness.unique().tolist()) == [-1, 1]
 
@@ -150,9 +146,7 @@ def test_batches_depend_on_seed_step_and_process_alone(rest: bool) -> None:
 
 
 def test_workers_draw_the_same_batches() -> None:
-    sampler = BatchSampler(
-        RenderedStills(1, height=48, width=64), batch_size=2, size=48, paste_share=0.5, rest=True
-    )
+    sampler = BatchSampler(RenderedStills(1, height=48, width=64), batch_size=2, size=48, paste_share=0.5, rest=True)
     alone, helped = (list(sampler.stream(3, 6, workers)) for workers in (0, 2))
     assert len(alone) == len(helped) == 3
     for ours, theirs in zip(alone, helped, strict=True):

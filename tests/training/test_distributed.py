@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from gpuvos.training.augment import to_grid
-from gpuvos.training.batches import BatchSampler
 from gpuvos.training.config import TrainingConfig
 from gpuvos.training.objective import losses, measure_temperature, set_mode
-from gpuvos.training.rendered import RenderedStills
+from gpuvos.training.sampler import BatchSampler
+from gpuvos.training.synthetic import RenderedStills
 
 SMALL = {"batch_size": 2, "size": 48, "num_samples": 32, "held_out": 4, "log_every": 1, "clip": 1e9}
 
@@ -28,11 +28,11 @@ _WORKER = """
 import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
-import gpuvos.commands.train
-from gpuvos.cli import main
+import gpuvos.cli.train
+from gpuvos.cli.main import main
 from gpuvos.training.config import TrainingConfig
 from gpuvos.training.loop import _Run, distributed, train
-from gpuvos.training.rendered import RenderedStills
+from gpuvos.training.synthetic import RenderedStills
 folder, small = Path(sys.argv[1]), eval(sys.argv[3])
 sys.path.insert(0, sys.argv[2])
 from conftest import TinyNetwork
@@ -64,7 +64,7 @@ with distributed() as (process, processes):
         _Run.step = whole_step
     run("stopped", fresh(), 4, distil=False, resume=True)
 
-    gpuvos.commands.train.RenderedStills = lambda *_, seed: RenderedStills(2, height=48, width=64, seed=seed)
+    gpuvos.cli.train.RenderedStills = lambda *_, seed: RenderedStills(2, height=48, width=64, seed=seed)
     arguments = ["--steps", "2", "--size", "64", "--batch-size", "2", "--log-every", "1", "--device", "cpu"]
     assert main(["train", "-o", str(folder / "command"), *arguments]) == 0
 """
@@ -87,9 +87,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_gradients_and_the_log_are_means_over_processes(
-    make_tiny: Callable[[], nn.Module], run: Path
-) -> None:
+def test_gradients_and_the_log_are_means_over_processes(make_tiny: Callable[[], nn.Module], run: Path) -> None:
     stills, config = RenderedStills(2, height=48, width=64), TrainingConfig(**SMALL)
     temperature = measure_temperature(make_tiny(), stills, config, torch.device("cpu"))
     terms, gradients = [], []
@@ -113,32 +111,22 @@ def test_gradients_and_the_log_are_means_over_processes(
         with torch.no_grad():
             before = teacher(batch.image)
         chance = torch.Generator().manual_seed(seed)
-        found = losses(
-            output, to_grid(batch, *output.object_logit.shape[1:]), before, config, temperature, chance
-        )
+        found = losses(output, to_grid(batch, *output.object_logit.shape[1:]), before, config, temperature, chance)
         found["loss"].backward()  # type: ignore[no-untyped-call]
         terms.append({name: float(value.detach()) for name, value in found.items()})
         gradients.append({name: value.grad for name, value in network.named_parameters()})
     assert abs(terms[0]["loss"] - terms[1]["loss"]) > 1e-3  # the batches differ
     for process in range(2):
         for name, value in torch.load(run / f"gradients-{process}.pt").items():
-            torch.testing.assert_close(
-                value, (gradients[0][name] + gradients[1][name]) / 2, rtol=1e-4, atol=1e-6
-            )
+            torch.testing.assert_close(value, (gradients[0][name] + gradients[1][name]) / 2, rtol=1e-4, atol=1e-6)
     row = next(row for row in csv.DictReader((run / "one" / "log.csv").open()) if row["loss"])
     for name in ("loss", "pair", "class", "object"):
         assert float(row[name]) == pytest.approx((terms[0][name] + terms[1][name]) / 2, rel=1e-4)
 
 
-def test_processes_agree_and_resume_without_a_difference(
-    make_tiny: Callable[[], nn.Module], run: Path
-) -> None:
+def test_processes_agree_and_resume_without_a_difference(make_tiny: Callable[[], nn.Module], run: Path) -> None:
     names = [name for name, _ in make_tiny().named_parameters()]
-    ends = [
-        torch.load(run / f"{folder}-{process}.pt")
-        for folder in ("through", "stopped")
-        for process in range(2)
-    ]
+    ends = [torch.load(run / f"{folder}-{process}.pt") for folder in ("through", "stopped") for process in range(2)]
     for name in names:
         assert ends[0][name].isfinite().all()
         assert all(torch.equal(ends[0][name], end[name]) for end in ends[1:])
@@ -155,7 +143,5 @@ def test_the_command_under_torchrun(run: Path) -> None:
         "checkpoint.pt", "log.csv", "weights.json", "weights.safetensors",
     ]  # fmt: skip
     assert load_file(run / "command" / "weights.safetensors")
-    assert (
-        json.loads((run / "command" / "weights.json").read_text())["images"] == 2 * 2 * 2
-    )  # steps, images, processes
+    assert json.loads((run / "command" / "weights.json").read_text())["images"] == 2 * 2 * 2  # steps, images, processes
     assert (run / "printed.txt").read_text().count("2 steps in") == 1  # process 0 alone

@@ -16,7 +16,7 @@ from gpuvos.training.evaluation import (
     pair_accuracy,
     seed_iou,
 )
-from gpuvos.training.rendered import RenderedStills
+from gpuvos.training.synthetic import RenderedStills
 
 
 def test_objectness_by_hand() -> None:

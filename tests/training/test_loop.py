@@ -12,11 +12,11 @@ from torch import nn
 
 from gpuvos.errors import InputError
 from gpuvos.training.augment import Batch, to_grid
-from gpuvos.training.batches import BatchSampler
 from gpuvos.training.config import TrainingConfig
 from gpuvos.training.loop import _Run, learning_rate_factor, parameter_groups, train
 from gpuvos.training.objective import losses, measure_temperature, set_mode
-from gpuvos.training.rendered import RenderedStills
+from gpuvos.training.sampler import BatchSampler
+from gpuvos.training.synthetic import RenderedStills
 
 SMALL = {"batch_size": 2, "size": 48, "num_samples": 64, "held_out": 4, "log_every": 1}
 
@@ -27,10 +27,7 @@ def stills() -> RenderedStills:
 
 
 def same_state(ours: nn.Module, theirs: nn.Module) -> bool:
-    return all(
-        torch.equal(a, b)
-        for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
-    )
+    return all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
 
 
 def test_a_tiny_network_learns_one_batch_by_heart(tiny: nn.Module, stills: RenderedStills) -> None:

@@ -44,9 +44,7 @@ def test_pair_loss_is_finite_at_both_ends(dtype: torch.dtype) -> None:
         assert slope.isfinite().all()
     assert pair_loss(distance, torch.tensor(True))[[0, 2]].tolist() == pytest.approx([0, 200 - math.log(2)])
     # tanh(d2 / 2) = d2 / 2 at the floor of 1e-4
-    assert pair_loss(distance, torch.tensor(False))[[0, 2]].tolist() == pytest.approx(
-        [-math.log(5e-5), 0], rel=1e-3
-    )
+    assert pair_loss(distance, torch.tensor(False))[[0, 2]].tolist() == pytest.approx([-math.log(5e-5), 0], rel=1e-3)
 
 
 def test_embedding_loss_by_hand() -> None:
@@ -60,9 +58,7 @@ def test_embedding_loss_by_hand() -> None:
     assert float(embedding_loss(embedding, instance)) == pytest.approx(expected, rel=1e-5)
     # Distances over a temperature of 4 are those of half the embedding.
     halved = embedding_loss(embedding / 2, instance)
-    assert float(embedding_loss(embedding, instance, temperature=4.0)) == pytest.approx(
-        float(halved), rel=1e-6
-    )
+    assert float(embedding_loss(embedding, instance, temperature=4.0)) == pytest.approx(float(halved), rel=1e-6)
 
 
 def test_rest_weight_zero_says_nothing_about_pairs_within_the_rest() -> None:
@@ -151,9 +147,7 @@ def test_spread_is_a_hinge_at_the_floor() -> None:
     assert float(spread_loss(pairs(1.0), floor=4.0)) == pytest.approx(0.75)  # 1 of 4
     assert float(spread_loss(pairs(2.0), floor=4.0)) == pytest.approx(0.0)
     assert float(spread_loss(pairs(1.0), 0.5, pairs(2.0))) == pytest.approx(0.5)  # 1 of half of 4
-    assert float(spread_loss(pairs(1.0, rest=0.0), 0.5, pairs(2.0))) == pytest.approx(
-        0.5
-    )  # the rest has no say
+    assert float(spread_loss(pairs(1.0, rest=0.0), 0.5, pairs(2.0))) == pytest.approx(0.5)  # the rest has no say
 
 
 def test_distances_are_held_within_objects_and_within_the_rest() -> None:
@@ -169,9 +163,7 @@ def test_distillation_by_hand() -> None:
     ours = torch.tensor([0.5, 0.5]).log().view(1, 2, 1, 1).requires_grad_()
     theirs = torch.tensor([0.8, 0.2]).log().view(1, 2, 1, 1) + 7  # shifting logits changes nothing
     loss = distillation_loss(ours, theirs)
-    assert float(loss.detach()) == pytest.approx(
-        0.8 * math.log(0.8 / 0.5) + 0.2 * math.log(0.2 / 0.5), rel=1e-5
-    )
+    assert float(loss.detach()) == pytest.approx(0.8 * math.log(0.8 / 0.5) + 0.2 * math.log(0.2 / 0.5), rel=1e-5)
     loss.backward()
     assert ours.grad is not None
     assert ours.grad.flatten().tolist() == pytest.approx([0.5 - 0.8, 0.5 - 0.2], rel=1e-5)

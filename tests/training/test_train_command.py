@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from gpuvos.cli import main
-from gpuvos.features.weights import load_weights
-from gpuvos.training.rendered import RenderedStills
+from gpuvos.cli.main import main
+from gpuvos.features.network.weights import load_weights
+from gpuvos.training.synthetic import RenderedStills
 
 QUICK = ["--size", "64", "--batch-size", "2", "--log-every", "1", "--threads", "1", "--device", "cpu"]
 
@@ -22,8 +22,8 @@ QUICK = ["--size", "64", "--batch-size", "2", "--log-every", "1", "--threads", "
 @pytest.fixture(autouse=True)
 def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     small = functools.partial(RenderedStills, 2, height=48, width=64)
-    monkeypatch.setattr("gpuvos.commands.train.RenderedStills", lambda *_numbers, seed: small(seed=seed))
-    monkeypatch.setattr("gpuvos.commands.train._FITTED", 4)
+    monkeypatch.setattr("gpuvos.cli.train.RenderedStills", lambda *_numbers, seed: small(seed=seed))
+    monkeypatch.setattr("gpuvos.cli.train._FITTED", 4)
 
 
 def test_without_data_it_trains_on_rendered_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +54,7 @@ def test_without_data_it_trains_on_rendered_clips(tmp_path: Path, capsys: pytest
 def test_stills_are_packed_and_the_card_says_their_licences(
     stills_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: nn.Module
 ) -> None:
-    monkeypatch.setattr("gpuvos.commands.train.EmbeddingNetwork", lambda: tiny)
+    monkeypatch.setattr("gpuvos.cli.train.EmbeddingNetwork", lambda: tiny)
     words = ["train", "-o", str(tmp_path / "run"), "--steps", "2", "--stills", str(stills_root), *QUICK]
     for _ in range(2):  # the second time the pack is there already
         assert main([*words, "--pack", str(tmp_path / "packed"), "--keep", "none"]) == 0

@@ -1,0 +1,1 @@
+"""Many videos: jobs, engines, and what became of each."""

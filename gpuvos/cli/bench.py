@@ -1,0 +1,233 @@
+"""``gpuvos bench``: what every stage costs, beside its floor and other packages; what the kernels need."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from gpuvos.bench.compare import compare
+from gpuvos.bench.curves import default_axes, measure_curves, write_curves
+from gpuvos.bench.environment import environment, write_record
+from gpuvos.bench.peers import PEERS
+from gpuvos.bench.runner import measure_workload
+from gpuvos.bench.stages import Stage, chosen_stages
+from gpuvos.bench.table import comparison_table, heading, measurement_table
+from gpuvos.bench.timing import CLOCKS, copy_bandwidth
+from gpuvos.bench.workload import DTYPES, SIZES, Workload, check_workload
+from gpuvos.cli.common import pick_device
+from gpuvos.data.atomic import atomic_file
+from gpuvos.errors import check_positive, fail
+from gpuvos.kernels.static import ARCHITECTURES, Usage, compile_op, kernel_names
+
+_HOST: dict[str, Any] = {
+    "frames": 8,
+    "stride": [4],
+    "dtype": "float32",
+}  # of a CPU, where the command does not say
+_DEVICE: dict[str, Any] = {
+    "frames": 80,
+    "stride": [4, 1],
+    "dtype": "bfloat16",
+}  # of a GPU: what the aims are for
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Arguments of the command."""
+    sizes = parser.add_argument_group("workload")
+    sizes.add_argument("--size", choices=tuple(SIZES), default="480p", help="of the frames (default 480p)")
+    sizes.add_argument("--height", type=int, help="rows of the frames, instead of --size")
+    sizes.add_argument("--width", type=int, help="columns of the frames, instead of --size")
+    sizes.add_argument(
+        "--stride", type=int, nargs="+", metavar="S",
+        help="of the grid, one table each (default 4; 4 and 1 on a GPU)",
+    )  # fmt: skip
+    sizes.add_argument("--frames", type=int, metavar="T", help="default 8, 80 on a GPU")
+    sizes.add_argument("--channels", type=int, default=64, metavar="D", help="of the embedding (default 64)")
+    sizes.add_argument("--seeds", type=int, metavar="K", help="of a frame (default 100, and 300 for the robust rule)")
+    sizes.add_argument("--dtype", choices=tuple(DTYPES), help="default float32, bfloat16 on a GPU")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
+    parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice where absent")
+    parser.add_argument("--stages", nargs="+", metavar="WORD", help="only those whose name has one of the words")
+    parser.add_argument("--rounds", type=int, default=7, help="timed calls of a stage (default 7)")
+    parser.add_argument(
+        "--max-seconds", type=float, default=60.0, metavar="S",
+        help="after so long a stage ends with three rounds or what it has; of a point of --curves (default 60)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--clock", choices=tuple(CLOCKS), default="wall", help="of a CPU: processor time of all threads"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="leave other packages out")
+    parser.add_argument("--peer-frames", type=int, default=2, help="frames for peers on the CPU (default 2)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record there as well")
+    parser.add_argument("--base", metavar="REV", help="compare with that commit of the checkout instead")
+    parser.add_argument(
+        "--curves", type=Path, metavar="FOLDER",
+        help="instead: time and peak memory against T, pixels, D and K as JSON, CSV and plots",
+    )  # fmt: skip
+    static = parser.add_argument_group("kernels")
+    static.add_argument(
+        "--static", action="store_true",
+        help="instead: compile every Triton kernel (no GPU needed) and print registers, spills, shared memory",
+    )  # fmt: skip
+    static.add_argument("--ops", nargs="+", metavar="OP", help="only these")
+    static.add_argument(
+        "--architectures", nargs="+", type=int, default=list(ARCHITECTURES), metavar="SM", help="80 90 100"
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Prints a table; returns 1 if a kernel spills or a stage fails, else 0."""
+    if arguments.static:
+        return _run_static(arguments)
+    stages = chosen_stages(arguments.stages)
+    for name in ("rounds", "max_seconds", "peer_frames"):
+        check_positive(f"--{name.replace('_', '-')}", getattr(arguments, name))
+    if arguments.threads is not None:
+        check_positive("--threads", arguments.threads)
+        torch.set_num_threads(arguments.threads)
+    workloads = build_workloads(arguments, pick_device(arguments.device))
+    if arguments.base is not None:
+        return _run_base(arguments, workloads, stages)
+    if arguments.curves is not None:
+        return _run_curves(arguments, workloads)
+    return _run_stages(arguments, workloads, stages)
+
+
+def build_workloads(arguments: Namespace, device: torch.device) -> list[Workload]:
+    """The workloads that the arguments describe, one a stride."""
+    default = _DEVICE if device.type == "cuda" else _HOST
+    height, width = SIZES[arguments.size]
+    if (arguments.height is None) != (arguments.width is None):
+        raise fail("--height, --width", "one of them", "both or neither")
+    if arguments.height is not None:
+        height, width = arguments.height, arguments.width
+    chosen = {name: default[name] if getattr(arguments, name) is None else getattr(arguments, name) for name in default}
+    seeds = {} if arguments.seeds is None else {"seeds": arguments.seeds, "robust_seeds": arguments.seeds}
+    return [
+        check_workload(
+            Workload(
+                height=height, width=width, stride=stride, frames=chosen["frames"], channels=arguments.channels,
+                dtype=chosen["dtype"], device=str(device), **seeds,
+            )
+        )
+        for stride in chosen["stride"]
+    ]  # fmt: skip
+
+
+def _run_stages(arguments: Namespace, workloads: list[Workload], stages: Sequence[Stage]) -> int:
+    device = torch.device(workloads[0].device)
+    record = _environment(arguments, device)
+    record["copy_bandwidth"] = copy_bandwidth(device, clock=arguments.clock)
+    record["measurements"] = []
+    print(heading(record))
+    for number, workload in enumerate(workloads):
+        wanted = [stage for stage in stages if number == 0 or stage.on_grid]
+        if not wanted:
+            continue
+        with _progress() as progress:
+            found = measure_workload(
+                workload, wanted, bandwidth=record["copy_bandwidth"], progress=progress,
+                peers=() if arguments.no_peers else PEERS, peer_frames=arguments.peer_frames,
+                rounds=arguments.rounds, max_seconds=arguments.max_seconds, clock=arguments.clock,
+            )  # fmt: skip
+        record["measurements"].append(found)
+        print("\n" + measurement_table(found), flush=True)
+    _keep(arguments, record)
+    return int(any(row["error"] for found in record["measurements"] for row in found["rows"]))
+
+
+def _run_base(arguments: Namespace, workloads: list[Workload], stages: Sequence[Stage]) -> int:
+    record = _environment(arguments, torch.device(workloads[0].device))
+    with _progress() as progress:
+        record["comparison"] = compare(
+            arguments.base, workloads[0], [stage.name for stage in stages],
+            rounds=arguments.rounds, clock=arguments.clock, progress=progress,
+        )  # fmt: skip
+    print(comparison_table(record))
+    _keep(arguments, record)
+    return 0
+
+
+def _run_curves(arguments: Namespace, workloads: list[Workload]) -> int:
+    axes = default_axes(workloads[0])
+    record = _environment(arguments, torch.device(workloads[0].device))
+    with _progress() as progress:
+        record["curves"] = measure_curves(
+            axes, point_seconds=arguments.max_seconds, rounds=arguments.rounds, clock=arguments.clock,
+            progress=progress,
+        )  # fmt: skip
+    name = f"curves-{torch.device(workloads[0].device).type}"
+    for file in write_curves(arguments.curves, name, record):
+        print(file)
+    _keep(arguments, record)
+    return 0
+
+
+def _environment(arguments: Namespace, device: torch.device) -> dict[str, Any]:
+    return environment(device, arguments.clock, {peer.package for peer in PEERS})
+
+
+def _keep(arguments: Namespace, record: dict[str, Any]) -> None:
+    if arguments.json is not None:
+        write_record(arguments.json, record)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Shows the name of what runs on a terminal."""
+    with tqdm(disable=None, leave=False, bar_format="{elapsed} {desc}") as line:
+        yield line.set_description_str
+
+
+def _run_static(arguments: Namespace) -> int:
+    """Prints the table; returns 1 if a kernel spills, else 0."""
+    known = kernel_names()
+    unknown = sorted(set(arguments.ops or ()) - set(known))
+    if unknown:
+        raise fail("--ops", ", ".join(unknown), f"some of {', '.join(known)}")
+    ops = arguments.ops or known
+    rows = [
+        row
+        for op in tqdm(ops, disable=None, unit="op", leave=False)
+        for architecture in arguments.architectures
+        for row in compile_op(op, architecture)
+    ]
+    print(static_table(rows))
+    if arguments.json is not None:
+        report = {
+            "triton": version("triton"),
+            "torch": version("torch"),
+            "kernels": [row._asdict() for row in rows],
+        }
+        with atomic_file(arguments.json) as temporary:
+            temporary.write_text(json.dumps(report, indent=1) + "\n")
+    return int(any(row.spilled for row in rows))
+
+
+def static_table(rows: Sequence[Usage]) -> str:
+    """A Markdown table, one row a kernel and variant, its architectures side by side."""
+    architectures = sorted({row.architecture for row in rows})
+    heads = " | ".join(f"sm_{number}" for number in architectures)
+    lines = [
+        f"triton {version('triton')}; registers of a thread / bytes spilled / bytes of shared memory",
+        "",
+        f"| op | kernel | variant | warps | {heads} |",
+        f"|---|---|---|---:|{'---:|' * len(architectures)}",
+    ]
+    together: dict[tuple[str, str, str, int], dict[int, Usage]] = {}
+    for row in rows:
+        together.setdefault((row.op, row.kernel, row.note, row.num_warps), {})[row.architecture] = row
+    for (op, kernel, note, warps), found in together.items():
+        cells = " | ".join(
+            f"{found[number].registers} / {found[number].spilled} / {found[number].shared}" for number in architectures
+        )
+        lines.append(f"| {op} | {kernel} | {note} | {warps} | {cells} |")
+    return "\n".join(lines)

@@ -1,0 +1,127 @@
+"""One video or many, here or on a cluster: the options of ``gpuvos segment`` for it, and the run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from gpuvos.batch.jobs import Job, plan_jobs
+from gpuvos.batch.local import run_local
+from gpuvos.batch.ray import RayOptions, run_ray
+from gpuvos.batch.run import Engine, run_jobs
+from gpuvos.batch.worker import RunOptions, SegmentVideo, Worker
+from gpuvos.errors import check_positive, fail
+
+ENGINES = ("local", "ray")
+
+# What results do not depend on; every other argument of the command is in the record.
+_OPERATION = {
+    "command",
+    "video",
+    "output",
+    "overwrite",
+    "device",
+    "engine",
+    "retries",
+    "workers",
+    "ray_address",
+}
+
+
+def add_engine_arguments(parser: ArgumentParser) -> None:
+    """Where many videos are segmented, and what happens to those that fail."""
+    parser.add_argument("--engine", default="local", choices=ENGINES, help="local: one after another; ray: in parallel")
+    parser.add_argument("--retries", type=int, default=2, help="further attempts of a video that fails (2)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="actors of --engine ray; default: one a GPU, without GPUs one a core and 4 GiB of memory",
+    )
+    parser.add_argument(
+        "--ray-address",
+        default=os.environ.get("RAY_ADDRESS") or "local",
+        help="cluster of --engine ray: auto, HOST:PORT; default: RAY_ADDRESS, else this machine alone",
+    )
+
+
+def run_engine(arguments: Namespace, open_segmenter: Callable[[Namespace], SegmentVideo]) -> int:
+    """Segments every video that is not done yet; returns the exit status, 1 where a video failed."""
+    jobs = plan_jobs(arguments.video, arguments.output)
+    if arguments.first_mask is not None and len(jobs) > 1:
+        raise fail("--first-mask", f"{len(jobs)} videos", "one video")
+    check_positive("--retries", arguments.retries, zero=True)
+    if arguments.workers is not None:
+        check_positive("--workers", arguments.workers)
+    single = arguments.engine == "local" and [Path(text).absolute() for text in arguments.video] == [jobs[0].video]
+    root = jobs[0].output.parent if single or arguments.output is None else arguments.output.absolute()
+    options = RunOptions(
+        settings(arguments),
+        secrets.token_hex(4),
+        root / ".gpuvos-work",
+        arguments.retries,
+        arguments.overwrite,
+    )
+    if single:
+        return _run_single(arguments, jobs[0], partial(open_segmenter, arguments), options)
+    summary = run_jobs(jobs, _engine(arguments, open_segmenter, options), options, root / "failures.json")
+    print(
+        f"{summary.done} videos segmented ({summary.frames} frames), {summary.skipped} were there already, "
+        f"{len(summary.failures)} failed"
+    )
+    if summary.failures:
+        print(
+            f"gpuvos: {root / 'failures.json'} says what failed; run the same command to try again",
+            file=sys.stderr,
+        )
+    return int(bool(summary.failures))
+
+
+def _run_single(arguments: Namespace, job: Job, build: Callable[[], SegmentVideo], options: RunOptions) -> int:
+    """One video here: its errors are those of the command."""
+    if options.finished(job):
+        print(f"{job.output} is there already, with these settings; --overwrite makes it again")
+        return 0
+    Worker(build(), options).attempt(job)
+    arrays = "" if arguments.no_arrays else ", result-*.npz"
+    print(f"{job.output}: masks/*.png, overlay.mp4, sheet.png{arrays}")
+    return 0
+
+
+def _engine(arguments: Namespace, open_segmenter: Callable[[Namespace], SegmentVideo], options: RunOptions) -> Engine:
+    if arguments.engine == "local":
+        return partial(run_local, open_segmenter=partial(open_segmenter, arguments), options=options)
+    if ":" in arguments.device:
+        raise fail("--device", arguments.device, "auto, cpu or cuda", "Ray chooses the GPU of each actor")
+    open_segmenter(Namespace(**{**vars(arguments), "device": "cpu"}))  # what is wrong shows here, not in every actor
+    absolute = {name: value.absolute() if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+    return partial(
+        run_ray,
+        open_segmenter=partial(open_segmenter, Namespace(**absolute)),
+        options=options,
+        where=RayOptions(arguments.ray_address, arguments.workers, arguments.device),
+    )
+
+
+def settings(arguments: Namespace) -> Mapping[str, object]:
+    """What the results of ``gpuvos segment`` depend on besides the video; files by the hash of their contents."""
+    import gpuvos
+
+    chosen: dict[str, object] = {"gpuvos": gpuvos.__version__}
+    for name, value in sorted(vars(arguments).items()):
+        if name not in _OPERATION:
+            chosen[name] = _digest(name, value) if isinstance(value, Path) else value
+    return chosen
+
+
+def _digest(name: str, path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        option = "--" + name.replace("_", "-")
+        raise fail(option, f"'{path}' ({error.strerror})", "a file that can be read") from error

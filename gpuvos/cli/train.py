@@ -1,0 +1,152 @@
+"""``gpuvos train``: trains the embedding network on photographs, or on rendered clips where there are none."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import torch
+
+from gpuvos.cli.common import pick_device
+from gpuvos.errors import check_count, check_positive, fail
+from gpuvos.features.network.embedding import EmbeddingNetwork, fit_projection, load_teacher
+from gpuvos.features.network.weights import load_weights, save_weights
+from gpuvos.training.card import model_card
+from gpuvos.training.config import TrainingConfig
+from gpuvos.training.images import StillsDataset, StillSource, pack
+from gpuvos.training.loop import distributed, train
+from gpuvos.training.loss import KEEP
+from gpuvos.training.sampler import BatchSampler
+from gpuvos.training.synthetic import RenderedStills
+
+_DEFAULT_MINUTES = 2.0
+_FITTED = 128  # images that the principal components are of
+_SMALLEST = 32  # side of a crop: the encoder halves it five times
+_NO_LIMIT = 1_000_000  # steps, where only time ends a run
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Arguments of ``gpuvos train``."""
+    default = TrainingConfig()
+    parser.add_argument("-o", "--output", type=Path, default=Path("gpuvos-train"), help="folder to write")
+    parser.add_argument("--stills", type=Path, help="tree of stills, or a pack of one; default: rendered clips")
+    parser.add_argument("--licences", default="free", choices=("free", "all"), help="which stills to train on")
+    parser.add_argument("--pack", type=Path, metavar="FOLDER", help="pack the stills there first, unless it exists")
+    parser.add_argument("--init", type=Path, metavar="FILE", help=".pth: the teacher; .safetensors: own weights")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
+    parser.add_argument("--minutes", type=float, help="time limit (default 2 where --steps is not given)")
+    parser.add_argument("--steps", type=int, help="limit of steps")
+    parser.add_argument("--threads", type=int, help="CPU threads of each process")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches (for a GPU: 8)")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
+    parser.add_argument("--freeze-statistics", action="store_true", help="keep the batch-norm buffers of --init")
+    parser.add_argument("--keep", default=default.keep, choices=KEEP, help="what keeps variance inside objects")
+    parser.add_argument("--size", type=int, help="side of the crops in pixels (default 256; rendered 128)")
+    parser.add_argument("--learning-rate", type=float, help="of the heads (default 1e-3; rendered 3e-3)")
+    for name, text in (
+        ("batch_size", "images of a step and process"),
+        ("encoder_scale", "encoder's learning rate by that of the heads; 0: frozen"),
+        ("decoder_scale", "decoder's learning rate by that of the heads; 0: frozen"),
+        ("pair_weight", "of Eq. 2"),
+        ("keep_weight", "of --keep, within Eq. 2's weight"),
+        ("class_weight", "of the distillation of classes"),
+        ("object_weight", "of objectness"),
+        ("balance", "of objectness: 1: objects weigh what the rest does; 0: all pixels weigh the same"),
+        ("rest_weight", "0: the background is just no object; 1: it is one more instance"),
+        ("paste_share", "share of images that an object is pasted onto"),
+        ("seed", "of everything random"),
+        ("log_every", "steps"),
+        ("save_every", "steps"),
+        ("evaluate_every", "steps"),
+    ):
+        value = getattr(default, name)
+        option = "--" + name.replace("_", "-")
+        parser.add_argument(option, type=type(value), default=value, help=f"{text} (default {value})")
+
+
+def run(arguments: Namespace) -> int:
+    """Trains; writes weights, model card, log and checkpoint; returns the exit status."""
+    config = _config(arguments)
+    check_count("--size", config.size, _SMALLEST)
+    check_positive("--workers", arguments.workers, zero=True)
+    if arguments.threads is not None:
+        check_positive("--threads", arguments.threads)
+        torch.set_num_threads(arguments.threads)
+    device = pick_device(arguments.device)
+    with distributed() as (process, processes):
+        if device.type == "cuda" and processes > 1:
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
+        torch.manual_seed(config.seed % 2**63)
+        stills, held_out = _stills(arguments, process)
+        network = build_network(arguments.init, stills, config)
+        state = train(
+            network, stills, held_out, arguments.output, config,
+            distil=arguments.init is not None, device=device, process=process, resume=arguments.resume,
+            workers=arguments.workers,
+        )  # fmt: skip
+        if process == 0:
+            card = model_card(stills.records, config, state, origin=arguments.init, processes=processes)
+            weights = save_weights(network, arguments.output / "weights.safetensors", card=card)
+            print(f"{state.step} steps in {state.seconds:.0f} s: {weights}, weights.json, log.csv")
+            for row in (row for row in state.history if "seed_iou" in row):
+                parts = (f"{name} {value:.3f}" for name, value in row.items() if name not in ("step", "seconds"))
+                print(f"held out, step {row['step']:.0f}: {', '.join(parts)}")
+    return 0
+
+
+def build_network(init: Path | None, stills: StillSource, config: TrainingConfig) -> EmbeddingNetwork:
+    """The network to train: random; from a teacher, its features on their principal components; or ours."""
+    if init is not None and init.suffix == ".safetensors":
+        return load_weights(init)
+    network = EmbeddingNetwork()
+    if init is None:
+        return network
+    network.load_state_dict(load_teacher(init), strict=False)
+    sampler = BatchSampler(
+        stills,
+        batch_size=config.batch_size,
+        size=config.size,
+        paste_share=0,
+        rest=False,
+        seed=config.seed + 2,
+    )
+    count = -(-_FITTED // config.batch_size)
+    return fit_projection(network, (sampler.draw(sampler.generator(step)).image for step in range(count)))
+
+
+def _config(arguments: Namespace) -> TrainingConfig:
+    minutes, steps = arguments.minutes, arguments.steps
+    if minutes is None and steps is None:
+        minutes = _DEFAULT_MINUTES
+    names = (
+        "batch_size", "encoder_scale", "decoder_scale", "freeze_statistics", "pair_weight",
+        "keep_weight", "class_weight", "object_weight", "balance", "rest_weight", "paste_share", "seed",
+        "log_every", "save_every", "evaluate_every",
+    )  # fmt: skip
+    chosen = {name: getattr(arguments, name) for name in names}
+    rendered = arguments.stills is None  # small frames and random weights: quicker steps, larger ones
+    chosen["size"] = (128 if rendered else 256) if arguments.size is None else arguments.size
+    chosen["learning_rate"] = (
+        (3e-3 if rendered else 1e-3) if arguments.learning_rate is None else arguments.learning_rate
+    )
+    chosen["keep"] = arguments.keep or ("spread" if arguments.init is None else "distances")
+    return TrainingConfig(minutes=minutes, steps=_NO_LIMIT if steps is None else steps, **chosen)
+
+
+def _stills(arguments: Namespace, process: int) -> tuple[StillSource, StillSource | None]:
+    """What to train on, and what to measure on."""
+    if arguments.stills is None:
+        if arguments.pack is not None:
+            raise fail("--pack", f"'{arguments.pack}' without --stills", "a tree of stills to pack")
+        return RenderedStills(seed=arguments.seed), RenderedStills(6, seed=arguments.seed + 10_000)
+    root = arguments.stills
+    if arguments.pack is not None:
+        if not (arguments.pack / "pixels.npy").is_file() and process == 0:
+            pack(root, arguments.pack, licences=arguments.licences, progress=True)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        root = arguments.pack
+    sets = [StillsDataset(root, licences=arguments.licences, split=split) for split in ("train", "held-out")]
+    return sets[0], sets[1]

@@ -1,0 +1,201 @@
+"""FBMS-59 as its authors distribute it: sequences with masks of all moving objects in some of the frames."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gpuvos.data.atomic import PathLike, as_path
+from gpuvos.data.images import list_images, load_image, natural_key, read_image
+from gpuvos.errors import InputError, check_choice, fail
+
+_FOLDERS = {"train": "Trainingset", "test": "Testset"}
+_SUFFIXES = (".ppm", ".png", ".pgm")  # in this order: a pgm beside a ppm holds weights of its pixels
+_WHITE = 0xFFFFFF
+
+
+class FbmsSequence(NamedTuple):
+    """One sequence."""
+
+    name: str  # such as "marple7"
+    frames: Tensor  # [T, 3, H, W] uint8 RGB
+    mask: Tensor  # [A, H, W] bool, True on any of the moving objects
+    annotated: tuple[int, ...]  # A numbers of the frames that have masks, ascending
+    names: tuple[str, ...]  # T file names without suffix
+
+
+class _Annotation(NamedTuple):
+    frame: int
+    file: Path
+    background: int  # colour 0xRRGGBB, or grey value of a grey image
+
+
+class Fbms59:
+    """The sequences of FBMS-59, read from disk one at a time when they are asked for.
+
+    The folder has the layout of the official archives::
+
+        ROOT/Testset/camel01/camel01_0001.jpg                       a frame
+        ROOT/Testset/camel01/GroundTruth/camel01_0001_gt.ppm        masks of some frames, one colour a region,
+        ROOT/Testset/cars1/GroundTruth/cars1_01.pgm                 or one grey value a region
+        ROOT/Testset/camel01/GroundTruth/camel01Def.dat             which frames, and the colours of the regions
+
+    All objects are merged: what has not the colour of the background is the object. The background is region 0 of the
+    ``Def.dat`` file; where there is none it is white in colour images and black in grey ones, and a mask belongs to
+    the frame of its name (without ``_gt``). Of a mask in several formats the ppm counts; files with ``PROB`` in their
+    names do not.
+
+    Args:
+        root: the folder with ``Trainingset`` and ``Testset``, or one of these two.
+        split: ``train`` (29 sequences) or ``test`` (30).
+
+    Raises:
+        InputError: if the folder, a sequence's frames or its ground truth are missing, or they do not fit each other;
+            the message names the file. Reading a sequence raises one if an image is damaged or differs in size.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp()) / "Testset" / "camel01"
+        >>> (folder / "GroundTruth").mkdir(parents=True)
+        >>> Image.new("RGB", (8, 6)).save(folder / "camel01_0001.jpg")
+        >>> Image.new("RGB", (8, 6), "white").save(folder / "GroundTruth" / "camel01_0001_gt.ppm")
+        >>> camel = Fbms59(folder.parents[1], split="test")["camel01"]
+        >>> camel.annotated, camel.mask.any().item()
+        ((0,), False)
+    """
+
+    def __init__(self, root: PathLike, *, split: str = "test") -> None:
+        check_choice("split", split, tuple(_FOLDERS))
+        self.root, self.split = as_path("root", root), split
+        folder = self.root / _FOLDERS[split]
+        if not folder.is_dir() and self.root.name == _FOLDERS[split]:
+            folder = self.root
+        if not folder.is_dir():
+            raise fail("root", f"'{self.root}' without '{_FOLDERS[split]}'",
+                       "the folder of FBMS-59 with Trainingset and Testset")  # fmt: skip
+        found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        if not found:
+            raise fail("root", f"'{folder}', which holds no folder", "one folder a sequence")
+        self._frames: dict[str, list[Path]] = {}
+        self._annotations: dict[str, list[_Annotation]] = {}
+        for path in sorted(found, key=lambda path: natural_key(path.name)):
+            frames = list_images(path)
+            self._frames[path.name] = frames
+            self._annotations[path.name] = _annotations(path / "GroundTruth", frames)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sequences, sorted."""
+        return tuple(self._frames)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __iter__(self) -> Iterator[FbmsSequence]:
+        return (self[name] for name in self._frames)
+
+    def __getitem__(self, name: str) -> FbmsSequence:
+        """Reads the sequence of that name."""
+        if name not in self._frames:
+            raise fail("name", repr(name), f"one of {', '.join(self._frames)}")
+        files, annotations = self._frames[name], self._annotations[name]
+        frames = [read_image(file)[0] for file in files]
+        masks = [_read(annotation) for annotation in annotations]
+        masked = [annotation.file for annotation in annotations]
+        sizes = [frame.shape[1:] for frame in frames] + [mask.shape for mask in masks]
+        for file, size in zip(files + masked, sizes, strict=True):
+            if size != sizes[0]:
+                wanted = f"{sizes[0][0]} x {sizes[0][1]} like '{files[0]}'"
+                raise fail("root", f"'{file}' of {size[0]} x {size[1]} pixels", wanted)
+        annotated = tuple(annotation.frame for annotation in annotations)
+        names = tuple(file.stem for file in files)
+        return FbmsSequence(name, torch.stack(frames), torch.stack(masks), annotated, names)
+
+    def __repr__(self) -> str:
+        return f"Fbms59('{self.root}', split='{self.split}')"
+
+
+def _annotations(folder: Path, frames: list[Path]) -> list[_Annotation]:
+    """Masks of a sequence, by ascending frame."""
+    if not folder.is_dir():
+        raise fail("root", f"no folder '{folder}'", "GroundTruth in every sequence", "unpack the archive anew")
+    files = _masks(folder)
+    definitions = sorted(folder.glob("*Def.dat"))
+    if definitions:
+        found = _defined(definitions[0], files, frames)
+    else:
+        numbers = {frame.stem: number for number, frame in enumerate(frames)}
+        odd = sorted(set(files) - set(numbers))
+        if odd:
+            raise fail("root", f"'{files[odd[0]]}' without a frame of its name", f"one of {len(frames)} frames")
+        found = [_Annotation(numbers[stem], file, _background(file)) for stem, file in files.items()]
+    if not found:
+        raise fail("root", f"no mask in '{folder}'", "ppm, pgm or png files", "unpack the archive anew")
+    return sorted(found)
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    """Mask files by the names of their frames."""
+    files: dict[str, Path] = {}
+    for suffix in _SUFFIXES:
+        for file in sorted(folder.glob(f"*{suffix}")):
+            if "PROB" not in file.name and not file.name.startswith("."):
+                files.setdefault(file.stem.removesuffix("_gt"), file)
+    return files
+
+
+def _defined(definition: Path, files: dict[str, Path], frames: list[Path]) -> list[_Annotation]:
+    """What a Def.dat file lists: a value follows every line that ends in a colon."""
+    entries = _entries(definition)
+    colours = [int(value) for key, value in entries if key.startswith("scale of region")]
+    numbers = [int(value) for key, value in entries if key == "frame number"]
+    names = [value for key, value in entries if key == "file name"]
+    if not colours or not names or len(numbers) != len(names):
+        wanted = "'Scale of region 0', and 'Frame number' and 'File name' of every mask"
+        raise fail("root", f"'{definition}'", wanted, "unpack the archive anew")
+    found = []
+    for number, name in zip(numbers, names, strict=True):
+        file = files.get(Path(name).stem.removesuffix("_gt"))
+        if file is None:
+            raise fail("root", f"no mask '{definition.with_name(name)}'", f"what '{definition}' lists")
+        if not 0 <= number < len(frames):
+            raise fail("root", f"frame {number} in '{definition}'", f"numbers of the {len(frames)} frames")
+        # The colours that are listed are those of the listed file, and a file of another format has its own.
+        same = file.suffix == Path(name).suffix
+        found.append(_Annotation(number, file, colours[0] if same else _background(file)))
+    return found
+
+
+def _entries(definition: Path) -> list[tuple[str, str]]:
+    """Pairs of a key, in lower case without its colon, and the value on the next line."""
+    lines = [line.strip() for line in definition.read_text("utf-8", errors="replace").splitlines()]
+    pairs = [(line[:-1].strip().lower(), value) for line, value in pairwise(lines) if line.endswith(":")]
+    for key, value in pairs:
+        if (key.startswith("scale of region") or key == "frame number") and not re.fullmatch(r"\d+", value):
+            raise InputError(f"root: got {value!r} after '{key}' in '{definition}', wanted a number")
+    return pairs
+
+
+def _background(file: Path) -> int:
+    return _WHITE if file.suffix == ".ppm" else 0
+
+
+def _read(annotation: _Annotation) -> Tensor:
+    """Mask [H, W] bool of everything that has not the colour of the background."""
+    with load_image(annotation.file) as image:
+        size = (image.height, image.width)
+        if image.mode in ("L", "1", "P", "I", "I;16"):  # one value a pixel, a palette's or a grey one
+            value = annotation.background if annotation.background < 256 else annotation.background & 255
+            grey = image if image.mode == "P" else image.convert("L")
+            return torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).view(size) != value
+        pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8).view(*size, 3)
+    code = annotation.background if annotation.background > 255 else annotation.background * 0x010101
+    colour = torch.tensor([code >> 16 & 255, code >> 8 & 255, code & 255], dtype=torch.uint8)
+    return (pixels != colour).any(-1)

@@ -1,0 +1,293 @@
+"""Dense optical flow without weights, for pairs of frames and for clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gpuvos.errors import InputError, check_choice, check_tensor, check_values, fail
+from gpuvos.flow.variational import FlowParameters, coarse_to_fine, pyramid, resize_flow, warp
+
+__all__ = [
+    "DenseFlow",
+    "FlowParameters",
+    "clip_flow",
+    "forward_backward_error",
+    "occlusion_mask",
+    "optical_flow",
+]
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_CPU_CHUNK, _DEVICE_CHUNK = 2, 16  # working set near the cache of a core; enough pixels to fill a GPU
+_DEFAULTS = FlowParameters()
+
+
+@torch.no_grad()
+def optical_flow(first: Tensor, second: Tensor, *, parameters: FlowParameters = _DEFAULTS) -> Tensor:
+    """Dense flow from ``first`` to ``second``: what is at p in ``first`` is at p + flow(p) in ``second``.
+
+    A coarse-to-fine minimisation of a robust variational energy (see ``flow_variational``). The pairs of a
+    batch do not influence one another, no gradient is tracked, and a device repeats its result bit for bit.
+
+    Args:
+        first: [N,3,H,W] or [N,1,H,W], uint8 or float in [0, 1]. Colour is reduced to luma.
+        second: of the same shape, dtype and device.
+        parameters: of the energy and its minimisation.
+
+    Returns:
+        [N,2,H,W] float32, (x, y) in pixels. A region without texture takes the flow of its
+        surroundings; equal frames, constant frames and frames of one pixel give zeros.
+
+    Raises:
+        InputError: shape, dtype or device is not as above, or a value is not finite or outside of [0, 1].
+
+    Example:
+        >>> frame = torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+        >>> optical_flow(frame, frame).abs().max() < 1e-3
+        tensor(True)
+    """
+    sizes = _check_frames("first", first, "N C H W")
+    check_tensor("second", second, "N C H W", kind="frames", sizes=sizes, like=first)
+    if second.dtype != first.dtype:
+        raise fail("second", str(second.dtype), f"{first.dtype}, the dtype of first")
+    check_values("second", second, low=0.0, high=1.0)
+    return resize_flow(_pair_flow(first, second, parameters), (sizes["H"], sizes["W"]))
+
+
+@torch.no_grad()
+def clip_flow(
+    frames: Tensor,
+    *,
+    size: tuple[int, int] | None = None,
+    direction: str = "forward",
+    chunk: int | None = None,
+    parameters: FlowParameters = _DEFAULTS,
+) -> Tensor:
+    """Flow of every frame of a clip, with memory for ``chunk`` pairs at a time.
+
+    Args:
+        frames: [T,3,H,W] or [T,1,H,W], uint8 or float in [0, 1].
+        size: (h, w) of the grid to average the flow on; None keeps (H, W).
+        direction: ``forward`` (t to t + 1; the last frame gets minus its flow to the frame before) or
+            ``backward`` (t to t - 1; the first frame gets minus its flow to the frame after).
+        chunk: pairs solved together. By default 2 on the CPU and 16 elsewhere.
+        parameters: those of ``optical_flow``.
+
+    Returns:
+        [T,2,h,w] float32, (x, y) in pixels of the image, not of the grid. A clip of one frame gives zeros.
+
+    Raises:
+        InputError: as ``optical_flow``; or an unknown direction, or a size or chunk below 1.
+
+    Example:
+        >>> clip_flow(torch.zeros(4, 3, 32, 48, dtype=torch.uint8), size=(8, 12)).shape
+        torch.Size([4, 2, 8, 12])
+    """
+    return over_clip(
+        lambda first, second: _pair_flow(first, second, parameters),
+        frames,
+        size=size,
+        direction=direction,
+        chunk=chunk,
+    )
+
+
+def forward_backward_error(forward: Tensor, backward: Tensor) -> Tensor:
+    """How far a pixel is from where it began after following both flows: ``|f(p) + b(p + f(p))|``.
+
+    Args:
+        forward: [N,2,H,W] float, flow from frame A to frame B in pixels.
+        backward: [N,2,H,W], flow from B to A. Past the border its nearest value counts.
+
+    Returns:
+        [N,H,W], in pixels.
+
+    Raises:
+        InputError: the shapes are not as above.
+
+    Example:
+        >>> forward = torch.tensor([3.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 4, 8)
+        >>> forward_backward_error(forward, -forward).max()
+        tensor(0.)
+    """
+    return _round_trip(forward, backward)[0]
+
+
+def occlusion_mask(forward: Tensor, backward: Tensor, *, relative: float = 0.01, absolute: float = 0.5) -> Tensor:
+    """Pixels of frame A that frame B does not show.
+
+    A pixel counts as occluded if its flow leaves the frame, or if the squared forward-backward error is over
+    ``relative * (|f|^2 + |b|^2) + absolute`` (Sundaram, Brox and Keutzer, 2010).
+
+    Args:
+        forward: [N,2,H,W] float, flow from A to B in pixels.
+        backward: [N,2,H,W], flow from B to A.
+        relative: tolerance in parts of the squared flow.
+        absolute: tolerance in squared pixels.
+
+    Returns:
+        [N,H,W] bool.
+
+    Raises:
+        InputError: the shapes are not as above.
+
+    Example:
+        >>> forward = torch.tensor([3.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 4, 8)
+        >>> occlusion_mask(forward, -forward)[0, 0].int()
+        tensor([0, 0, 0, 0, 0, 1, 1, 1], dtype=torch.int32)
+    """
+    error, returned, inside = _round_trip(forward, backward)
+    squared = forward.square().sum(1) + returned.square().sum(1)
+    return ~inside | (error.square() > relative * squared + absolute)
+
+
+class DenseFlow(nn.Module):
+    """``clip_flow`` as a module without weights.
+
+    Args:
+        parameters: those of ``optical_flow``.
+        chunk: pairs solved together; see ``clip_flow``.
+
+    Example:
+        >>> DenseFlow()(torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 2, 16, 16])
+    """
+
+    def __init__(self, *, parameters: FlowParameters = _DEFAULTS, chunk: int | None = None) -> None:
+        super().__init__()
+        self.parameters_of_flow = parameters
+        self.chunk = chunk
+
+    def forward(self, frames: Tensor, *, size: tuple[int, int] | None = None, direction: str = "forward") -> Tensor:
+        """Flow [T,2,h,w] of frames [T,3,H,W]; see ``clip_flow``."""
+        return clip_flow(frames, size=size, direction=direction, chunk=self.chunk, parameters=self.parameters_of_flow)
+
+    def pairs(self, first: Tensor, second: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+        """Flow [N,2,h,w] from each frame of ``first`` [N,3,H,W] to that of ``second``, in pixels of the image."""
+        return over_pairs(lambda one, two: _pair_flow(one, two, self.parameters_of_flow), first, second, size=size)
+
+    def extra_repr(self) -> str:
+        """The parameters, for printing."""
+        return f"{self.parameters_of_flow}, chunk={self.chunk}"
+
+
+def over_clip(
+    pair_flow: Callable[[Tensor, Tensor], Tensor],
+    frames: Tensor,
+    *,
+    size: tuple[int, int] | None,
+    direction: str,
+    chunk: int | None,
+) -> Tensor:
+    """Runs ``pair_flow`` over the neighbouring frames of a clip; arguments and result as of ``clip_flow``.
+
+    Args:
+        pair_flow: from two batches of frames [N,C,H,W] to a flow [N,2,h,w] in pixels of its own size.
+        frames: [T,C,H,W].
+        size: of the result; None for (H, W).
+        direction: ``forward`` or ``backward``.
+        chunk: most pairs in a call of ``pair_flow``.
+
+    Returns:
+        [T,2,h,w] float32 in pixels of the image.
+
+    Raises:
+        InputError: see ``clip_flow``.
+    """
+    sizes = _check_frames("frames", frames, "T C H W")
+    check_choice("direction", direction, ("forward", "backward"))
+    if chunk is None:
+        chunk = _CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK
+    if chunk < 1:
+        raise fail("chunk", repr(chunk), "a whole number above zero")
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise fail("size", repr(size), "(rows, columns), both above zero")
+    image = (sizes["H"], sizes["W"])
+    length = sizes["T"]
+    flow = torch.zeros((length, 2, *(size or image)), device=frames.device)
+    if length < 2:
+        return flow
+    here, there = (frames[:-1], frames[1:]) if direction == "forward" else (frames[1:], frames[:-1])
+    found = flow[:-1] if direction == "forward" else flow[1:]
+    for start in range(0, length - 1, chunk):
+        part = slice(start, start + chunk)
+        found[part] = _on_grid(pair_flow(here[part], there[part]), image, size)
+    # the frame without a neighbour on that side looks the other way
+    lone, neighbour = (-1, -2) if direction == "forward" else (0, 1)
+    flow[lone] = -_on_grid(pair_flow(frames[lone][None], frames[neighbour][None]), image, size)[0]
+    return flow
+
+
+@torch.no_grad()
+def over_pairs(
+    pair_flow: Callable[[Tensor, Tensor], Tensor],
+    first: Tensor,
+    second: Tensor,
+    *,
+    size: tuple[int, int] | None,
+) -> Tensor:
+    """One call of ``pair_flow``, its flow in pixels of the image on the grid ``size``: a part of ``over_clip``.
+
+    Args:
+        pair_flow: as of ``over_clip``.
+        first: [N,C,H,W].
+        second: [N,C,H,W].
+        size: of the result; None for (H, W).
+
+    Returns:
+        [N,2,h,w] float32.
+    """
+    sizes = _check_frames("first", first, "N C H W")
+    _check_frames("second", second, "N C H W")
+    check_tensor("second", second, "N C H W", kind="frames", sizes=sizes, like=first)
+    return _on_grid(pair_flow(first, second), (sizes["H"], sizes["W"]), size)
+
+
+def _on_grid(flow: Tensor, image: tuple[int, int], size: tuple[int, int] | None) -> Tensor:
+    """Brings a flow, in pixels of its own size, to ``size``, in pixels of the image."""
+    if size is None or size[0] > flow.shape[-2] or size[1] > flow.shape[-1]:
+        flow = resize_flow(flow, image)
+    scale = flow.new_tensor((image[1] / flow.shape[-1], image[0] / flow.shape[-2]))
+    if size is not None and tuple(flow.shape[-2:]) != size:
+        larger = size[0] > flow.shape[-2] or size[1] > flow.shape[-1]
+        flow = F.interpolate(flow, size=size, mode="bilinear") if larger else F.adaptive_avg_pool2d(flow, size)
+    return flow * scale[:, None, None]
+
+
+def _pair_flow(first: Tensor, second: Tensor, parameters: FlowParameters) -> Tensor:
+    """Flow [N,2,h,w] between checked frames, at the finest size of the pyramid and in its pixels."""
+    if first.shape[0] == 0:
+        return torch.zeros((0, 2, *first.shape[-2:]), device=first.device)
+    levels = [pyramid(_grey(frames), scale=parameters.scale) for frames in (first, second)]
+    return coarse_to_fine(levels[0], levels[1], parameters)
+
+
+def _grey(frames: Tensor) -> Tensor:
+    """Luma in [0, 1] as float32, [N,1,H,W]."""
+    values = frames / 255 if frames.dtype == torch.uint8 else frames.to(torch.float32)
+    if frames.shape[1] == 3:
+        red, green, blue = values[:, :1], values[:, 1:2], values[:, 2:]
+        values = (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
+    return values
+
+
+def _round_trip(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Forward-backward error [N,H,W], the backward flow met [N,2,H,W], its being inside [N,H,W]."""
+    sizes = check_tensor("forward", forward, "N 2 H W")
+    check_tensor("backward", backward, "N 2 H W", sizes=sizes, like=forward)
+    returned, inside = warp(backward.to(forward.dtype), forward, margin=0.5)
+    return torch.linalg.vector_norm(forward + returned, dim=1), returned, inside[:, 0]
+
+
+def _check_frames(argument: str, frames: Tensor, shape: str) -> dict[str, int]:
+    """Checks frames, values included, and returns their sizes."""
+    sizes = check_tensor(argument, frames, shape, kind="frames")
+    if sizes["C"] not in (1, 3):
+        raise fail(argument, f"{sizes['C']} channels", "3 (red, green, blue) or 1 (grey)")
+    if min(sizes["H"], sizes["W"]) < 1:
+        raise InputError(f"{argument}: got shape {tuple(frames.shape)}, wanted at least one pixel a frame")
+    check_values(argument, frames, low=0.0, high=1.0)
+    return sizes

@@ -1,0 +1,126 @@
+"""Interactive use: change the label of a seed, and only what depends on it is computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from gpuvos import functional as F
+from gpuvos.config import Config
+from gpuvos.errors import check_count, check_tensor, fail
+from gpuvos.interactive.session import config_of
+from gpuvos.pipeline.result import check_one_video, resize, with_probability
+from gpuvos.types import Segmentation
+
+Pairs = Sequence[tuple[int, int]]
+
+
+def relabel(
+    result: Segmentation,
+    embedding: Tensor,
+    *,
+    foreground: Pairs = (),
+    background: Pairs = (),
+    neither: Pairs = (),
+    config: Config | None = None,
+) -> Segmentation:
+    """Changes the labels of seeds and computes Eq. 13-15 again, in the frames that use them and in no other.
+
+    Args:
+        result: of ``segment`` for one video, without ``first_mask``.
+        embedding: ``[T, D, H, W]`` it was segmented from.
+        foreground: (frame, seed) of seeds that become foreground.
+        background: of those that become background.
+        neither: of those that are to have no say.
+        config: parameters it was segmented with; those that the result carries where absent.
+
+    Returns:
+        A new Segmentation. Tracks, saliency and whatever else led to the labels are as they were.
+
+    Raises:
+        InputError: a seed that does not exist, or with two labels; an embedding that is not of this result.
+
+    Example:
+        >>> from gpuvos import VideoSegmenter
+        >>> from gpuvos.data import render_clip
+        >>> segmenter = VideoSegmenter()
+        >>> frames = render_clip("single", num_frames=3, height=64, width=96).frames
+        >>> result, embedding = segmenter(frames), segmenter.features(frames).embedding
+        >>> edited = relabel(result, embedding, background=[(1, int(result.foreground[1].nonzero()[0]))])
+        >>> [bool((a == b).all()) for a, b in zip(edited.probability, result.probability)]
+        [True, False, True]
+    """
+    config = config_of(result, config)
+    if config.softness:
+        raise fail("config.softness", str(config.softness), "0", "soft labels have no edits: segment without")
+    t, h, w = result.forest.label.shape
+    d, like = result.seeds.embedding.shape[-1], result.seeds.embedding
+    check_tensor("embedding", embedding, "T D H W", sizes={"T": t, "D": d, "H": h, "W": w}, like=like)
+    sets = {"foreground": result.foreground.clone(), "background": result.background.clone()}
+    edits = {"foreground": foreground, "background": background, "neither": neither}
+    edited: set[tuple[int, int]] = set()
+    for name, pairs in edits.items():
+        for frame, seed in pairs:
+            _check_seed(name, frame, seed, result, edited)
+            edited.add((frame, seed))
+            for label, members in sets.items():
+                members[frame, seed] = label == name
+    source = [config.source_frame(frame) for frame in range(t)]
+    changed = {frame for frame, _ in edited}
+    frames = [frame for frame in range(t) if source[frame] in changed]
+    probability = result.probability.clone()
+    if frames:
+        sources = [source[frame] for frame in frames]
+        found = F.foreground_probability(
+            embedding[frames], result.seeds.embedding[sources], sets["foreground"][sources],
+            sets["background"][sources], temperature=config.temperature,
+        )  # fmt: skip
+        resized = resize(found[None], (probability.shape[-2], probability.shape[-1]))[0]
+        probability[frames] = resized.to(probability.dtype)
+    edited_result = with_probability(result, probability)
+    return edited_result._replace(foreground=sets["foreground"], background=sets["background"])
+
+
+def seeds_at(result: Segmentation, points: Tensor, *, frame: int = 0) -> Tensor:
+    """The seeds in whose regions points of the image are.
+
+    Args:
+        result: of ``segment`` for one video.
+        points: ``[N, 2]`` (x, y) in pixels of the image.
+        frame: which one.
+
+    Returns:
+        ``[N]`` int64 seed numbers; -1 where the frame has no seed.
+
+    Raises:
+        InputError: a point outside of the image, no such frame.
+
+    Example:
+        >>> import torch
+        >>> from gpuvos import VideoSegmenter
+        >>> result = VideoSegmenter()(torch.zeros(2, 3, 32, 48, dtype=torch.uint8))
+        >>> seeds_at(result, torch.tensor([[3.0, 20.0]]), frame=1).shape
+        torch.Size([1])
+    """
+    check_one_video(result)
+    t, h, w = result.mask.shape
+    check_count("frame", frame, 0)
+    if frame >= t:
+        raise fail("frame", str(frame), f"a frame in [0, {t - 1}]")
+    check_tensor("points", points, "N 2", like=result.probability)
+    grid_h, grid_w = result.forest.label.shape[-2:]
+    x, y = points.unbind(1)
+    if bool(((x < -0.5) | (x > w - 0.5) | (y < -0.5) | (y > h - 0.5) | points.isnan().any(1)).any()):
+        raise fail("points", str(points.tolist()), f"(x, y) inside of an image of {w} x {h} pixels")
+    column = ((x + 0.5) * grid_w / w).long().clamp(max=grid_w - 1)
+    row = ((y + 0.5) * grid_h / h).long().clamp(max=grid_h - 1)
+    return result.forest.label[frame, row, column]
+
+
+def _check_seed(name: str, frame: int, seed: int, result: Segmentation, edited: set[tuple[int, int]]) -> None:
+    t, k = result.foreground.shape
+    if not (0 <= frame < t and 0 <= seed < k) or not bool(result.seeds.valid[frame, seed]):
+        raise fail(name, f"frame {frame}, seed {seed}", f"a valid seed of a video of {t} frames and {k} seeds")
+    if (frame, seed) in edited:
+        raise fail(name, f"frame {frame}, seed {seed} a second time", "each seed once")

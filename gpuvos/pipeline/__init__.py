@@ -1,0 +1,1 @@
+"""The method, written once: steps, rules, and what runs them over clips and streams."""

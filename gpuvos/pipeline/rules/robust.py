@@ -1,0 +1,100 @@
+"""The robust rule, ours: seeds that look alike anywhere in the video vote on what they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpuvos import functional as F
+from gpuvos.config import Config
+from gpuvos.functional.camera import camera_weight
+from gpuvos.functional.relaxed import soft_below
+from gpuvos.functional.voting import Vote, take_vote
+from gpuvos.pipeline.rules.base import Reason, StreamWindow
+from gpuvos.pipeline.tracking import initial_foreground, track_seeds
+from gpuvos.types import Features, Labels, Motion, Regions, Segmentation, Tracks
+
+
+class RobustRule:
+    """Labels by a vote on objectness and on the motion that a camera model leaves over.
+
+    It uses neither tracks nor the initial foreground (Eq. 9-11); ``Config.track_seeds`` adds them to its labels.
+    """
+
+    def saliency(
+        self, features: Features, regions: Regions, region_flow: Tensor, config: Config
+    ) -> tuple[Tensor, Tensor]:
+        """Size of the flow that the camera model leaves over; the evidence is ``sqrt(saliency * objectness)``."""
+        del region_flow
+        label, valid = regions.forest.label, regions.seeds.valid
+        # the object should not bend the camera model
+        residual = F.residual_flow(features.flow, weight=camera_weight(features.objectness))
+        length = F.region_mean(residual, label, config.num_seeds).norm(dim=-1)
+        objectness = F.region_mean(features.objectness[:, :, None], label, config.num_seeds)[..., 0]
+        length = length * (length.amax(-1, keepdim=True) >= config.min_motion)
+        saliency = F.normalize_saliency(length, valid)
+        squared = saliency * objectness.clamp(min=0)
+        tiny = torch.finfo(squared.dtype).tiny  # the root of 0 has no gradient
+        return saliency, squared.clamp(min=tiny).sqrt().masked_fill(squared == 0, 0)
+
+    def label(self, features: Features, regions: Regions, motion: Motion, config: Config) -> Labels:
+        """The vote over whole videos."""
+        del features
+        seeds = regions.seeds
+        vote = take_vote(
+            seeds.embedding, motion.evidence, seeds.valid, **vote_options(config), softness=config.softness
+        )
+        labels = _labels(vote, seeds.valid, config)
+        if not config.track_seeds:
+            return labels
+        return _with_tracks(labels, regions, motion, track_seeds(seeds, motion.saliency, config), config)
+
+    def label_stream(
+        self, window: StreamWindow, place: slice, regions: Regions, motion: Motion, config: Config
+    ) -> Labels:
+        """The vote of the seeds that a stream remembers."""
+        labels = _labels(window.vote(place), regions.seeds.valid, config)
+        if not config.track_seeds:
+            return labels
+        return _with_tracks(labels, regions, motion, window.tracks(place), config)
+
+    def soft_weights(self, labels: Labels, regions: Regions, motion: Motion, config: Config) -> tuple[Tensor, Tensor]:
+        """The threshold of the vote as a soft step; that of confidence is soft in the vote already."""
+        del motion
+        invalid = ~regions.seeds.valid
+        rest = soft_below(labels.score, config.vote_threshold, softness=config.softness)
+        return (1 - rest).masked_fill(invalid, 0), rest.masked_fill(invalid, 0)
+
+    def reasons(self, result: Segmentation, config: Config) -> Tensor:
+        """Whether a seed was confident itself, and what its neighbours said."""
+        valid, foreground, background = result.seeds.valid, result.foreground, result.background
+        chosen = (result.seed_score > config.vote_threshold) & valid
+        yes = torch.where(result.confident, Reason.CONFIDENT.value, Reason.VOTED.value)
+        no = torch.where(result.confident, Reason.OUTVOTED.value, Reason.QUIET.value)
+        reason = torch.where(chosen, yes, no)
+        edited = (chosen != foreground) | (chosen == background)
+        return torch.where(edited, Reason.EDITED.value, reason).masked_fill(~valid, Reason.NONE.value)
+
+
+def vote_options(config: Config) -> dict[str, Any]:
+    """Options of ``functional.voting.take_vote`` by their names there."""
+    return {**neighbor_options(config), "frames": config.smoothing_frames, "confident_share": config.confident_share}
+
+
+def neighbor_options(config: Config) -> dict[str, Any]:
+    """Options of the search for neighbours by their names in ``functional.voting``."""
+    return {"neighbors": config.smoothing_neighbors, "largest_share": config.smoothing_share}
+
+
+def _labels(vote: Vote, valid: Tensor, config: Config) -> Labels:
+    """Foreground is what enough of the neighbours speak for, background the rest."""
+    chosen = (vote.share > config.vote_threshold) & valid
+    confident = vote.confident > 0.5 if config.softness else vote.confident
+    return Labels(chosen, valid & ~chosen, vote.share, confident)
+
+
+def _with_tracks(labels: Labels, regions: Regions, motion: Motion, tracks: Tracks, config: Config) -> Labels:
+    initial = initial_foreground(regions, motion, tracks.foreground_seed, config)
+    return labels._replace(tracks=tracks, initial_foreground=initial)

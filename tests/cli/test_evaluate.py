@@ -1,0 +1,69 @@
+"""`gpuvos figures`, and `gpuvos evaluate` on the other datasets, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gpuvos.cli.main import main
+from gpuvos.data import render_clip
+
+QUICK = ["--front-end", "appearance", "--num-seeds", "30"]
+
+
+def test_figures_of_a_sequence_of_davis(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "figures"
+    sequence = str(davis / "JPEGImages" / "480p" / "one")
+    assert main(["figures", sequence, "-o", str(output), "--frame", "2", *QUICK]) == 0
+    assert {path.name for path in output.iterdir()} == {f"figure{number}.png" for number in (1, 3, 4, 5, 7)}
+    assert main(["figures", sequence, "-o", str(output), *QUICK]) == 2  # what exists is kept
+    assert main(["figures", sequence, "-o", str(tmp_path / "no"), "--frame", "5", *QUICK]) == 2
+    assert "--frame" in capsys.readouterr().err
+    truth = ["--truth", str(davis / "Annotations" / "480p" / "two"), "--stop", "3", "--max-side", "60"]
+    assert main(["figures", sequence, "-o", str(output), "--overwrite", *truth, *QUICK]) == 0
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_sequence_of_which_no_frame_counts(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(davis, tmp_path / "short")
+    for file in tmp_path.rglob("0000[234].*"):
+        file.unlink()
+    listing = tmp_path / "short/ImageSets/480p/train.txt"
+    listing.write_text("".join(listing.read_text().splitlines(keepends=True)[:2]))
+    assert main(["evaluate", "--root", str(tmp_path / "short"), *QUICK]) == 2
+    assert "root: got 2 frames in 'one', wanted at least three" in capsys.readouterr().err
+
+
+def test_figures_without_truth(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "clip").symlink_to(davis / "JPEGImages" / "480p" / "one")
+    assert main(["figures", str(tmp_path / "clip"), "-o", str(tmp_path / "out"), *QUICK]) == 0
+    assert "--truth" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "figure7.png").exists()
+
+
+@pytest.mark.parametrize("dataset", ["fbms59", "segtrack2"])
+def test_other_datasets(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rendered = render_clip("single", num_frames=5, height=64, width=96, seed=0)
+    fbms = dataset == "fbms59"
+    images = tmp_path / ("Testset/cat" if fbms else "JPEGImages/cat")
+    masks = images / "GroundTruth" if fbms else tmp_path / "GroundTruth" / "cat"
+    masks.mkdir(parents=True)
+    images.mkdir(parents=True, exist_ok=True)
+    for frame in range(5):
+        Image.fromarray(rendered.frames[frame].permute(1, 2, 0).numpy()).save(images / f"cat_{frame}.jpg")
+        if not fbms or frame in (1, 4):
+            grey = Image.fromarray(rendered.mask[frame].byte().numpy() * 255)
+            grey.save(masks / f"cat_{frame}.{'pgm' if fbms else 'png'}")
+    output = tmp_path / "out"
+    arguments = ["evaluate", "--dataset", dataset, "--root", str(tmp_path), "-o", str(output), *QUICK]
+    assert main([*arguments, "--experiment", "main", "sequences", "semi", "--no-crf"]) == 0
+    row = json.loads((output / "sequences" / "cat" / "paper.json").read_text())["row"]
+    assert len(row["j"]) == (2 if fbms else 5)
+    text = capsys.readouterr().out
+    assert ("[MP]" in text, "[LVO]" in text) == (fbms, True)
+    assert main(arguments) == 0  # the plain table, with sheets
+    assert len(list((output / "sheets").iterdir())) == 1

@@ -1,0 +1,67 @@
+"""What an import costs, which names there are, and that every example in a docstring runs."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import gpuvos
+
+MODULES = [
+    "gpuvos",
+    *(m.name for m in pkgutil.walk_packages(gpuvos.__path__, "gpuvos.") if "__main__" not in m.name),
+]
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_importing_the_package_loads_torch_alone() -> None:
+    extra = run(
+        "import sys, torch; before = set(sys.modules); import gpuvos; gpuvos.Config, gpuvos.segment\n"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)\n"
+        "print(sorted(new - {'gpuvos', 'torch'}))"
+    )
+    assert extra == "[]"
+
+
+def test_importing_touches_no_device_and_starts_no_heavy_module() -> None:
+    loaded = run(
+        "import gpuvos, sys; print('torch' in sys.modules, [m for m in sys.modules if m.startswith('gpuvos.')])"
+    )
+    assert loaded == "False []"
+    assert run("import gpuvos; gpuvos.segment; import torch; print(torch.cuda.is_initialized())") == "False"
+
+
+def test_every_public_name_resolves() -> None:
+    for name in gpuvos.__all__:
+        assert getattr(gpuvos, name).__name__ == name
+    for name in ("data", "features", "functional", "kernels", "metrics", "viz"):
+        assert getattr(gpuvos, name).__name__ == f"gpuvos.{name}"
+    for name in gpuvos.functional.__all__:
+        assert callable(getattr(gpuvos.functional, name))
+    assert set(gpuvos.__all__) <= set(dir(gpuvos))
+    assert {"functional", "metrics", "viz"} <= set(dir(gpuvos))
+    names: dict[str, object] = {}
+    exec("from gpuvos import *", names)
+    assert set(gpuvos.__all__) <= set(names)
+
+
+def test_unknown_names_raise() -> None:
+    with pytest.raises(AttributeError, match="'gpuvos' has no attribute 'segmnt'"):
+        _ = gpuvos.segmnt
+    with pytest.raises(ImportError):
+        exec("from gpuvos import segmnt")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name: str) -> None:
+    module = importlib.import_module(name)
+    outcome = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert outcome.failed == 0

@@ -1,0 +1,74 @@
+"""The wheel holds what the tree holds, and importing it needs what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy, so that the checkout stays free of build output
+    source.mkdir()
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout: the tree to compare with is unknown")
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(source),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_wheel_holds_exactly_the_tree(wheel: Path) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "gpuvos", "kernels"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    wanted = {"gpuvos/" + name if name.startswith("kernels/") else name for name in tracked if (ROOT / name).is_file()}
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert held == wanted
+    assert "gpuvos/py.typed" in held
+    assert "gpuvos/kernels/minimax_forest/reference.py" in held
+
+
+def test_no_top_level_name_but_ours(wheel: Path) -> None:
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"gpuvos"}
+
+
+def test_bare_kernels_is_not_importable(tmp_path: Path) -> None:
+    outcome = subprocess.run([sys.executable, "-c", "import kernels"], cwd=tmp_path, capture_output=True, check=False)
+    assert outcome.returncode != 0
+
+
+def test_every_package_is_listed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = set()
+    for folder, prefix in (("gpuvos", ""), ("kernels", "gpuvos.")):
+        for path in (ROOT / folder).rglob("__init__.py"):
+            found.add(prefix + ".".join(path.parent.relative_to(ROOT).parts))
+    assert set(listed) == found
+
+
+def test_files_stay_small() -> None:
+    sizes = {path: len(path.read_text().splitlines()) for path in ROOT.glob("**/*.py") if ".venv" not in path.parts}
+    assert {str(path): size for path, size in sizes.items() if size > 400} == {}
