@@ -13,6 +13,4 @@ def _fake(embedding: Tensor, *_: Tensor) -> Tensor:
     return embedding.new_empty(embedding.shape[:2], dtype=torch.int64)
 
 
-following_seeds = define_op(
-    reference.following_seeds, kernel="gpuvos.kernels.following_seeds.kernel", fake=_fake
-)
+following_seeds = define_op(reference.following_seeds, kernel="gpuvos.kernels.following_seeds.kernel", fake=_fake)

@@ -53,9 +53,7 @@ def neighbor_mean(
     return mean, radius
 
 
-def mean_within(
-    rows: Tensor, points: Tensor, valid: Tensor, label: Tensor, radius: Tensor, most: int
-) -> Tensor:
+def mean_within(rows: Tensor, points: Tensor, valid: Tensor, label: Tensor, radius: Tensor, most: int) -> Tensor:
     """Takes and returns what the reference does."""
     mean = rows.new_empty(rows.shape[:2], dtype=torch.float32)
     if mean.numel() == 0 or points.shape[1] == 0:
@@ -97,26 +95,20 @@ def _offsets(points_ptr, valid_ptr, offset_ptr, count, D, BLOCK_A: tl.constexpr)
     total = tl.zeros((BLOCK_A,), tl.float32)
     for start in range(0, D, STEP):
         d = start + tl.arange(0, STEP)
-        value = tl.load(
-            points_ptr + point[:, None] * D + d[None, :], (point < count)[:, None] & (d < D)[None, :], 0
-        )
+        value = tl.load(points_ptr + point[:, None] * D + d[None, :], (point < count)[:, None] & (d < D)[None, :], 0)
         total += tl.sum(value * value, 1)
     valid = tl.load(valid_ptr + point, point < count, 0) != 0
     tl.store(offset_ptr + point, tl.where(valid, total, float("inf")), point < count)
 
 
 @triton.jit
-def _distances(
-    rows_ptr, points_ptr, offset_ptr, row, point, R, A, D, BLOCK_D: tl.constexpr, PARTS: tl.constexpr
-):
+def _distances(rows_ptr, points_ptr, offset_ptr, row, point, R, A, D, BLOCK_D: tl.constexpr, PARTS: tl.constexpr):
     """``|p|^2 - 2 r.p [BLOCK_R, BLOCK_A]`` of a video."""
     product = tl.zeros((row.shape[0], point.shape[0]), tl.float32)
     for part in range(PARTS):
         d = part * BLOCK_D + tl.arange(0, BLOCK_D)
         one = tl.load(rows_ptr + row[:, None] * D + d[None, :], (row < R)[:, None] & (d < D)[None, :], 0)
-        two = tl.load(
-            points_ptr + point[None, :] * D + d[:, None], (point < A)[None, :] & (d < D)[:, None], 0
-        )
+        two = tl.load(points_ptr + point[None, :] * D + d[:, None], (point < A)[None, :] & (d < D)[:, None], 0)
         product = tl.dot(one, two, product, input_precision="tf32x3")
     return tl.load(offset_ptr + point, point < A, float("inf"))[None, :] - 2 * product
 
@@ -186,9 +178,7 @@ def _search(
         wanted = tl.load(wanted_ptr + video).to(tl.int32)
         for start in range(0, BLOCK_R, TOGETHER):
             some = start + tl.arange(0, TOGETHER)
-            distance = tl.load(
-                scratch_ptr + some[:, None] * width + a[None, :], (a < width)[None, :], float("inf")
-            )
+            distance = tl.load(scratch_ptr + some[:, None] * width + a[None, :], (a < width)[None, :], float("inf"))
             key = _flip(distance.to(tl.int32, bitcast=True))
             radius = tl.minimum(_radius(key, wanted), LARGEST)
             near = key <= radius[:, None]

@@ -48,7 +48,5 @@ def _fake_backward(rows: Tensor, points: Tensor, *_: Any) -> Tensor:
 
 
 neighbor_mean = define_op(reference.neighbor_mean, kernel=_KERNEL, fake=_fake, save=_save, backward=_backward)
-mean_within = define_op(
-    reference.mean_within, kernel=_KERNEL, fake=_fake_within, save=_save_within, backward=_backward
-)
+mean_within = define_op(reference.mean_within, kernel=_KERNEL, fake=_fake_within, save=_save_within, backward=_backward)
 neighbor_mean_backward = define_op(reference.neighbor_mean_backward, kernel=_KERNEL, fake=_fake_backward)

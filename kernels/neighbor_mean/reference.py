@@ -40,7 +40,7 @@ def neighbor_mean(
     folds = _folds(points.shape[1], most)
 
     def search(block: slice, distance: Tensor) -> None:
-        nearest = _smallest(distance, most, folds)
+        nearest = smallest(distance, most, folds)
         last = nearest.gather(-1, place.expand(-1, nearest.shape[1], 1))
         radius[:, block] = last.clamp(max=torch.finfo(nearest.dtype).max)  # points at inf are not there
 
@@ -50,9 +50,7 @@ def neighbor_mean(
     return mean, radius[..., 0] if points.shape[1] else torch.full_like(mean, torch.finfo(mean.dtype).max)
 
 
-def mean_within(
-    rows: Tensor, points: Tensor, valid: Tensor, label: Tensor, radius: Tensor, most: int
-) -> Tensor:
+def mean_within(rows: Tensor, points: Tensor, valid: Tensor, label: Tensor, radius: Tensor, most: int) -> Tensor:
     """Mean of another label of the same points; ``radius [B, R]`` and the rest as in ``neighbor_mean``."""
     rows, points = _wide(rows, points)
     if points.shape[1] == 0:
@@ -114,7 +112,7 @@ def _folds(count: int, most: int) -> int:
     return max(1, math.isqrt(count // max(1, most)))
 
 
-def _smallest(values: Tensor, count: int, folds: int) -> Tensor:
+def smallest(values: Tensor, count: int, folds: int) -> Tensor:
     """The smallest values of every row ``[B, R, A]`` in ascending order, ``[B, R, count]``.
 
     Folded into columns of ``folds`` values; the ``count`` columns whose least is smallest hold them all. Two short

@@ -232,9 +232,7 @@ def _subtract(
 
 _STRIDES = {"flow_n": "i64", "flow_c": "i64", "flow_h": "i32", "flow_w": "constexpr"}
 _SIZES = dict.fromkeys(("h", "w"), "i32")
-_GRID = dict.fromkeys(
-    ("rows", "columns", "first_row", "first_column", "row_step", "column_step", "iterations"), "i32"
-)
+_GRID = dict.fromkeys(("rows", "columns", "first_row", "first_column", "row_step", "column_step", "iterations"), "i32")
 VARIANTS = (
     Variant(
         _fit,

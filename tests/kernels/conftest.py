@@ -180,9 +180,7 @@ def _region_inputs(name: str, dtype: torch.dtype, generator: torch.Generator) ->
     return [(label, rand(2, 12), rand(2, 4, 4), seed, background), no_seeds]
 
 
-def _label_inputs(
-    name: str, rand: Callable[..., Tensor], generator: torch.Generator
-) -> list[tuple[Any, ...]]:
+def _label_inputs(name: str, rand: Callable[..., Tensor], generator: torch.Generator) -> list[tuple[Any, ...]]:
     """Inputs of an op that tells object and background seeds apart."""
     if name == "residual_flow":
         return [(rand(n, 2, h, w), rand(n, h, w), 3) for n, h, w in ((2, 9, 7), (1, 1, 6), (1, 1, 1))]
