@@ -76,7 +76,7 @@ def load_image(file: Path) -> Iterator[Image]:
 
 
 def composite_over_black(image: Image) -> np.ndarray[Any, Any]:
-    """The image as uint8 RGB [H, W, 3]: transparency over black, 16-bit values reduced to their high byte."""
+    """The image as uint8 RGB ``[H, W, 3]``: transparency over black, 16-bit values reduced to their high byte."""
     if image.mode == "F" or image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit values at 255 instead of scaling them.
         values = np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8
@@ -87,7 +87,7 @@ def composite_over_black(image: Image) -> np.ndarray[Any, Any]:
 
 
 def flatten_alpha(rgba: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Composites uint8 RGBA [H, W, 4] over black: uint8 [H, W, 3], rounded."""
+    """Composites uint8 RGBA ``[H, W, 4]`` over black: uint8 ``[H, W, 3]``, rounded."""
     colour, alpha = rgba[..., :3], rgba[..., 3:]
     if (alpha == 255).all():
         return np.ascontiguousarray(colour)
@@ -112,7 +112,7 @@ def read_image(file: Path, max_side: int | None = None) -> tuple[Tensor, tuple[i
     """Reads an image upright (its EXIF orientation applied).
 
     Returns:
-        uint8 [3, H, W], downsized with antialiasing to ``max_side``, and the upright size (H, W) before that.
+        uint8 ``[3, H, W]``, downsized with antialiasing to ``max_side``, and the upright size (H, W) before that.
 
     Raises:
         InputError: if the file is missing, no image, damaged, or an animation.

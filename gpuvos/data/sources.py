@@ -178,7 +178,7 @@ class _Converter:
         self._reformatter = VideoReformatter()  # kept, as setting up a conversion costs as much as one
 
     def __call__(self, frame: VideoFrame) -> Tensor:
-        """uint8 [3, H, W]."""
+        """uint8 ``[3, H, W]``."""
         from av import VideoFrame
         from av.video.reformatter import Interpolation
 

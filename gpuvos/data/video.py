@@ -109,12 +109,12 @@ def iterate_video(
     closes the file.
 
     Args:
-        path: see `read_video`.
+        path: the file or folder, see `read_video`.
         chunk: frames of a piece; the last one may be shorter.
-        start: see `read_video`.
-        stop: see `read_video`.
-        step: see `read_video`.
-        max_side: see `read_video`.
+        start: the first frame, see `read_video`.
+        stop: the frame before which to stop, see `read_video`.
+        step: the distance between frames, see `read_video`.
+        max_side: the longer side that frames may have, see `read_video`.
 
     Returns:
         An iterator of `Clip`, whose ``frame_rate`` is the mean of the whole video as the file states it.
