@@ -34,7 +34,7 @@ def initial_background(objectness: Tensor, valid: Tensor, *, num_background: int
     check_count("num_background", num_background)
     ordered = objectness.masked_fill(~valid, torch.inf).sort(dim=-1, stable=True).indices
     rank = torch.empty_like(ordered).scatter_(-1, ordered, torch.arange(k, device=ordered.device).expand_as(ordered))
-    wanted = (min(num_background, k) * valid.sum(-1, keepdim=True) + k - 1) // k
+    wanted = (min(num_background, k) * valid.sum(-1, keepdim=True) + (k - 1)) // k
     return (rank < wanted) & valid
 
 

@@ -141,7 +141,7 @@ def take_vote(
     check_tensor("score", score, "... T K", sizes=sizes, leading=valid.shape[:-2], like=valid)
     check_share("confident_share", confident_share)
     search = _Sequence(embedding, valid, neighbors, largest_share, frames)
-    smoothed = search.mean(score.masked_fill(~valid, 0))
+    smoothed = search.mean(score.masked_fill(search.invalid.reshape(valid.shape), 0))
     confident = confident_seeds(smoothed, valid, confident_share=confident_share, softness=softness)
     return Vote(smoothed, confident, search.mean(confident.to(score.dtype)))
 
@@ -244,6 +244,7 @@ class _Sequence:
         # small numbers keep the product exact enough; frame 0 alone, so that padded frames change no bit
         seeds = seeds - seeds[:, :1].mean(2, keepdim=True)
         self.valid = merge_leading(valid, 2)  # [B, T, K]
+        self.invalid = ~self.valid.flatten(1)
         self.chosen, exists = spread_frames(self.valid, frames)  # [B, A]
         self.search = _Neighbors(
             seeds.flatten(1, 2),
@@ -261,7 +262,7 @@ class _Sequence:
     def mean(self, label: Tensor) -> Tensor:
         """Mean label ``[..., T, K]`` of the neighbours of every seed."""
         result = self.search.mean(self._among(merge_leading(label, 2)).flatten(1))
-        return result.masked_fill(~self.valid.flatten(1), 0).reshape(label.shape).to(label.dtype)
+        return result.masked_fill(self.invalid, 0).reshape(label.shape).to(label.dtype)
 
 
 class _Neighbors:
@@ -272,7 +273,7 @@ class _Neighbors:
         check_positive("largest_share", largest_share)
         count = valid.shape[1]
         self.most = min(neighbors, count, max(3, int(count * largest_share) + 1))
-        self.wanted = (valid.sum(1) * largest_share).long().clamp(min=3).clamp(max=self.most)  # [B]
+        self.wanted = (valid.sum(1) * largest_share).long().clamp(min=3, max=self.most)  # [B]
         self.given = (rows, points, valid)
         self.radius: Tensor | None = None
 
@@ -291,4 +292,4 @@ def spread_frames(valid: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     length = ((number + 1) * valid.any(2)).amax(1, keepdim=True)  # [B, 1]; padded frames have no valid seed
     count = length.clamp(max=frames)
     place = number[: min(t, frames)]
-    return (place * length // count.clamp(min=1)).clamp(max=t - 1), place < count
+    return place * length // count.clamp(min=1), place < count

@@ -1,12 +1,12 @@
 """Mean label of the nearest points in Triton.
 
-Design. ``_offsets`` squares the points once. In ``_search`` a program takes 32 rows: tensor cores multiply them with
-all points, 128 at a time, and the distances go to the program's own scratch, ``32 A`` numbers that stay in L2 or near
-it. Then, a few rows at a time in registers, the bits of the radius are found by bisection: each step counts what lies
-below, and ends as soon as every row has what it wants. The sum of the labels within the radius, in float64 and always
-in one order, takes the same registers. A fixed number of programs walks all rows, so that the scratch does not grow
-with them. ``_within`` is the mean of another label: the same products again, compared with the radius as they come.
-They have the same bits, for the tiles have one shape; to write them down would cost more than to take them again.
+Design. In ``_search`` a program takes 32 rows: tensor cores multiply them with all points, 64 at a time, and the
+distances go to the program's own scratch, ``32 A`` numbers that stay in L2 or near it. Then, a few rows at a time in
+registers, the bits of the radius are found by bisection: each step counts what lies below, and ends as soon as every
+row has what it wants. The sum of the labels within the radius, in float64 and always in one order, takes the same
+registers. A fixed number of programs walks all rows, so that the scratch does not grow with them. ``_within`` is the
+mean of another label: the same products again, compared with the radius as they come. They have the same bits, for the
+tiles have one shape; to write them down would cost more than to take them again.
 
 Bytes that must move: ``4 (R D + A D + A)`` read and ``8 R`` written, 8.9 MB for 24,000 rows, 4,800 points, D = 64; the
 scratch moves ``8 R A`` more, 0.92 GB, most of it in L2. Arithmetic: ``2 R A D``, 14.7 Gflop three times over ("tf32x3",
@@ -25,8 +25,8 @@ from torch import Tensor
 from gpuvos.kernels.neighbor_mean import reference
 from gpuvos.kernels.static import Variant
 
-BLOCK_R, BLOCK_A = 32, 128
-_HELD = 16384  # distances that a program holds in registers, 64 a thread
+BLOCK_R, BLOCK_A = 32, 64
+_HELD = 8192  # distances that a program holds in registers, 32 a thread
 _WARPS = 8
 neighbor_mean_backward = reference.neighbor_mean_backward  # a training step is not bound by these launches
 
@@ -67,14 +67,12 @@ def mean_within(rows: Tensor, points: Tensor, valid: Tensor, label: Tensor, radi
 
 
 def _given(rows: Tensor, points: Tensor, valid: Tensor, label: Tensor) -> tuple[Tensor, ...]:
-    """Rows, points, ``|p|^2`` of the points (inf for what is not there) and labels."""
-    rows, points = rows.float().contiguous(), points.float().contiguous()
-    b, a, d = points.shape
-    offset = points.new_empty((b, a), dtype=torch.float32)
-    _offsets[(triton.cdiv(b * a, BLOCK_A),)](
-        points, valid.contiguous().view(torch.uint8), offset, b * a, d, BLOCK_A=BLOCK_A, num_warps=4
+    return (
+        rows.float().contiguous(),
+        points.float().contiguous(),
+        valid.contiguous().view(torch.uint8),
+        label.contiguous(),
     )
-    return rows, points, offset, label.contiguous()
 
 
 def _cut(d: int) -> dict[str, int]:
@@ -88,29 +86,19 @@ def _programs(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
 
 
-@triton.jit(do_not_specialize=["count"])
-def _offsets(points_ptr, valid_ptr, offset_ptr, count, D, BLOCK_A: tl.constexpr):
-    STEP: tl.constexpr = 16
-    point = tl.program_id(0).to(tl.int64) * BLOCK_A + tl.arange(0, BLOCK_A)
-    total = tl.zeros((BLOCK_A,), tl.float32)
-    for start in range(0, D, STEP):
-        d = start + tl.arange(0, STEP)
-        value = tl.load(points_ptr + point[:, None] * D + d[None, :], (point < count)[:, None] & (d < D)[None, :], 0)
-        total += tl.sum(value * value, 1)
-    valid = tl.load(valid_ptr + point, point < count, 0) != 0
-    tl.store(offset_ptr + point, tl.where(valid, total, float("inf")), point < count)
-
-
 @triton.jit
-def _distances(rows_ptr, points_ptr, offset_ptr, row, point, R, A, D, BLOCK_D: tl.constexpr, PARTS: tl.constexpr):
+def _distances(rows_ptr, points_ptr, valid_ptr, row, point, R, A, D, BLOCK_D: tl.constexpr, PARTS: tl.constexpr):
     """``|p|^2 - 2 r.p [BLOCK_R, BLOCK_A]`` of a video."""
     product = tl.zeros((row.shape[0], point.shape[0]), tl.float32)
+    offset = tl.zeros((point.shape[0],), tl.float32)
     for part in range(PARTS):
         d = part * BLOCK_D + tl.arange(0, BLOCK_D)
         one = tl.load(rows_ptr + row[:, None] * D + d[None, :], (row < R)[:, None] & (d < D)[None, :], 0)
         two = tl.load(points_ptr + point[None, :] * D + d[:, None], (point < A)[None, :] & (d < D)[:, None], 0)
         product = tl.dot(one, two, product, input_precision="tf32x3")
-    return tl.load(offset_ptr + point, point < A, float("inf"))[None, :] - 2 * product
+        offset += tl.sum(two * two, 0)
+    valid = tl.load(valid_ptr + point, point < A, 0) != 0
+    return tl.where(valid, offset, float("inf"))[None, :] - 2 * product
 
 
 @triton.jit
@@ -140,7 +128,7 @@ def _radius(key, wanted):
 def _search(
     rows_ptr,  # [B, R, D]
     points_ptr,  # [B, A, D]
-    offset_ptr,  # [B, A]
+    valid_ptr,  # [B, A] 0 or 1
     label_ptr,  # [B, A]
     wanted_ptr,  # [B] int64
     scratch_ptr,  # [programs, BLOCK_R, width]
@@ -169,7 +157,7 @@ def _search(
         for start in range(0, width, BLOCK_A):
             point = start + tl.arange(0, BLOCK_A)
             distance = _distances(
-                rows_ptr + video * R * D, points_ptr + video * A * D, offset_ptr + video * A, first + slot, point,
+                rows_ptr + video * R * D, points_ptr + video * A * D, valid_ptr + video * A, first + slot, point,
                 R, A, D, BLOCK_D, PARTS,
             )  # fmt: skip
             tl.store(scratch_ptr + slot[:, None] * width + point[None, :], distance)
@@ -195,7 +183,7 @@ def _search(
 def _within(
     rows_ptr,  # [B, R, D]
     points_ptr,  # [B, A, D]
-    offset_ptr,  # [B, A]
+    valid_ptr,  # [B, A] 0 or 1
     label_ptr,  # [B, A]
     radius_ptr,  # [B, R]
     mean_ptr,  # [B, R]
@@ -215,7 +203,7 @@ def _within(
     for start in range(0, A, BLOCK_A):
         point = start + tl.arange(0, BLOCK_A)
         distance = _distances(
-            rows_ptr + video * R * D, points_ptr + video * A * D, offset_ptr + video * A, row, point,
+            rows_ptr + video * R * D, points_ptr + video * A * D, valid_ptr + video * A, row, point,
             R, A, D, BLOCK_D, PARTS,
         )  # fmt: skip
         near = distance <= radius[:, None]
@@ -226,16 +214,9 @@ def _within(
     tl.store(mean_ptr + video * R + row, mean.to(tl.float32), row < R)
 
 
-_POINTERS = dict.fromkeys(("rows_ptr", "points_ptr", "offset_ptr", "label_ptr"), "*fp32")
+_POINTERS = {"rows_ptr": "*fp32", "points_ptr": "*fp32", "valid_ptr": "*u8", "label_ptr": "*fp32"}
 _CUT = {"BLOCK_R": BLOCK_R, "BLOCK_A": BLOCK_A, "BLOCK_D": 32, "PARTS": 2}
 VARIANTS = (
-    Variant(
-        _offsets,
-        {"points_ptr": "*fp32", "valid_ptr": "*u8", "offset_ptr": "*fp32", "count": "i32", "D": "i32",
-         "BLOCK_A": "constexpr"},
-        {"BLOCK_A": BLOCK_A},
-        note="fp32",
-    ),
     *(
         Variant(
             _search,

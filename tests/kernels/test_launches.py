@@ -29,7 +29,7 @@ FREE = frozenset(
         "view",
     }
 )  # fmt: skip
-SEVERAL = {"sort": 3, "topk": 3}  # copies of the keys, their numbers, and the search itself
+SEVERAL = {"sort": 4, "topk": 3}  # copies of the keys, their numbers, and the search itself
 
 
 class Noting(TorchDispatchMode):
