@@ -116,7 +116,7 @@ def check_index(argument: str, value: Tensor, low: int, stop: int) -> None:
         raise fail(argument, f"values from {smallest} to {largest}", f"values in [{low}, {stop - 1}]")
 
 
-def check_positive(argument: str, value: float, *, zero: bool = False, low: float = 0, high: float = LARGEST) -> None:
+def check_positive(argument: str, value: Any, *, zero: bool = False, low: float = 0, high: float = LARGEST) -> None:
     """Raises InputError unless ``value`` is a finite number above zero (or zero, where ``zero`` allows it).
 
     Args:

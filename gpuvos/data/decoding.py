@@ -59,14 +59,19 @@ def open_video(
             stream = _pick(container, path, number)
             if stream.width * stream.height > max_pixels:
                 raise too_large(path, stream.width, stream.height, max_pixels)
-            stream.codec_context.options = {"max_pixels": str(max_pixels)}  # for frames that claim more later
+            stream.codec_context.options = _limit(max_pixels)  # for frames that claim more later
         yield container, stream
+
+
+def _limit(max_pixels: int) -> dict[str, str]:
+    """FFmpeg's own limit, which counts the padding of a frame as well: what the header says is checked exactly."""
+    return {"max_pixels": str(2 * max_pixels + 2**16)}
 
 
 def _open(path: Path, max_pixels: int) -> InputContainer:
     import av
 
-    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", "max_pixels": str(max_pixels)}
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", **_limit(max_pixels)}
     name = str(path.absolute())  # an absolute name is never taken for a protocol
     try:
         return av.open(name, "r", options=options, metadata_errors="replace")  # tags of cameras are in any encoding

@@ -90,7 +90,8 @@ def _wrong_state(state: dict[str, Any]) -> str | None:
         value = state.get(name)
         if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
             return f"{name} that are no number from 0"
-    rows = isinstance(history, list) and all(isinstance(row, dict) for row in history)
-    if not rows or not all(isinstance(value, int | float) for row in history for value in row.values()):
-        return "a history that is no list of rows of numbers"
+    if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
+        return "a history that is no list of rows"
+    if not all(isinstance(value, int | float) for row in history for value in row.values()):
+        return "a history of something else than numbers"
     return None
