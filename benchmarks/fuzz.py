@@ -122,7 +122,7 @@ def _outcome(trial: Trial, chance: random.Random) -> str:
 def make_files(folder: Path) -> dict[str, bytes]:
     """One small file of every kind that is read, by name."""
     clip = render_clip("single", num_frames=3, height=32, width=48, seed=0)
-    for suffix in ("mp4", "mkv", "avi", "gif"):
+    for suffix in ("mp4", "mov", "mkv", "gif"):
         write_video(folder / f"clip.{suffix}", clip.frames)
     picture = Image.fromarray(clip.frames[0].permute(1, 2, 0).numpy())
     for suffix in ("png", "jpg", "webp", "bmp", "tif"):
