@@ -70,13 +70,18 @@ def _run(words: list[str]) -> int:
             module.add_arguments(command)
     arguments = parser.parse_args(words)
     assert module is not None
-    from gpuvos.errors import InputError  # not above: torch takes seconds, and an interrupt is to be heard
+    from gpuvos.errors import InputError, printable  # not above: torch takes seconds, and an interrupt is to be heard
 
     try:
         status: int = module.run(arguments)
         sys.stdout.flush()
     except InputError as error:
-        print(f"gpuvos: {error}", file=sys.stderr)
+        print(printable(f"gpuvos: {error}"), file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a folder that was deleted, or may not be read
+        print(printable(f"gpuvos: {error}"), file=sys.stderr)
         return 2
     return status
 

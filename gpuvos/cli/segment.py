@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import chain
@@ -24,6 +24,7 @@ from gpuvos.cli.common import (
 )
 from gpuvos.cli.engine import add_engine_arguments, run_engine
 from gpuvos.cli.pieces import Piece, clip_pieces, stream_pieces
+from gpuvos.data.images import MAX_PIXELS
 from gpuvos.data.masks import read_mask, save_npz, write_mask
 from gpuvos.data.prefetch import prefetch
 from gpuvos.data.video import Clip, iterate_video, probe_video, read_video
@@ -59,6 +60,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--stop", type=int, help="frame to stop before")
     parser.add_argument("--step", type=int, default=1, help="take every STEP-th frame")
     parser.add_argument("--max-side", type=int, default=960, help="larger frames are scaled down to this (960)")
+    parser.add_argument(
+        "--max-pixels", type=int, default=MAX_PIXELS, help="frames of more pixels are refused unread (64 million)"
+    )
     _add_length_arguments(parser)
     add_crf_argument(parser)
     add_engine_arguments(parser)
@@ -124,7 +128,7 @@ def _fill(
     mode: str,
 ) -> int:
     """Writes everything of one video in one of the modes."""
-    count = 0
+    names: list[str] = []
     with ExitStack() as stack:
         clips = stack.enter_context(closing(prefetch(_clips(arguments, mode, path))))
         first = next(clips)
@@ -134,8 +138,18 @@ def _fill(
         for number, piece in enumerate(segmented):
             _write_piece(work, piece, segmenter, sheet=number == 0, arrays=not arguments.no_arrays)
             video.write(overlay(piece.clip.frames, piece.result.mask.cpu()))
-            count += len(piece.clip.names)
-    return count
+            names += piece.clip.names
+    _check_written(work, names)
+    return len(names)
+
+
+def _check_written(work: Path, names: Sequence[str]) -> None:
+    """Raises InputError unless every mask and the overlay are there: they could have been deleted meanwhile."""
+    masks = {file.name for file in (work / "masks").glob("*.png")}
+    missing = [name for name in names if f"{name}.png" not in masks]
+    if missing or len(masks) != len(names) or not (work / "overlay.mp4").is_file():
+        got = f"a work folder with {len(masks)} masks of {len(names)} frames when all was written"
+        raise fail("--output", got, "a folder that nobody else touches", "run it again")
 
 
 def _clips(arguments: Namespace, mode: str, path: Path) -> Iterator[Clip]:
@@ -145,6 +159,7 @@ def _clips(arguments: Namespace, mode: str, path: Path) -> Iterator[Clip]:
         "stop": arguments.stop,
         "step": arguments.step,
         "max_side": arguments.max_side,
+        "max_pixels": arguments.max_pixels,
     }
     if mode == "whole":
         return iter([read_video(path, **selection)])
@@ -161,7 +176,9 @@ def _pieces(
     advance: Callable[[int], object],
 ) -> Iterator[Piece]:
     """The video, segmented; wrong options raise here, not at the first piece."""
-    first_mask = None if arguments.first_mask is None else (read_mask(arguments.first_mask) > 0).to(device)
+    first_mask = None
+    if arguments.first_mask is not None:
+        first_mask = (read_mask(arguments.first_mask, max_pixels=arguments.max_pixels) > 0).to(device)
     if mode != "stream":
         return clip_pieces(segmenter, clips, device, first_mask, advance=advance)
     if not 0 <= arguments.latency < arguments.history:
@@ -181,7 +198,7 @@ def _pieces(
 
 
 def _expected_frames(arguments: Namespace, path: Path) -> int | None:
-    known = probe_video(path).num_frames
+    known = probe_video(path, max_pixels=arguments.max_pixels).num_frames
     if known == 0:
         return None
     last: int = known if arguments.stop is None else min(known, arguments.stop)
