@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from pathlib import Path
+from argparse import Namespace
 
-from gpuvos.cli.common import RULES, add_method_arguments, build_segmenter, pick_device
+from gpuvos.cli.common import build_segmenter, pick_device
 from gpuvos.cli.pieces import segment_clip
 from gpuvos.data.atomic import atomic_folder
 from gpuvos.data.masks import write_masks
-from gpuvos.data.synthetic import SCENES, render_clip
+from gpuvos.data.synthetic import render_clip
 from gpuvos.data.video_writer import write_video
 from gpuvos.metrics import boundary_accuracy, region_similarity
 from gpuvos.viz.contact_sheet import contact_sheet
 from gpuvos.viz.maps import overlay, save_png
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of ``gpuvos demo``."""
-    parser.add_argument("-o", "--output", type=Path, default=Path("gpuvos-demo"), help="folder to write")
-    parser.add_argument("--scene", default="single", choices=SCENES, help="what is rendered")
-    parser.add_argument("--frames", type=int, default=24, help="number of frames")
-    parser.add_argument("--height", type=int, default=240)
-    parser.add_argument("--width", type=int, default=432)
-    parser.add_argument("--seed", type=int, default=0, help="another number, another clip")
-    parser.add_argument("--rule", default=RULES[0], choices=RULES, help="how seeds are labelled")
-    add_method_arguments(parser)
 
 
 def run(arguments: Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
@@ -16,80 +16,26 @@ from tqdm import tqdm
 
 from gpuvos.batch.worker import SegmentVideo
 from gpuvos.cli.common import (
-    RULES,
-    add_crf_argument,
-    add_method_arguments,
     build_segmenter,
     pick_device,
 )
-from gpuvos.cli.engine import add_engine_arguments, run_engine
+from gpuvos.cli.engine import run_engine
 from gpuvos.cli.pieces import Piece, clip_pieces, stream_pieces
 from gpuvos.data.masks import read_mask, save_npz, write_mask
 from gpuvos.data.prefetch import prefetch
 from gpuvos.data.video import Clip, iterate_video, probe_video, read_video
 from gpuvos.data.video_writer import VideoWriter
-from gpuvos.errors import check_count, fail
 from gpuvos.pipeline.chunked import attempt, explain_memory
 from gpuvos.pipeline.stream import StreamingSegmenter
 from gpuvos.pipeline.video import VideoSegmenter
 from gpuvos.viz.contact_sheet import contact_sheet
 from gpuvos.viz.maps import overlay, save_png
 
-MODES = ("auto", "whole", "stream", "pieces")
 _READ = 16  # frames of a stream that are decoded together
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of ``gpuvos segment``."""
-    parser.add_argument(
-        "video",
-        nargs="+",
-        help="video file, GIF, folder of images; folder of such; @FILE: a list of them, one a line",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        help="folder to write; default: NAME-gpuvos beside you. Several videos: NAME-gpuvos in it",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace output folders that exist")
-    parser.add_argument("--rule", default=RULES[0], choices=RULES, help="how seeds are labelled")
-    parser.add_argument("--first-mask", type=Path, help="PNG mask of the object in the first frame: semi-supervised")
-    parser.add_argument("--start", type=int, default=0, help="first frame")
-    parser.add_argument("--stop", type=int, help="frame to stop before")
-    parser.add_argument("--step", type=int, default=1, help="take every STEP-th frame")
-    parser.add_argument("--max-side", type=int, default=960, help="larger frames are scaled down to this (960)")
-    _add_length_arguments(parser)
-    add_crf_argument(parser)
-    add_engine_arguments(parser)
-    add_method_arguments(parser)
-
-
-def _add_length_arguments(parser: ArgumentParser) -> None:
-    """How videos of any length fit into memory."""
-    parser.add_argument(
-        "--mode",
-        default=MODES[0],
-        choices=MODES,
-        help="whole: all frames at once; stream: one object through any length in flat memory; pieces: of "
-        "--clip-length frames, each on its own; auto: whole up to --clip-length frames if they fit into memory, "
-        "else stream",
-    )
-    parser.add_argument(
-        "--clip-length",
-        type=int,
-        default=200,
-        help="longest video that auto takes whole; frames of a piece (200)",
-    )
-    parser.add_argument("--history", type=int, default=32, help="frames that a stream remembers (32)")
-    parser.add_argument("--latency", type=int, default=8, help="frames that a stream looks ahead (8)")
-    parser.add_argument("--no-arrays", action="store_true", help="leave out result-*.npz, which take most of the disk")
 
 
 def run(arguments: Namespace) -> int:
     """Segments and writes masks, overlay, contact sheet and arrays; returns the exit status."""
-    check_count("--step", arguments.step)
-    check_count("--clip-length", arguments.clip_length)
     return run_engine(arguments, open_segmenter)
 
 
@@ -164,12 +110,6 @@ def _pieces(
     first_mask = None if arguments.first_mask is None else (read_mask(arguments.first_mask) > 0).to(device)
     if mode != "stream":
         return clip_pieces(segmenter, clips, device, first_mask, advance=advance)
-    if not 0 <= arguments.latency < arguments.history:
-        raise fail(
-            "--latency",
-            f"{arguments.latency} with --history {arguments.history}",
-            "0 or more, below --history",
-        )
     streamer = StreamingSegmenter(
         segmenter.front_end,
         segmenter.config,
