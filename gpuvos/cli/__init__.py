@@ -1,1 +1,1 @@
-"""The commands of ``gpuvos``, one file each with ``run(arguments) -> exit status``; what they take is in ``options``."""
+"""The commands of ``gpuvos``, a file each with ``run(arguments) -> exit status``; ``options`` has what they take."""

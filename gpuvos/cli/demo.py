@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 
 from gpuvos.cli.common import build_segmenter, pick_device
+from gpuvos.cli.findings import Findings
 from gpuvos.cli.pieces import segment_clip
+from gpuvos.cli.progress import Stages
 from gpuvos.data.atomic import atomic_folder
 from gpuvos.data.masks import write_masks
 from gpuvos.data.synthetic import render_clip
@@ -26,7 +29,13 @@ def run(arguments: Namespace) -> int:
     )
     names = tuple(f"{number:05d}" for number in range(arguments.frames))
     segmenter, device = build_segmenter(arguments, arguments.rule), pick_device(arguments.device)
-    features, result = segment_clip(segmenter, rendered.frames, device)
+    costs = {"network": 350.0, "flow": 80.0, "method": 50.0}
+    with Stages(costs, arguments.frames, name="demo", lines=True) as told:
+        features, result = segment_clip(segmenter, rendered.frames, device, progress=told)
+    findings = Findings(segmenter.config)
+    findings.add(result)
+    if sentence := findings.sentence("demo"):
+        print(f"gpuvos: {sentence}", file=sys.stderr)
     mask = result.mask.cpu()
     earlier = (arguments.output / "sheet.png").is_file()  # a folder of anything else is kept
     with atomic_folder(arguments.output, overwrite=earlier) as work:
