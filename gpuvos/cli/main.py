@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _terminated_like_interrupted(), warnings.catch_warnings():
             if argv is None:
-                warnings.showwarning = _say  # in one line, without the place in the source
+                warnings.showwarning = _Say()
             return _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt as stopped:
         print("gpuvos: interrupted; nothing half-written is left", file=sys.stderr)
@@ -121,8 +121,21 @@ def spoken(message: str, arguments: argparse.Namespace) -> str:
     return message.replace("overwrite=True", instead)
 
 
-def _say(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"gpuvos: {message}", file=sys.stderr)
+class _Say:
+    """Shows warnings in one line, each once, without the place in the source, and above a bar where there is one."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, message: Warning | str, *_: object, **__: object) -> None:
+        text = f"gpuvos: {message}"
+        if text in self._said:
+            return
+        self._said.add(text)
+        if "tqdm" in sys.modules:
+            sys.modules["tqdm"].tqdm.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -229,7 +229,8 @@ def test_warnings_of_the_command_are_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def warned(_: list[str]) -> int:
-        warnings.warn("something to know", UserWarning, stacklevel=1)
+        for level in (1, 2):  # from two places
+            warnings.warn("something to know", UserWarning, stacklevel=level)
         return 0
 
     monkeypatch.setattr(command, "_run", warned)
