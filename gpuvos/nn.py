@@ -80,7 +80,7 @@ class GuidedFilter(nn.Module):
         torch.Size([2, 24, 32])
     """
 
-    def __init__(self, *, radius: int = 16, epsilon: float = 1e-4, subsample: int = 4) -> None:
+    def __init__(self, *, radius: int = 8, epsilon: float = 1e-4, subsample: int = 4) -> None:
         super().__init__()
         self.radius, self.epsilon, self.subsample = radius, epsilon, subsample
 

@@ -75,6 +75,7 @@ BAD = {
     "num_background": COUNT,
     "rank_by": ["saliency"],
     "coverage": SHARE,
+    "squared_saliency": [1, "yes", None],
     "background_objectness": SHARE,
     "background_saliency": SHARE,
     "adapt_every": COUNT,

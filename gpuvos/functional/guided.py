@@ -18,7 +18,7 @@ def guided_filter(
     probability: Tensor,
     image: Tensor,
     *,
-    radius: int = 16,
+    radius: int = 8,
     epsilon: float = 1e-4,
     subsample: int = 4,
     validate: bool = True,

@@ -118,8 +118,9 @@ def test_equation_12_by_hand() -> None:
     _, background = F.seed_sets(*arguments, torch.tensor([1]), ~start, **limits)
     assert background.tolist() == [[False, False, False, False]]
     # other thresholds: coverage 0.4 takes seed 1 in; background_saliency 0.3 makes seed 2 background
-    limits["background_saliency"] = 0.3
-    foreground, background = F.seed_sets(*arguments, torch.tensor([0]), start, coverage=0.4, **limits)
+    foreground, background = F.seed_sets(
+        *arguments, torch.tensor([0]), start, coverage=0.4, **limits | {"background_saliency": 0.3}
+    )
     assert foreground.tolist() == [[True, True, False, True]]
     assert background.tolist() == [[False, False, True, False]]
     _, background = F.seed_sets(

@@ -57,7 +57,7 @@ def test_what_does_not_fit_is_refused() -> None:
     for options in ({"radius": 0}, {"epsilon": 0.0}, {"subsample": 0}):
         with pytest.raises(InputError, match=f"^{next(iter(options))}"):
             F.guided_filter(probability, image, **options)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="^image"):
+    with pytest.raises(InputError, match=r"^image"):
         F.guided_filter(probability, image[..., 1:])
-    with pytest.raises(InputError, match="^probability"):
+    with pytest.raises(InputError, match=r"^probability"):
         F.guided_filter(probability + 1, image)

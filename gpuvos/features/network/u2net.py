@@ -67,7 +67,8 @@ class ResidualUBlock(nn.Module):
         skips.pop()
         for conv in self.up:
             x = conv(join(x, skips.pop()))
-        return x + entered
+        result: Tensor = x + entered
+        return result
 
 
 class U2NetP(nn.Module):
