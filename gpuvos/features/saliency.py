@@ -14,7 +14,7 @@ from gpuvos.features.context import over_frames, resize
 from gpuvos.features.network.weights import load_saliency
 from gpuvos.types import Features
 
-COMBINATIONS = ("geometric", "mean")
+COMBINATIONS = ("mean", "geometric")
 
 
 class SaliencyFeatures(nn.Module):
@@ -30,7 +30,7 @@ class SaliencyFeatures(nn.Module):
         base: a front end of the library; None: ``LearnedFeatures(scales=(1.0,))``.
         weight: of the channel of saliency, before what the base multiplies its embedding by.
         share: of the saliency in the objectness, in [0, 1].
-        combine: ``geometric`` or ``mean``, the kind of mean. Where the two disagree, the geometric one believes the
+        combine: ``mean`` or ``geometric``, the kind of mean. Where the two disagree, the geometric one believes the
             lower.
         floor: least value of the saliency in the objectness.
         chunk: frames the network sees together. By default 1 on the CPU and 16 elsewhere.
@@ -51,7 +51,7 @@ class SaliencyFeatures(nn.Module):
         base: nn.Module | None = None,
         weight: float = 1.0,
         share: float = 0.5,
-        combine: str = "geometric",
+        combine: str = "mean",
         floor: float = 0.05,
         chunk: int | None = None,
     ) -> None:
