@@ -45,9 +45,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     segmenter = gpuvos.StreamingSegmenter(
-        AppearanceFeatures(), gpuvos.Config(num_seeds=arguments.seeds), history=arguments.window,
+        AppearanceFeatures(),
+        gpuvos.Config(num_seeds=arguments.seeds),
+        history=arguments.window,
         latency=arguments.latency,
-    )  # fmt: skip
+    )
     reports, rows = {10, 100, 1000, *range(5000, arguments.frames, 5000), arguments.frames}, []
     last, began = 0, time.process_time()
     for number, _ in enumerate(segmenter.stream(circling(arguments.frames)), 1):

@@ -85,14 +85,23 @@ def run_check(check: Check) -> dict[str, Any]:
     environment = {k: v for k, v in os.environ.items() if k not in ("TRITON_INTERPRET", "GPUVOS_KERNELS")}
     start = time.perf_counter()
     done = subprocess.run(
-        check.command, cwd=ROOT, env=environment | dict(check.environment), check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
+        check.command,
+        cwd=ROOT,
+        env=environment | dict(check.environment),
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     status = "failed" if done.returncode else "passed"
     seconds = round(time.perf_counter() - start, 1)
     return result | {
-        "status": status, "exit_status": done.returncode, "seconds": seconds, "output": done.stdout[-KEPT:]
-    }  # fmt: skip
+        "status": status,
+        "exit_status": done.returncode,
+        "seconds": seconds,
+        "output": done.stdout[-KEPT:],
+    }
 
 
 def machine() -> dict[str, Any]:

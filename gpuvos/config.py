@@ -135,8 +135,14 @@ class Config:
             check_positive(f"config.{name}", getattr(self, name), zero=True)
         if self.window % 2 == 0:
             raise fail("config.window", str(self.window), "an odd number")
-        for name in ("coverage", "background_objectness", "background_saliency", "mask_coverage",
-                     "confident_share", "vote_threshold"):  # fmt: skip
+        for name in (
+            "coverage",
+            "background_objectness",
+            "background_saliency",
+            "mask_coverage",
+            "confident_share",
+            "vote_threshold",
+        ):
             check_share(f"config.{name}", getattr(self, name))
         self._warn_of_ignored()
 

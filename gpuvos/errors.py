@@ -49,7 +49,7 @@ def check_tensor(
 
     Args:
         argument: the name to put into the message.
-        value: what the caller passed.
+        value: the value that the caller passed.
         shape: letters or numbers separated by blanks, ``"T 3 H W"``; a leading ``...`` takes any dimensions.
         kind: ``float``, ``int64``, ``bool`` or ``frames``.
         sizes: letters that are already bound.

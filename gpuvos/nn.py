@@ -12,10 +12,10 @@ class DenseCRF(nn.Module):
 
     Args:
         iterations: mean-field updates.
-        appearance_weight: of the kernel of position and colour.
+        appearance_weight: weight of the kernel of position and colour.
         appearance_sigma: its standard deviation in pixels.
         color_sigma: its standard deviation in grey levels of 0 to 255.
-        smoothness_weight: of the kernel of position alone.
+        smoothness_weight: weight of the kernel of position alone.
         smoothness_sigma: its standard deviation in pixels.
         lattice_points: memory for so many lattice points a frame, which spares reading their number back from the
             device; frames that need more come out as NaN.
@@ -51,11 +51,18 @@ class DenseCRF(nn.Module):
     ) -> Tensor:
         """Probability ``[T, H, W]`` of the foreground given ``probability [T, H, W]`` and ``image [T, C, H, W]``."""
         return F.dense_crf(
-            probability, image, iterations=self.iterations, appearance_weight=self.appearance_weight,
-            appearance_sigma=self.appearance_sigma, color_sigma=self.color_sigma,
-            smoothness_weight=self.smoothness_weight, smoothness_sigma=self.smoothness_sigma, mask=mask,
-            lattice_points=self.lattice_points, validate=validate,
-        )  # fmt: skip
+            probability,
+            image,
+            iterations=self.iterations,
+            appearance_weight=self.appearance_weight,
+            appearance_sigma=self.appearance_sigma,
+            color_sigma=self.color_sigma,
+            smoothness_weight=self.smoothness_weight,
+            smoothness_sigma=self.smoothness_sigma,
+            mask=mask,
+            lattice_points=self.lattice_points,
+            validate=validate,
+        )
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

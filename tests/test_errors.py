@@ -61,7 +61,7 @@ def test_check_tensor_binds_letters() -> None:
         (torch.zeros(4, 2), "... D", {"leading": (5,)}, "x: got leading dimensions (4,), wanted (5,)"),
         (torch.zeros(3), "N", {"like": torch.zeros(1, device="meta")}, "x: got device cpu, wanted device meta; move"),
     ],
-)  # fmt: skip
+)
 def test_check_tensor_says_what_came_and_what_was_wanted(
     value: object, shape: str, options: dict, message: str
 ) -> None:

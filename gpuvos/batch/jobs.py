@@ -13,9 +13,23 @@ from gpuvos.data.images import IMAGE_SUFFIXES
 from gpuvos.errors import fail
 
 VIDEO_SUFFIXES = (
-    ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts",
-    ".webm", ".wmv",
-)  # fmt: skip
+    ".avi",
+    ".flv",
+    ".gif",
+    ".m2ts",
+    ".m4v",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".mxf",
+    ".ogv",
+    ".ts",
+    ".webm",
+    ".wmv",
+)
 
 
 class Job(NamedTuple):

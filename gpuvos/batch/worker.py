@@ -121,10 +121,17 @@ class Worker:
         with atomic_folder(job.output, overwrite=options.overwrite, work=work) as folder:
             frames = self.segment(job.video, folder)
             write_record(
-                folder, gpuvos=gpuvos.__version__, video=str(job.video), frames=frames, attempts=number,
-                seconds=round(time.monotonic() - begin, 3), run=options.run, input_hash=inputs,
-                settings_hash=options.key, settings=dict(options.settings),
-            )  # fmt: skip
+                folder,
+                gpuvos=gpuvos.__version__,
+                video=str(job.video),
+                frames=frames,
+                attempts=number,
+                seconds=round(time.monotonic() - begin, 3),
+                run=options.run,
+                input_hash=inputs,
+                settings_hash=options.key,
+                settings=dict(options.settings),
+            )
         return frames
 
 

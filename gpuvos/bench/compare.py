@@ -80,15 +80,11 @@ def _compare_stage(stage: str, head: Ask, base: Ask, rounds: int, frames: int) -
     same = checksums[0] == checksums[1]
     pairs = [_pair(stage, head, base, number) for number in range(rounds)]
     ours, theirs = (spread([pair[side] for pair in pairs]).median for side in (0, 1))
-    row |= {
-        "head": 1e3 * ours / frames, "base": 1e3 * theirs / frames, "rounds": rounds, "same_output": same
-    }  # fmt: skip
+    row |= {"head": 1e3 * ours / frames, "base": 1e3 * theirs / frames, "rounds": rounds, "same_output": same}
     if not same:
         return row | {"verdict": "refused: the outputs differ, so this is no speed-up"}
     ratio = spread([theirs / ours for ours, theirs in pairs])
-    return row | {
-        "speed_up": ratio.median, "q1": ratio.q1, "q3": ratio.q3, "verdict": verdict(ratio.q1, ratio.q3)
-    }  # fmt: skip
+    return row | {"speed_up": ratio.median, "q1": ratio.q1, "q3": ratio.q3, "verdict": verdict(ratio.q1, ratio.q3)}
 
 
 def _pair(stage: str, head: Ask, base: Ask, number: int) -> tuple[float, float]:
@@ -149,10 +145,14 @@ def _worker(tree: Path | None, workload: Workload, clock: str) -> Iterator[Ask]:
         return answer
 
     try:
-        send({
-            "root": None if tree is None else str(tree), "workload": workload._asdict(),
-            "clock": clock, "threads": torch.get_num_threads(),
-        })  # fmt: skip
+        send(
+            {
+                "root": None if tree is None else str(tree),
+                "workload": workload._asdict(),
+                "clock": clock,
+                "threads": torch.get_num_threads(),
+            }
+        )
         yield ask
     finally:
         given.close()

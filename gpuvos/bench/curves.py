@@ -19,9 +19,13 @@ from gpuvos.viz.charts import Series, line_chart
 from gpuvos.viz.maps import save_png
 
 _METHOD = (
-    "edge weights, edge map, candidates", "seeds", "minimax forest", "probability", "whole method, paper",
+    "edge weights, edge map, candidates",
+    "seeds",
+    "minimax forest",
+    "probability",
+    "whole method, paper",
     "whole method, robust",
-)  # fmt: skip
+)
 _EVERYTHING = "frames -> masks"
 _CALLS = 4  # of a point: one that does not count and three rounds
 _TITLES = {
@@ -95,9 +99,12 @@ def measure_curves(
                     options = {"rounds": rounds, "max_seconds": 0.75 * point_seconds, "clock": clock}
                     timing, error = time_stage(stage, inputs, options)
                 point = {
-                    "axis": axis, "stage": stage.name, "workload": workload._asdict(),
-                    **times(timing, workload.frames), "left_out": error,
-                }  # fmt: skip
+                    "axis": axis,
+                    "stage": stage.name,
+                    "workload": workload._asdict(),
+                    **times(timing, workload.frames),
+                    "left_out": error,
+                }
                 points.append(point)
                 if timing is not None:
                     last[stage.name] = point

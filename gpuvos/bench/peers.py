@@ -42,62 +42,94 @@ class PeerRow(NamedTuple):
 
 PEERS = (
     Peer(
-        "seeds", "torch-fps", "torch-fps",
+        "seeds",
+        "torch-fps",
+        "torch-fps",
         "the same points from the candidates alone, which are gathered beforehand with their embedding side by side",
-        calls.torch_fps, on_device=True,
+        calls.torch_fps,
+        on_device=True,
     ),
     Peer(
-        "minimax forest", "SciPy minimum_spanning_tree", "scipy",
-        "the tree; no labels, no distances; the sparse matrix is made beforehand", calls.scipy_tree,
+        "minimax forest",
+        "SciPy minimum_spanning_tree",
+        "scipy",
+        "the tree; no labels, no distances; the sparse matrix is made beforehand",
+        calls.scipy_tree,
     ),
     Peer(
-        "minimax forest", "higra seeded watershed", "higra",
-        "the labels of the same forest; no distances; the graph is made beforehand", calls.higra_watershed,
+        "minimax forest",
+        "higra seeded watershed",
+        "higra",
+        "the labels of the same forest; no distances; the graph is made beforehand",
+        calls.higra_watershed,
     ),
     Peer(
-        "minimax forest", "higra minimum spanning tree", "higra",
+        "minimax forest",
+        "higra minimum spanning tree",
+        "higra",
         "tree and merge order (canonical binary partition tree), from which distances follow; no seeds, no labels",
         calls.higra_tree,
     ),
     Peer(
-        "minimax forest", "scikit-image watershed", "scikit-image",
+        "minimax forest",
+        "scikit-image watershed",
+        "scikit-image",
         "labels by flooding the edge map of pixels, not the edges: another partition; no distances",
         calls.skimage_watershed,
     ),
     Peer(
-        "shortest forest", "SciPy dijkstra", "scipy",
+        "shortest forest",
+        "SciPy dijkstra",
+        "scipy",
         "distances and nearest seeds; no seed-to-seed table; the sparse matrix is made beforehand",
         calls.scipy_dijkstra,
     ),
     Peer(
-        "shortest forest", "FastGeodis, 2 iterations", "fastgeodis",
+        "shortest forest",
+        "FastGeodis, 2 iterations",
+        "fastgeodis",
         "distances by raster passes, approximate, in the sum of absolute differences; no labels",
-        calls.fast_geodis, on_device=True,
+        calls.fast_geodis,
+        on_device=True,
         install="pip install --no-build-isolation fastgeodis, with torch and setuptools<81 there (built from source)",
     ),
     Peer(
-        "region means", "SciPy ndimage.mean", "scipy", "the same, a channel at a time", calls.scipy_means,
+        "region means",
+        "SciPy ndimage.mean",
+        "scipy",
+        "the same, a channel at a time",
+        calls.scipy_means,
     ),
     Peer(
-        "probability", "scikit-learn pairwise_distances_argmin_min", "scikit-learn",
+        "probability",
+        "scikit-learn pairwise_distances_argmin_min",
+        "scikit-learn",
         "nearest seed and distance for either set; no probability; pixels are laid out beforehand",
         calls.sklearn_nearest,
     ),
     Peer(
-        "dense CRF", "pydensecrf2", "pydensecrf2",
-        "the same energy on its own lattice", calls.pydensecrf,
+        "dense CRF",
+        "pydensecrf2",
+        "pydensecrf2",
+        "the same energy on its own lattice",
+        calls.pydensecrf,
     ),
     Peer(
-        "flow", "OpenCV DIS, medium", "opencv-python-headless",
+        "flow",
+        "OpenCV DIS, medium",
+        "opencv-python-headless",
         "flow of every pixel by another method, with larger errors (README, Optical flow); not averaged on the grid",
         calls.opencv_dis,
     ),
     Peer(
-        "F, boundary accuracy", "vos-benchmark", "vos-benchmark",
-        "F by the code of the official DAVIS toolkit, and J in the same call", calls.vos_benchmark,
+        "F, boundary accuracy",
+        "vos-benchmark",
+        "vos-benchmark",
+        "F by the code of the official DAVIS toolkit, and J in the same call",
+        calls.vos_benchmark,
         install="pip install --no-deps vos-benchmark, with opencv-python-headless and scikit-image there",
     ),
-)  # fmt: skip
+)
 
 
 def missing(peer: Peer) -> str | None:
@@ -116,8 +148,18 @@ def run_peer(peer: Peer, inputs: Inputs, *, frames: int, **options: Any) -> Peer
     """Times a peer on the first frames, with the options of ``measure``; a row with the reason where it cannot run."""
     device = inputs.device if peer.on_device else torch.device("cpu")
     count = inputs.workload.frames if device.type == "cuda" else min(frames, inputs.workload.frames)
-    row = PeerRow(peer.stage, peer.name, peer.package, _version(peer.package), peer.computes, str(device), count,
-                  None, None, missing(peer))  # fmt: skip
+    row = PeerRow(
+        peer.stage,
+        peer.name,
+        peer.package,
+        _version(peer.package),
+        peer.computes,
+        str(device),
+        count,
+        None,
+        None,
+        missing(peer),
+    )
     if row.skipped:
         return row
     try:

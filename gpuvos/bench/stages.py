@@ -89,9 +89,14 @@ def seed_sets(inputs: Inputs) -> object:
     """Eq. 12."""
     found = inputs.seeds
     return F.seed_sets(
-        inputs.initial_foreground, inputs.forest.label, found.objectness, inputs.saliency, found.valid,
-        inputs.foreground_seed, inputs.initial_background,
-    )  # fmt: skip
+        inputs.initial_foreground,
+        inputs.forest.label,
+        found.objectness,
+        inputs.saliency,
+        found.valid,
+        inputs.foreground_seed,
+        inputs.initial_background,
+    )
 
 
 def probability(inputs: Inputs) -> object:
@@ -195,8 +200,10 @@ _CRF_MOVED = 2017 + _CRF_ITERATIONS * (268 + 16)
 
 STAGES = (
     Stage(
-        "edge weights, edge map, candidates", edges,
-        _per_pixel(lambda w, b: w.channels * b + 9), _per_pixel(lambda w, b: w.channels * b + 33),
+        "edge weights, edge map, candidates",
+        edges,
+        _per_pixel(lambda w, b: w.channels * b + 9),
+        _per_pixel(lambda w, b: w.channels * b + 33),
     ),
     Stage("seeds", seeds, _seeds_must, _seeds_moved),
     Stage("minimax forest", minimax_forest, _per_pixel(lambda _, __: 20), _per_pixel(lambda _, __: 60)),
@@ -209,8 +216,10 @@ STAGES = (
     Stage("initial foreground (Eq. 11)", initial_foreground, _initial_must, _initial_moved),
     Stage("seed sets (Eq. 12)", seed_sets, _per_pixel(lambda _, __: 9)),
     Stage(
-        "probability", probability,
-        _per_pixel(lambda w, b: w.channels * b + 4), _per_pixel(lambda w, b: w.channels * b + 12),
+        "probability",
+        probability,
+        _per_pixel(lambda w, b: w.channels * b + 4),
+        _per_pixel(lambda w, b: w.channels * b + 12),
     ),
     Stage("whole method, paper", paper_rule, _per_pixel(lambda w, b: 2 * w.channels * b + 4)),
     Stage("whole method, robust", robust_rule, _per_pixel(lambda w, b: 2 * w.channels * b + 4)),
@@ -220,7 +229,7 @@ STAGES = (
     Stage("frames -> masks", frames_to_masks, on_grid=False),
     Stage("J, region similarity", region_metric, _image(2), on_grid=False),
     Stage("F, boundary accuracy", boundary_metric, _image(2), on_grid=False),
-)  # fmt: skip
+)
 _WHOLE = {1: 0.5, 4: 0.1}
 # Milliseconds a frame of 480 x 854 on an H200, by stride: 80 frames of D = 64 in bfloat16, K = 100.
 AIMS: dict[str, dict[int, float]] = {

@@ -46,9 +46,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     sizes.add_argument("--height", type=int, help="rows of the frames, instead of --size")
     sizes.add_argument("--width", type=int, help="columns of the frames, instead of --size")
     sizes.add_argument(
-        "--stride", type=int, nargs="+", metavar="S",
+        "--stride",
+        type=int,
+        nargs="+",
+        metavar="S",
         help="of the grid, one table each (default 4; 4 and 1 on a GPU)",
-    )  # fmt: skip
+    )
     sizes.add_argument("--frames", type=int, metavar="T", help="default 8, 80 on a GPU")
     sizes.add_argument("--channels", type=int, default=64, metavar="D", help="of the embedding (default 64)")
     sizes.add_argument("--seeds", type=int, metavar="K", help="of a frame (default 100, and 300 for the robust rule)")
@@ -58,9 +61,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--stages", nargs="+", metavar="WORD", help="only those whose name has one of the words")
     parser.add_argument("--rounds", type=int, default=7, help="timed calls of a stage (default 7)")
     parser.add_argument(
-        "--max-seconds", type=float, default=60.0, metavar="S",
+        "--max-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
         help="after so long a stage ends with three rounds or what it has; of a point of --curves (default 60)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--clock", choices=tuple(CLOCKS), default="wall", help="of a CPU: processor time of all threads"
     )
@@ -69,14 +75,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record there as well")
     parser.add_argument("--base", metavar="REV", help="compare with that commit of the checkout instead")
     parser.add_argument(
-        "--curves", type=Path, metavar="FOLDER",
+        "--curves",
+        type=Path,
+        metavar="FOLDER",
         help="instead: time and peak memory against T, pixels, D and K as JSON, CSV and plots",
-    )  # fmt: skip
+    )
     static = parser.add_argument_group("kernels")
     static.add_argument(
-        "--static", action="store_true",
+        "--static",
+        action="store_true",
         help="instead: compile every Triton kernel (no GPU needed) and print registers, spills, shared memory",
-    )  # fmt: skip
+    )
     static.add_argument("--ops", nargs="+", metavar="OP", help="only these")
     static.add_argument(
         "--architectures", nargs="+", type=int, default=list(ARCHITECTURES), metavar="SM", help="80 90 100"
@@ -114,12 +123,18 @@ def build_workloads(arguments: Namespace, device: torch.device) -> list[Workload
     return [
         check_workload(
             Workload(
-                height=height, width=width, stride=stride, frames=chosen["frames"], channels=arguments.channels,
-                dtype=chosen["dtype"], device=str(device), **seeds,
+                height=height,
+                width=width,
+                stride=stride,
+                frames=chosen["frames"],
+                channels=arguments.channels,
+                dtype=chosen["dtype"],
+                device=str(device),
+                **seeds,
             )
         )
         for stride in chosen["stride"]
-    ]  # fmt: skip
+    ]
 
 
 def _run_stages(arguments: Namespace, workloads: list[Workload], stages: Sequence[Stage]) -> int:
@@ -134,10 +149,16 @@ def _run_stages(arguments: Namespace, workloads: list[Workload], stages: Sequenc
             continue
         with _progress() as progress:
             found = measure_workload(
-                workload, wanted, bandwidth=record["copy_bandwidth"], progress=progress,
-                peers=() if arguments.no_peers else PEERS, peer_frames=arguments.peer_frames,
-                rounds=arguments.rounds, max_seconds=arguments.max_seconds, clock=arguments.clock,
-            )  # fmt: skip
+                workload,
+                wanted,
+                bandwidth=record["copy_bandwidth"],
+                progress=progress,
+                peers=() if arguments.no_peers else PEERS,
+                peer_frames=arguments.peer_frames,
+                rounds=arguments.rounds,
+                max_seconds=arguments.max_seconds,
+                clock=arguments.clock,
+            )
         record["measurements"].append(found)
         print("\n" + measurement_table(found), flush=True)
     _keep(arguments, record)
@@ -148,9 +169,13 @@ def _run_base(arguments: Namespace, workloads: list[Workload], stages: Sequence[
     record = _environment(arguments, torch.device(workloads[0].device))
     with _progress() as progress:
         record["comparison"] = compare(
-            arguments.base, workloads[0], [stage.name for stage in stages],
-            rounds=arguments.rounds, clock=arguments.clock, progress=progress,
-        )  # fmt: skip
+            arguments.base,
+            workloads[0],
+            [stage.name for stage in stages],
+            rounds=arguments.rounds,
+            clock=arguments.clock,
+            progress=progress,
+        )
     print(comparison_table(record))
     _keep(arguments, record)
     return 0
@@ -161,9 +186,12 @@ def _run_curves(arguments: Namespace, workloads: list[Workload]) -> int:
     record = _environment(arguments, torch.device(workloads[0].device))
     with _progress() as progress:
         record["curves"] = measure_curves(
-            axes, point_seconds=arguments.max_seconds, rounds=arguments.rounds, clock=arguments.clock,
+            axes,
+            point_seconds=arguments.max_seconds,
+            rounds=arguments.rounds,
+            clock=arguments.clock,
             progress=progress,
-        )  # fmt: skip
+        )
     name = f"curves-{torch.device(workloads[0].device).type}"
     for file in write_curves(arguments.curves, name, record):
         print(file)

@@ -31,9 +31,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Renders, segments, writes; prints J and F against the exact masks; returns the exit status."""
     rendered = render_clip(
-        arguments.scene, num_frames=arguments.frames, height=arguments.height, width=arguments.width,
+        arguments.scene,
+        num_frames=arguments.frames,
+        height=arguments.height,
+        width=arguments.width,
         seed=arguments.seed,
-    )  # fmt: skip
+    )
     names = tuple(f"{number:05d}" for number in range(arguments.frames))
     segmenter, device = build_segmenter(arguments, arguments.rule), pick_device(arguments.device)
     features, result = segment_clip(segmenter, rendered.frames, device)
@@ -44,9 +47,13 @@ def run(arguments: Namespace) -> int:
         write_video(work / "overlay.mp4", overlay(rendered.frames, mask), frame_rate=24)
         write_masks(work / "masks", mask, names)
         sheet = contact_sheet(
-            rendered.frames.to(device), features, result, truth=rendered.mask.to(device), config=segmenter.config,
+            rendered.frames.to(device),
+            features,
+            result,
+            truth=rendered.mask.to(device),
+            config=segmenter.config,
             per_row=7,
-        )  # fmt: skip
+        )
         save_png(work / "sheet.png", sheet)
     similarity = region_similarity(mask, rendered.mask).mean().item()
     accuracy = boundary_accuracy(mask, rendered.mask).mean().item()

@@ -65,9 +65,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "-o", "--output", type=Path, help="folder for tables and sheets; an experiment resumes what is in it"
     )
     parser.add_argument(
-        "--experiment", nargs="+", metavar="NAME", choices=(*EXPERIMENTS, "all"),
+        "--experiment",
+        nargs="+",
+        metavar="NAME",
+        choices=(*EXPERIMENTS, "all"),
         help="the paper's experiments instead: all, or some of " + ", ".join(EXPERIMENTS),
-    )  # fmt: skip
+    )
     parser.add_argument("--no-crf", action="store_true", help="experiments without the dense CRF, which is slow")
     parser.add_argument("--cache", type=Path, help="folder for features, about 3 MB a frame; default: OUTPUT/features")
     add_crf_argument(parser)
@@ -217,10 +220,16 @@ def _measure(
     annotated = torch.tensor(video.annotated, device=result.mask.device)
     mask, truth = result.mask[annotated][video.counted], video.mask[video.counted]
     row = Row(
-        video.name, config.rule, len(video.frames), region_similarity(mask, truth).mean().item(),
-        boundary_accuracy(mask, truth).mean().item(), mean_of(stability(result.mask[annotated], video)),
-        seed_accuracy(result, video).item(), feature_seconds, method_seconds,
-    )  # fmt: skip
+        video.name,
+        config.rule,
+        len(video.frames),
+        region_similarity(mask, truth).mean().item(),
+        boundary_accuracy(mask, truth).mean().item(),
+        mean_of(stability(result.mask[annotated], video)),
+        seed_accuracy(result, video).item(),
+        feature_seconds,
+        method_seconds,
+    )
     return row, result
 
 

@@ -24,9 +24,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the output folder if it exists")
     parser.add_argument(
-        "--truth", type=Path,
+        "--truth",
+        type=Path,
         help="folder of masks, one a frame; default: the Annotations beside JPEGImages, as in DAVIS",
-    )  # fmt: skip
+    )
     parser.add_argument("--frame", type=int, default=0, help="frame that figures 3 and 4 show (0)")
     parser.add_argument("--rule", default=RULES[0], choices=RULES, help="how seeds are labelled")
     parser.add_argument("--stop", type=int, help="frame to stop before")

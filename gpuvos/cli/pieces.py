@@ -88,9 +88,11 @@ def stream_pieces(
 def _joined(done: list[tuple[Clip, Segmentation, Features | None]]) -> Piece:
     clips, results, features = zip(*done, strict=True)
     clip = Clip(
-        torch.cat([one.frames for one in clips]), torch.cat([one.timestamps for one in clips]),
-        clips[0].frame_rate, tuple(name for one in clips for name in one.names),
-    )  # fmt: skip
+        torch.cat([one.frames for one in clips]),
+        torch.cat([one.timestamps for one in clips]),
+        clips[0].frame_rate,
+        tuple(name for one in clips for name in one.names),
+    )
     parts = [
         result if result.track_score is None else result._replace(track_score=result.track_score[None])
         for result in results

@@ -115,9 +115,14 @@ def segment_file(arguments: Namespace, segmenter: VideoSegmenter, device: torch.
 
 @explain_memory("video")
 def _fill(
-    arguments: Namespace, segmenter: VideoSegmenter, device: torch.device, path: Path, work: Path,
-    total: int | None, mode: str,
-) -> int:  # fmt: skip
+    arguments: Namespace,
+    segmenter: VideoSegmenter,
+    device: torch.device,
+    path: Path,
+    work: Path,
+    total: int | None,
+    mode: str,
+) -> int:
     """Writes everything of one video in one of the modes."""
     count = 0
     with ExitStack() as stack:
@@ -136,8 +141,11 @@ def _fill(
 def _clips(arguments: Namespace, mode: str, path: Path) -> Iterator[Clip]:
     """The frames asked for, as many at a time as are segmented together."""
     selection = {
-        "start": arguments.start, "stop": arguments.stop, "step": arguments.step, "max_side": arguments.max_side,
-    }  # fmt: skip
+        "start": arguments.start,
+        "stop": arguments.stop,
+        "step": arguments.step,
+        "max_side": arguments.max_side,
+    }
     if mode == "whole":
         return iter([read_video(path, **selection)])
     chunk = _READ if mode == "stream" else arguments.clip_length
@@ -163,9 +171,12 @@ def _pieces(
             "0 or more, below --history",
         )
     streamer = StreamingSegmenter(
-        segmenter.front_end, segmenter.config, crf=segmenter.crf, history=arguments.history,
+        segmenter.front_end,
+        segmenter.config,
+        crf=segmenter.crf,
+        history=arguments.history,
         latency=arguments.latency,
-    )  # fmt: skip
+    )
     return stream_pieces(streamer, clips, device, first_mask, advance=advance)
 
 

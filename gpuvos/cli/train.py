@@ -82,10 +82,17 @@ def run(arguments: Namespace) -> int:
         stills, held_out = _stills(arguments, process)
         network = build_network(arguments.init, stills, config)
         state = train(
-            network, stills, held_out, arguments.output, config,
-            distil=arguments.init is not None, device=device, process=process, resume=arguments.resume,
+            network,
+            stills,
+            held_out,
+            arguments.output,
+            config,
+            distil=arguments.init is not None,
+            device=device,
+            process=process,
+            resume=arguments.resume,
             workers=arguments.workers,
-        )  # fmt: skip
+        )
         if process == 0:
             card = model_card(stills.records, config, state, origin=arguments.init, processes=processes)
             weights = save_weights(network, arguments.output / "weights.safetensors", card=card)
@@ -121,10 +128,22 @@ def _config(arguments: Namespace) -> TrainingConfig:
     if minutes is None and steps is None:
         minutes = _DEFAULT_MINUTES
     names = (
-        "batch_size", "encoder_scale", "decoder_scale", "freeze_statistics", "pair_weight",
-        "keep_weight", "class_weight", "object_weight", "balance", "rest_weight", "paste_share", "seed",
-        "log_every", "save_every", "evaluate_every",
-    )  # fmt: skip
+        "batch_size",
+        "encoder_scale",
+        "decoder_scale",
+        "freeze_statistics",
+        "pair_weight",
+        "keep_weight",
+        "class_weight",
+        "object_weight",
+        "balance",
+        "rest_weight",
+        "paste_share",
+        "seed",
+        "log_every",
+        "save_every",
+        "evaluate_every",
+    )
     chosen = {name: getattr(arguments, name) for name in names}
     rendered = arguments.stills is None  # small frames and random weights: quicker steps, larger ones
     chosen["size"] = (128 if rendered else 256) if arguments.size is None else arguments.size

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike, as_path, kind_of_path
-from gpuvos.errors import fail
+from gpuvos.errors import InputError, fail
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+
+
+class Page(NamedTuple):
+    """One picture of an image file of several."""
+
+    pixels: Tensor  # [3, H, W] uint8
+    size: tuple[int, int]  # before downsizing
+    seconds: float | None  # how long it is shown; None where the file does not say
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -69,14 +77,18 @@ def load_image(file: Path) -> Iterator[Image]:
         image = Image.open(file)
         image.load()
     except Exception as error:  # a damaged file makes the decoders raise almost anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise fail("path", f"'{file}' ({reason})", "an image that can be read", "is it complete?") from error
+        raise _unreadable(file, error) from error
     with image:
         yield image
 
 
+def _unreadable(file: Path, error: Exception) -> InputError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return fail("path", f"'{file}' ({reason})", "an image that can be read", "is it complete?")
+
+
 def composite_over_black(image: Image) -> np.ndarray[Any, Any]:
-    """The image as uint8 RGB [H, W, 3]: transparency over black, 16-bit values reduced to their high byte."""
+    """The image as uint8 RGB ``[H, W, 3]``: transparency over black, 16-bit values reduced to their high byte."""
     if image.mode == "F" or image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit values at 255 instead of scaling them.
         values = np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8
@@ -87,7 +99,7 @@ def composite_over_black(image: Image) -> np.ndarray[Any, Any]:
 
 
 def flatten_alpha(rgba: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Composites uint8 RGBA [H, W, 4] over black: uint8 [H, W, 3], rounded."""
+    """Composites uint8 RGBA ``[H, W, 4]`` over black: uint8 ``[H, W, 3]``, rounded."""
     colour, alpha = rgba[..., :3], rgba[..., 3:]
     if (alpha == 255).all():
         return np.ascontiguousarray(colour)
@@ -112,24 +124,67 @@ def read_image(file: Path, max_side: int | None = None) -> tuple[Tensor, tuple[i
     """Reads an image upright (its EXIF orientation applied).
 
     Returns:
-        uint8 [3, H, W], downsized with antialiasing to ``max_side``, and the upright size (H, W) before that.
+        uint8 ``[3, H, W]``, downsized with antialiasing to ``max_side``, and the upright size (H, W) before that.
 
     Raises:
         InputError: if the file is missing, no image, damaged, or an animation.
     """
+    with load_image(file) as image:
+        if _pages(image) > 1:
+            remedy = "read it by itself, or save its frames into the folder"
+            raise fail("path", f"'{file}', an animation of {_pages(image)} frames", "an image", remedy)
+        return _upright(image, max_side)
+
+
+def count_pages(file: Path) -> int:
+    """Pictures in an image file: 1 but for APNG, WebP and TIFF, and for what cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return _pages(image)
+    except Exception:  # read_image says what is wrong with it
+        return 1
+
+
+def read_pages(file: Path, max_side: int | None = None) -> Generator[Page, None, None]:
+    """The pictures of an image file as ``read_image`` gives them; ends where the next one cannot be decoded.
+
+    Raises:
+        InputError: if not even the first one can be read.
+    """
+    with load_image(file) as image:
+        first = _first(image)
+        for number in range(first, first + _pages(image)):
+            try:
+                image.seek(number)
+                image.load()
+            except Exception as error:  # a damaged file makes the decoders raise almost anything
+                if number == first:
+                    reason = (str(error) or type(error).__name__).splitlines()[0]
+                    raise fail(
+                        "path", f"'{file}' ({reason})", "an image that can be read", "is it complete?"
+                    ) from error
+                return
+            milliseconds = image.info.get("duration") or 0
+            yield Page(*_upright(image, max_side), milliseconds / 1000 if milliseconds > 0 else None)
+
+
+def _first(image: Image) -> int:
+    """Number of the first picture that belongs to the animation: an APNG may have one for viewers that know none."""
+    return int(bool(image.info.get("default_image")))
+
+
+def _pages(image: Image) -> int:
+    """Pictures of an animation, pages of a document; the second picture of an MPO is the other eye's, or a preview."""
+    return 1 if image.format == "MPO" else max(1, getattr(image, "n_frames", 1) - _first(image))
+
+
+def _upright(image: Image, max_side: int | None) -> tuple[Tensor, tuple[int, int]]:
+    """Pixels ``[3, H, W]`` with the EXIF orientation applied, downsized, and the size before that."""
     from PIL import Image, ImageOps
 
-    with load_image(file) as image:
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            remedy = "convert it to mp4 or gif, or save its frames into a folder"
-            raise fail(
-                "path",
-                f"'{file}', an animation of {getattr(image, 'n_frames', 1)} frames",
-                "an image",
-                remedy,
-            )
-        upright = ImageOps.exif_transpose(image)
-        pixels = composite_over_black(upright)
+    pixels = composite_over_black(ImageOps.exif_transpose(image))
     size = pixels.shape[0], pixels.shape[1]
     height, width = fit(*size, max_side)
     if (height, width) != size:

@@ -40,7 +40,7 @@ def write_mask(path: PathLike, mask: Tensor) -> None:
 
     Args:
         path: file to write, ending in ``.png``; it appears whole or not at all. Missing folders are created.
-        mask: [H, W] bool (False 0, True 1) or any integer type with ids from 0 to 255; any device.
+        mask: ``[H, W]`` bool (False 0, True 1) or any integer type with ids from 0 to 255; any device.
 
     Raises:
         InputError: for another shape, type, value or suffix, or a place that cannot be written to.
@@ -68,7 +68,7 @@ def write_masks(
 
     Args:
         folder: folder to write; it must not exist or must be empty, unless ``overwrite``.
-        masks: [T, H, W] bool or ids from 0 to 255, see `write_mask`.
+        masks: ``[T, H, W]`` bool or ids from 0 to 255, see `write_mask`.
         names: file names without suffix, one a frame, such as ``Clip.names``; by default 00000, 00001, ...
         overwrite: replace the folder and everything in it.
 
@@ -118,7 +118,7 @@ def read_mask(path: PathLike) -> Tensor:
         path: an image file that Pillow can read (png, bmp, gif, jpg, ...).
 
     Returns:
-        [H, W] uint8.
+        ``[H, W]`` uint8.
 
     Raises:
         InputError: if the file is missing or is no image, or if its colours or values name no ids.

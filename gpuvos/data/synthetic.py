@@ -194,7 +194,7 @@ def _at(layers: list[_Layer], frames: Tensor) -> list[_Layer]:
 
 
 def _composite(layers: list[_Layer], grid: Tensor) -> tuple[Tensor, Tensor]:
-    """Paints the layers back to front: grey levels [T, 3, H, W], number of the top layer [T, H, W]."""
+    """Paints the layers back to front: grey levels ``[T, 3, H, W]``, number of the top layer ``[T, H, W]``."""
     image = _sample(layers[0].texture.to(grid.device), _inverse(layers[0].pose, grid))
     top = torch.zeros(len(layers[0].pose.turn), *grid.shape, dtype=torch.int64, device=grid.device)
     for number, layer in enumerate(layers):
@@ -217,7 +217,7 @@ def _composite(layers: list[_Layer], grid: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _motion(here: list[_Layer], there: list[_Layer], grid: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
-    """Change of place [T, 2, H, W] of the points seen, and whether they are seen there [T, H, W]."""
+    """Change of place ``[T, 2, H, W]`` of the points seen, and whether they are seen there ``[T, H, W]``."""
     # A point at z goes to turn' * (z - shift) / turn + shift'. The change is arranged to be exactly zero
     # for a pose that stays; the small differences are taken in double precision.
     turn, shift, new_turn, new_shift = (
@@ -239,18 +239,18 @@ def _motion(here: list[_Layer], there: list[_Layer], grid: Tensor, top: Tensor) 
 
 
 def _inverse(pose: _Pose, point: Tensor) -> Tensor:
-    """Points [H, W] or [T, H, W] of the view in the layer's coordinates [T, H, W]."""
+    """Points ``[H, W]`` or ``[T, H, W]`` of the view in the layer's coordinates ``[T, H, W]``."""
     return (point - _pixels(pose.shift, point)) * _pixels(1 / pose.turn, point)
 
 
 def _pixels(value: Tensor, like: Tensor) -> Tensor:
-    """A number a frame [T], as [T, 1, 1] in single precision on the device of ``like``."""
+    """A number a frame [T], as ``[T, 1, 1]`` in single precision on the device of ``like``."""
     dtype = torch.complex64 if value.is_complex() else torch.float32
     return value.to(like.device, dtype)[:, None, None]
 
 
 def _sample(texture: Tensor, point: Tensor) -> Tensor:
-    """Texture [3, h, w] at points [T, H, W] -> [T, 3, H, W]; mirrored at its ends, so it never runs out."""
+    """Texture ``[3, h, w]`` at points ``[T, H, W]`` -> ``[T, 3, H, W]``; mirrored at its ends, so it never runs out."""
     height, width = texture.shape[1:]
     grid = torch.stack([point.real * (2 / (width - 1)), point.imag * (2 / (height - 1))], dim=-1)
     batch = texture.expand(point.shape[0], 3, height, width)
@@ -353,7 +353,7 @@ def _entering_path(view: _View, outline: _Blob) -> _Pose:
 
 
 def _texture(view: _View, height: float, width: float, hues: tuple[float, float, float], saturation: float) -> Tensor:
-    """Soft patches of three hues under finer changes of brightness [3, h, w], in [0, 1]."""
+    """Soft patches of three hues under finer changes of brightness ``[3, h, w]``, in [0, 1]."""
     size = (math.ceil(height), math.ceil(width))
     coarse = max(12.0, 0.2 * min(size))
     patches = [torch.sigmoid(9 * _noise(view, size, (coarse, coarse / 2))) for _ in range(2)]
@@ -365,7 +365,7 @@ def _texture(view: _View, height: float, width: float, hues: tuple[float, float,
 
 
 def _noise(view: _View, size: tuple[int, int], cells: tuple[float, ...]) -> Tensor:
-    """Smooth noise about 0 [1, h, w]: octaves of random grids of one knot every ``cell`` pixels."""
+    """Smooth noise about 0 ``[1, h, w]``: octaves of random grids of one knot every ``cell`` pixels."""
     rows = torch.arange(size[0], dtype=torch.float32)[:, None] - (size[0] - 1) / 2
     columns = torch.arange(size[1], dtype=torch.float32) - (size[1] - 1) / 2
     point = torch.complex(columns.expand(size), rows.expand(size))

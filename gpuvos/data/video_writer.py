@@ -106,7 +106,7 @@ class VideoWriter:
         """Adds frames.
 
         Args:
-            frames: [T, 3, H, W] uint8, or floating-point in [0, 1]; any device; H and W as in the first call.
+            frames: ``[T, 3, H, W]`` uint8, or floating-point in [0, 1]; any device; H and W as in the first call.
             timestamps: [T] seconds, growing from frame to frame and from call to call. The first one of the
                 file becomes time 0. Either every call gives them, or none does and frames are evenly spaced.
                 They are kept to 1/90000 s (mkv: 1 ms, gif: 10 ms, at least 20 ms apart).
@@ -229,7 +229,7 @@ def write_video(
 
     Args:
         path: file to write: ``.mp4``, ``.mov``, ``.mkv`` or ``.gif``. It appears whole or not at all.
-        frames: [T, 3, H, W] uint8, or floating-point in [0, 1]; any device.
+        frames: ``[T, 3, H, W]`` uint8, or floating-point in [0, 1]; any device.
         frame_rate: frames per second, where no ``timestamps`` are given.
         timestamps: [T] growing times in seconds, such as ``Clip.timestamps``; the first becomes 0.
         crf: quality of H.264, 0 (best) to 51 (worst).
@@ -249,7 +249,7 @@ def write_video(
 
 
 def _to_pixels(frames: Tensor) -> np.ndarray[Any, Any]:
-    """uint8 [T, H, W, 3] in main memory."""
+    """uint8 ``[T, H, W, 3]`` in main memory."""
     if frames.dtype.is_floating_point:
         frames = (frames.detach().float() * 255).round().to(torch.uint8)
     pixels: np.ndarray[Any, Any] = frames.cpu().permute(0, 2, 3, 1).contiguous().numpy()

@@ -82,9 +82,11 @@ class ModuleFeatures(nn.Module):
         if not callable(module):
             raise fail("module", type(module).__name__, "a torch.nn.Module or a function of images")
         counts = {
-            "dimensions": dimensions, "multiple": multiple, "stride": 4 if stride is None else stride,
+            "dimensions": dimensions,
+            "multiple": multiple,
+            "stride": 4 if stride is None else stride,
             "chunk": 1 if chunk is None else chunk,
-        }  # fmt: skip
+        }
         for name, value in counts.items():
             check_count(name, value)
         check_positive("scale", scale)
@@ -117,11 +119,11 @@ class ModuleFeatures(nn.Module):
             InputError: a wrong shape, dtype or device, no pixel at all, an output of the module or of ``objectness``
                 that is not as above, or training mode, where a batch may mix its frames.
         """
-        embedding, objectness = self.appearance(frames)
+        embedding, objectness = self.encode(frames)
         flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
         return self.complete(embedding, objectness, flow)
 
-    def appearance(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """What needs no other frame (so a stream computes it once): embedding ``[T, d, H, W]``, objectness."""
         if self.training:
             raise InputError(f"{type(self).__name__}: got training mode, wanted evaluation mode; call .eval()")
@@ -130,13 +132,13 @@ class ModuleFeatures(nn.Module):
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
         stride = self.stride or grid_stride(sizes["h"], sizes["w"])
         grid = (-(-sizes["h"] // stride), -(-sizes["w"] // stride))
-        return over_frames(lambda part: self._look(part, grid), frames, self.chunk)
+        return over_frames(lambda part: self._encode_part(part, grid), frames, self.chunk)
 
     def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
         """Features from ``appearance`` and the flow of the clip."""
         return with_context(embedding, objectness, flow, position_weight=self.position, motion_weight=self.motion)
 
-    def _look(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _encode_part(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Embedding and objectness of a few frames."""
         dtype = self._dtype(frames)
         unit = frames.to(torch.promote_types(dtype, torch.float32)) / (255 if frames.dtype == torch.uint8 else 1)
@@ -177,8 +179,12 @@ class ModuleFeatures(nn.Module):
         if first is None:
             return torch.float32
         if first.device != frames.device:
-            raise fail("frames", f"device {frames.device}", f"{first.device}, that of the module",
-                       "move one of them with .to(device)")  # fmt: skip
+            raise fail(
+                "frames",
+                f"device {frames.device}",
+                f"{first.device}, that of the module",
+                "move one of them with .to(device)",
+            )
         return first.dtype
 
     def _project(self, features: Tensor) -> Tensor:

@@ -62,11 +62,11 @@ class AppearanceFeatures(nn.Module):
         Raises:
             InputError: a wrong shape or dtype, or no pixel at all.
         """
-        look, objectness = self.appearance(frames)
+        look, objectness = self.encode(frames)
         flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
         return self.complete(look, objectness, flow)
 
-    def appearance(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """What needs no other frame (so a stream computes it once): embedding ``[T, 9, H, W]``, objectness."""
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
         if min(sizes.values()) == 0:
@@ -75,13 +75,13 @@ class AppearanceFeatures(nn.Module):
             frames = frames.float()
         stride = self.stride or grid_stride(sizes["h"], sizes["w"])
         grid = (-(-sizes["h"] // stride), -(-sizes["w"] // stride))
-        return over_frames(lambda part: self._look(part, grid), frames, self.chunk)
+        return over_frames(lambda part: self._encode_part(part, grid), frames, self.chunk)
 
     def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
         """Features from ``appearance`` and the flow of the clip."""
         return with_context(embedding, objectness, flow, position_weight=self.position, motion_weight=self.motion)
 
-    def _look(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _encode_part(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Embedding ``[n, 9, H, W]`` and objectness ``[n, H, W]`` of a few frames."""
         from kornia.color import rgb_to_lab
 

@@ -96,23 +96,23 @@ class LearnedFeatures(nn.Module):
         Raises:
             InputError: a wrong shape or dtype, or no pixel at all.
         """
-        embedding, objectness = self.appearance(frames)
+        embedding, objectness = self.encode(frames)
         flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
         return self.complete(embedding, objectness, flow)
 
-    def appearance(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """What needs no other frame (so a stream computes it once): embedding ``[T, D, H, W]``, objectness."""
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
         if min(sizes.values()) == 0:
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
-        return over_frames(self._look, frames, self.chunk)
+        return over_frames(self._encode_part, frames, self.chunk)
 
     def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
         """Features from ``appearance`` and the flow of the clip."""
         features = with_context(embedding, objectness, flow, position_weight=self.position, motion_weight=self.motion)
         return features._replace(embedding=features.embedding.mul_(self.temperature**-0.5))  # it is ours alone
 
-    def _look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode_part(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Embedding and objectness of a few frames."""
         dtype = self.network.project.weight.dtype
         images = frames.to(dtype) / 255 if frames.dtype == torch.uint8 else frames.to(dtype)

@@ -38,8 +38,8 @@ def with_context(
         embedding: ``[T, D, H, W]``.
         objectness: ``[T, H, W]`` in [0, 1]; objects count little towards the motion of the camera.
         flow: ``[T, 2, H, W]`` in pixels of the image.
-        position_weight: of the channels of the position, whose values are in [-1, 1] before.
-        motion_weight: of those of the motion, in the same range.
+        position_weight: weight of the two channels of position, whose values lie in [-1, 1] before it.
+        motion_weight: weight of the two channels of motion, whose values lie in the same range.
 
     Returns:
         Features with an embedding ``[T, D + 4, H, W]`` in its dtype: as given (D), position (2), flow left over

@@ -14,7 +14,7 @@ from gpuvos.types import Features
 class PairwiseFeatures:
     """What a front end sees in each frame, when no more than the frames beside it are known.
 
-    A front end with the methods ``appearance`` and ``complete`` and a module ``flow`` (see ``LearnedFeatures``) sees
+    A front end with the methods ``encode`` and ``complete`` and a module ``flow`` (see ``LearnedFeatures``) sees
     every frame once, and its flow is computed only in the direction that is asked for, if that module has ``pairs``
     (see ``DenseFlow``). Any other is shown every pair of neighbours as a clip of two.
 
@@ -35,13 +35,13 @@ class PairwiseFeatures:
     def __init__(self, front_end: Callable[[Tensor], Features], compute: Callable[..., Features]) -> None:
         self._front: Any = front_end
         self._compute = compute
-        self._once = all(hasattr(front_end, name) for name in ("appearance", "flow", "complete"))
+        self._once = all(hasattr(front_end, name) for name in ("encode", "flow", "complete"))
         self.clear()
 
     def clear(self) -> None:
         """Forgets every frame."""
         self._frames: tuple[Tensor, ...] = ()  # the last two, or fewer
-        self._seen: tuple[Any, ...] = ()  # appearance or Features of each
+        self._seen: tuple[Any, ...] = ()  # what encode gave, or Features of each
 
     @property
     def last(self) -> Tensor | None:
@@ -52,7 +52,7 @@ class PairwiseFeatures:
         """Takes the next frame ``[3, h, w]``; where it raises, nothing has changed."""
         pair = (*self._frames[-1:], frame.clone())  # the caller may reuse its memory
         if self._once:
-            self._seen = (*self._seen[-1:], self._front.appearance(frame[None]))
+            self._seen = (*self._seen[-1:], self._front.encode(frame[None]))
         else:
             found = self._compute(torch.stack(pair), validate=False)
             self._seen = tuple(Features(*(v[n : n + 1] for v in found)) for n in range(len(pair)))
@@ -67,8 +67,8 @@ class PairwiseFeatures:
         return self._complete(-1) if self._once else self._seen[-1]
 
     def _complete(self, place: int) -> Features:
-        appearance = self._seen[place]
-        size = (appearance[1].shape[-2], appearance[1].shape[-1])
+        encoded = self._seen[place]
+        size = (encoded[1].shape[-2], encoded[1].shape[-1])
         flow = self._front.flow
         if len(self._frames) == 1:
             motion = flow(self._frames[0][None], size=size)
@@ -79,5 +79,5 @@ class PairwiseFeatures:
             else:
                 motion = flow(torch.stack((here, there)), size=size)[:1]
             motion = motion if place == 0 else -motion
-        features: Features = self._front.complete(*appearance, motion)
+        features: Features = self._front.complete(*encoded, motion)
         return features

@@ -33,12 +33,12 @@ def optical_flow(first: Tensor, second: Tensor, *, parameters: FlowParameters = 
     batch do not influence one another, no gradient is tracked, and a device repeats its result bit for bit.
 
     Args:
-        first: [N,3,H,W] or [N,1,H,W], uint8 or float in [0, 1]. Colour is reduced to luma.
-        second: of the same shape, dtype and device.
-        parameters: of the energy and its minimisation.
+        first: ``[N, 3, H, W]`` or ``[N, 1, H, W]``, uint8 or float in [0, 1]. Colour is reduced to luma.
+        second: the frames after them, of the same shape, dtype and device.
+        parameters: the parameters of the energy and of its minimisation.
 
     Returns:
-        [N,2,H,W] float32, (x, y) in pixels. A region without texture takes the flow of its
+        ``[N, 2, H, W]`` float32, (x, y) in pixels. A region without texture takes the flow of its
         surroundings; equal frames, constant frames and frames of one pixel give zeros.
 
     Raises:
@@ -69,7 +69,7 @@ def clip_flow(
     """Flow of every frame of a clip, with memory for ``chunk`` pairs at a time.
 
     Args:
-        frames: [T,3,H,W] or [T,1,H,W], uint8 or float in [0, 1].
+        frames: ``[T, 3, H, W]`` or ``[T, 1, H, W]``, uint8 or float in [0, 1].
         size: (h, w) of the grid to average the flow on; None keeps (H, W).
         direction: ``forward`` (t to t + 1; the last frame gets minus its flow to the frame before) or
             ``backward`` (t to t - 1; the first frame gets minus its flow to the frame after).
@@ -77,7 +77,7 @@ def clip_flow(
         parameters: those of ``optical_flow``.
 
     Returns:
-        [T,2,h,w] float32, (x, y) in pixels of the image, not of the grid. A clip of one frame gives zeros.
+        ``[T, 2, h, w]`` float32, (x, y) in pixels of the image, not of the grid. A clip of one frame gives zeros.
 
     Raises:
         InputError: as ``optical_flow``; or an unknown direction, or a size or chunk below 1.
@@ -99,11 +99,11 @@ def forward_backward_error(forward: Tensor, backward: Tensor) -> Tensor:
     """How far a pixel is from where it began after following both flows: ``|f(p) + b(p + f(p))|``.
 
     Args:
-        forward: [N,2,H,W] float, flow from frame A to frame B in pixels.
-        backward: [N,2,H,W], flow from B to A. Past the border its nearest value counts.
+        forward: ``[N, 2, H, W]`` float, flow from frame A to frame B in pixels.
+        backward: ``[N, 2, H, W]``, flow from B to A. Past the border its nearest value counts.
 
     Returns:
-        [N,H,W], in pixels.
+        ``[N, H, W]``, in pixels.
 
     Raises:
         InputError: the shapes are not as above.
@@ -123,13 +123,13 @@ def occlusion_mask(forward: Tensor, backward: Tensor, *, relative: float = 0.01,
     ``relative * (|f|^2 + |b|^2) + absolute`` (Sundaram, Brox and Keutzer, 2010).
 
     Args:
-        forward: [N,2,H,W] float, flow from A to B in pixels.
-        backward: [N,2,H,W], flow from B to A.
+        forward: ``[N, 2, H, W]`` float, flow from A to B in pixels.
+        backward: ``[N, 2, H, W]``, flow from B to A.
         relative: tolerance in parts of the squared flow.
         absolute: tolerance in squared pixels.
 
     Returns:
-        [N,H,W] bool.
+        ``[N, H, W]`` bool.
 
     Raises:
         InputError: the shapes are not as above.
@@ -162,11 +162,11 @@ class DenseFlow(nn.Module):
         self.chunk = chunk
 
     def forward(self, frames: Tensor, *, size: tuple[int, int] | None = None, direction: str = "forward") -> Tensor:
-        """Flow [T,2,h,w] of frames [T,3,H,W]; see ``clip_flow``."""
+        """Flow ``[T, 2, h, w]`` of frames ``[T, 3, H, W]``; see ``clip_flow``."""
         return clip_flow(frames, size=size, direction=direction, chunk=self.chunk, parameters=self.parameters_of_flow)
 
     def pairs(self, first: Tensor, second: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
-        """Flow [N,2,h,w] from each frame of ``first`` [N,3,H,W] to that of ``second``, in pixels of the image."""
+        """Flow ``[N, 2, h, w]``, in pixels of the image, from frames ``first`` ``[N, 3, H, W]`` to ``second``."""
         return over_pairs(lambda one, two: _pair_flow(one, two, self.parameters_of_flow), first, second, size=size)
 
     def extra_repr(self) -> str:
@@ -185,14 +185,14 @@ def over_clip(
     """Runs ``pair_flow`` over the neighbouring frames of a clip; arguments and result as of ``clip_flow``.
 
     Args:
-        pair_flow: from two batches of frames [N,C,H,W] to a flow [N,2,h,w] in pixels of its own size.
-        frames: [T,C,H,W].
-        size: of the result; None for (H, W).
+        pair_flow: from two batches of frames ``[N, C, H, W]`` to a flow ``[N, 2, h, w]`` in pixels of its own size.
+        frames: ``[T, C, H, W]``.
+        size: rows and columns of the result; None takes those of the frames.
         direction: ``forward`` or ``backward``.
         chunk: most pairs in a call of ``pair_flow``.
 
     Returns:
-        [T,2,h,w] float32 in pixels of the image.
+        ``[T, 2, h, w]`` float32 in pixels of the image.
 
     Raises:
         InputError: see ``clip_flow``.
@@ -232,13 +232,13 @@ def over_pairs(
     """One call of ``pair_flow``, its flow in pixels of the image on the grid ``size``: a part of ``over_clip``.
 
     Args:
-        pair_flow: as of ``over_clip``.
-        first: [N,C,H,W].
-        second: [N,C,H,W].
-        size: of the result; None for (H, W).
+        pair_flow: the flow of pairs of frames, see ``over_clip``.
+        first: ``[N, C, H, W]``.
+        second: ``[N, C, H, W]``.
+        size: rows and columns of the result; None takes those of the frames.
 
     Returns:
-        [N,2,h,w] float32.
+        ``[N, 2, h, w]`` float32.
     """
     sizes = _check_frames("first", first, "N C H W")
     _check_frames("second", second, "N C H W")
@@ -258,7 +258,7 @@ def _on_grid(flow: Tensor, image: tuple[int, int], size: tuple[int, int] | None)
 
 
 def _pair_flow(first: Tensor, second: Tensor, parameters: FlowParameters) -> Tensor:
-    """Flow [N,2,h,w] between checked frames, at the finest size of the pyramid and in its pixels."""
+    """Flow ``[N, 2, h, w]`` between checked frames, at the finest size of the pyramid and in its pixels."""
     if first.shape[0] == 0:
         return torch.zeros((0, 2, *first.shape[-2:]), device=first.device)
     levels = [pyramid(_grey(frames), scale=parameters.scale) for frames in (first, second)]
@@ -266,7 +266,7 @@ def _pair_flow(first: Tensor, second: Tensor, parameters: FlowParameters) -> Ten
 
 
 def _grey(frames: Tensor) -> Tensor:
-    """Luma in [0, 1] as float32, [N,1,H,W]."""
+    """Luma in [0, 1] as float32, ``[N, 1, H, W]``."""
     values = frames / 255 if frames.dtype == torch.uint8 else frames.to(torch.float32)
     if frames.shape[1] == 3:
         red, green, blue = values[:, :1], values[:, 1:2], values[:, 2:]
@@ -275,7 +275,7 @@ def _grey(frames: Tensor) -> Tensor:
 
 
 def _round_trip(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Forward-backward error [N,H,W], the backward flow met [N,2,H,W], its being inside [N,H,W]."""
+    """Forward-backward error ``[N, H, W]``, the backward flow met ``[N, 2, H, W]``, its being inside ``[N, H, W]``."""
     sizes = check_tensor("forward", forward, "N 2 H W")
     check_tensor("backward", backward, "N 2 H W", sizes=sizes, like=forward)
     returned, inside = warp(backward.to(forward.dtype), forward, margin=0.5)

@@ -56,7 +56,7 @@ class TorchvisionRaft(nn.Module):
 
     @torch.no_grad()
     def forward(self, frames: Tensor, *, size: tuple[int, int] | None = None, direction: str = "forward") -> Tensor:
-        """Flow [T,2,h,w], in pixels of the image, of frames [T,3,H,W]; arguments as of ``clip_flow``.
+        """Flow ``[T, 2, h, w]``, in pixels of the image, of frames ``[T, 3, H, W]``; arguments as of ``clip_flow``.
 
         Raises:
             InputError: as ``clip_flow``, or the module is in training mode, where batches would mix pairs.
@@ -65,7 +65,7 @@ class TorchvisionRaft(nn.Module):
 
     @torch.no_grad()
     def pairs(self, first: Tensor, second: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
-        """Flow [N,2,h,w] from each frame of ``first`` [N,3,H,W] to that of ``second``, in pixels of the image."""
+        """Flow ``[N, 2, h, w]``, in pixels of the image, from frames ``first`` ``[N, 3, H, W]`` to ``second``."""
         return over_pairs(self._pair_flow, first, second, size=size)
 
     def _pair_flow(self, first: Tensor, second: Tensor) -> Tensor:

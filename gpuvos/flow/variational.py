@@ -79,11 +79,11 @@ def gradient(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def warp(image: Tensor, flow: Tensor, *, mode: str = "bilinear", margin: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Samples ``image`` [N,C,H,W] at p + flow(p), borders repeated.
+    """Samples ``image`` ``[N, C, H, W]`` at p + flow(p), borders repeated.
 
     Returns:
-        The warped image [N,C,H,W] and a bool mask [N,1,H,W] of the pixels whose sample lies at most ``margin``
-        pixels outside of the outermost pixels' centres.
+        The warped image ``[N, C, H, W]`` and a bool mask ``[N, 1, H, W]`` of the pixels whose sample lies at most
+        ``margin`` pixels outside of the outermost pixels' centres.
     """
     height, width = image.shape[-2:]
     x = torch.arange(width, device=flow.device, dtype=flow.dtype) + flow[:, 0]
@@ -122,14 +122,14 @@ def _median_of_three(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 
 def resize(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes [N,C,H,W] bilinearly, low-passed where it shrinks."""
+    """Resizes ``[N, C, H, W]`` bilinearly, low-passed where it shrinks."""
     if tuple(values.shape[-2:]) == size:
         return values
     return F.interpolate(values, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes a flow [N,2,H,W] and rescales its vectors to pixels of the new size."""
+    """Resizes a flow ``[N, 2, H, W]`` and rescales its vectors to pixels of the new size."""
     height, width = flow.shape[-2:]
     if (height, width) == size:
         return flow
@@ -140,7 +140,7 @@ def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pyramid(grey: Tensor, *, scale: float) -> list[Tensor]:
-    """Halves [N,1,H,W], first reduced by ``scale``, as long as it stays large enough; finest first."""
+    """Halves ``[N, 1, H, W]``, first reduced by ``scale``, as long as it stays large enough; finest first."""
     height, width = (max(1, round(side * scale)) for side in grey.shape[-2:])
     levels = [resize(grey, (height, width))]
     while min(height, width) >= 2 * _COARSEST:
@@ -150,7 +150,7 @@ def pyramid(grey: Tensor, *, scale: float) -> list[Tensor]:
 
 
 def coarse_to_fine(first: list[Tensor], second: list[Tensor], parameters: FlowParameters) -> Tensor:
-    """Flow [N,2,h,w], in pixels of the finest level, between two pyramids of [N,1,h,w] images in [0, 1]."""
+    """Flow ``[N, 2, h, w]``, in pixels of the finest level, between two pyramids of images ``[N, 1, h, w]``."""
     flow = first[-1].new_zeros(()).expand(first[-1].shape[0], 2, *first[-1].shape[-2:])
     for source, target in zip(reversed(first), reversed(second), strict=True):
         height, width = source.shape[-2:]
@@ -189,7 +189,7 @@ def _refine(
 def _data_term(
     source: Tensor, target: Tensor, flow: Tensor, parameters: FlowParameters
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The 2 x 2 system (a11, a12, a22 [N,1,H,W], right-hand side [N,2,H,W]) of the linearised data term."""
+    """The linearised data term's 2 x 2 system: a11, a12, a22 ``[N, 1, H, W]``, right-hand side ``[N, 2, H, W]``."""
     warped, inside = warp(target, flow, mode="bicubic")
     difference = warped - source
     both = torch.cat((torch.lerp(source, warped, 0.5), difference), dim=1)
@@ -214,7 +214,7 @@ def _data_term(
 
 
 def _smoothness_weights(flow: Tensor, edges: tuple[Tensor, ...], parameters: FlowParameters) -> tuple[Tensor, Tensor]:
-    """Diffusivities between neighbours, [N,1,H,W-1] and [N,1,H-1,W]."""
+    """Diffusivities between neighbours, ``[N, 1, H, W-1]`` and ``[N, 1, H-1, W]``."""
     x = torch.diff(flow, dim=-1).square_().sum(1, keepdim=True)
     y = torch.diff(flow, dim=-2).square_().sum(1, keepdim=True)
     # |grad u|^2 of a pixel: the mean of the squared differences on both sides of it, along each axis

@@ -48,14 +48,14 @@ def dense_crf(
         probability: ``[T, H, W]`` in [0, 1] (any leading dimensions), at the resolution of the image.
         image: ``[T, C, H, W]`` uint8 or floating point in [0, 1]; usually C = 3.
         iterations: mean-field updates.
-        appearance_weight: of the kernel of position and colour; 0 leaves it out.
+        appearance_weight: weight of the kernel of position and colour; 0 leaves the kernel out.
         appearance_sigma: its standard deviation in pixels.
         color_sigma: its standard deviation in grey levels of 0 to 255.
-        smoothness_weight: of the kernel of position alone; 0 leaves it out.
+        smoothness_weight: weight of the kernel of position alone; 0 leaves the kernel out.
         smoothness_sigma: its standard deviation in pixels.
         clip: least probability of either label, so that a 0 or a 1 can be changed.
         mask: ``[T, H, W]`` bool, pixels to leave alone.
-        lattice_points: as in ``dense_crf_marginals``.
+        lattice_points: room in the lattice, see ``dense_crf_marginals``.
         validate: look for NaN and values out of range; it reads back from the device.
 
     Returns:
@@ -123,10 +123,10 @@ def dense_crf_marginals(
         unary: ``[T, L, H, W]`` energies, low for likely labels (any leading dimensions).
         image: ``[T, C, H, W]`` uint8 or floating point in [0, 1].
         iterations: mean-field updates.
-        appearance_weight: of the kernel of position and colour; 0 leaves it out.
+        appearance_weight: weight of the kernel of position and colour; 0 leaves the kernel out.
         appearance_sigma: its standard deviation in pixels.
         color_sigma: its standard deviation in grey levels of 0 to 255.
-        smoothness_weight: of the kernel of position alone; 0 leaves it out.
+        smoothness_weight: weight of the kernel of position alone; 0 leaves the kernel out.
         smoothness_sigma: its standard deviation in pixels.
         mask: ``[T, H, W]`` bool, pixels to leave alone: they keep ``softmax(-U)`` and no other pixel hears of them.
             (To hold a pixel and let it speak, give its label a unary 100 below the others.)
@@ -181,9 +181,14 @@ class _Pairwise(NamedTuple):
 
 
 def _check(
-    image: Tensor, mask: Tensor | None, model: _Model, lattice_points: int | None, sizes: dict[str, int],
-    like: Tensor, leading: torch.Size,
-) -> None:  # fmt: skip
+    image: Tensor,
+    mask: Tensor | None,
+    model: _Model,
+    lattice_points: int | None,
+    sizes: dict[str, int],
+    like: Tensor,
+    leading: torch.Size,
+) -> None:
     sizes = {"H": sizes["H"], "W": sizes["W"]}
     sizes = check_tensor("image", image, "... C H W", kind="frames", sizes=sizes, leading=leading, like=like)
     if mask is not None:
@@ -201,45 +206,50 @@ def _check(
     extent += [255 / model.color_sigma] * sizes["C"]
     if model.appearance_weight > 0 and key_bits(extent, 1) > MAX_BITS - _FRAME_BITS:
         raise fail(
-            "appearance_sigma, color_sigma", f"{model.appearance_sigma} and {model.color_sigma}",
-            f"a lattice of less than 2^{MAX_BITS - _FRAME_BITS} cells over this image", "raise one of them",
-        )  # fmt: skip
+            "appearance_sigma, color_sigma",
+            f"{model.appearance_sigma} and {model.color_sigma}",
+            f"a lattice of less than 2^{MAX_BITS - _FRAME_BITS} cells over this image",
+            "raise one of them",
+        )
 
 
-def _solve(start: Tensor, image: Tensor, mask: Tensor | None, model: _Model, lattice_points: int | None) -> Tensor:
+def _solve(unary: Tensor, image: Tensor, mask: Tensor | None, model: _Model, lattice_points: int | None) -> Tensor:
     """Logits ``[N, C, H, W]`` after the last iteration, a few frames at a time; see ``_mean_field``."""
-    if start.numel() == 0:
-        return start
+    if unary.numel() == 0:
+        return unary
     image = merge_leading(image.detach(), 3)
     speaks = None if mask is None else ~merge_leading(mask, 2)[:, None]
-    budget = _CPU_BUDGET if start.device.type == "cpu" else _DEVICE_BUDGET
-    bytes_each = _BYTES_A_CORNER * (image.shape[1] + 3) * start[0, 0].numel()
+    budget = _CPU_BUDGET if unary.device.type == "cpu" else _DEVICE_BUDGET
+    bytes_each = _BYTES_A_CORNER * (image.shape[1] + 3) * unary[0, 0].numel()
     bytes_each = max(bytes_each, budget >> _FRAME_BITS)
     scale = 255 if image.is_floating_point() else 1
     parts = [
         _mean_field(
-            start[block], image[block].to(start.dtype) * scale,
-            None if speaks is None else speaks[block], model, lattice_points,
+            unary[block],
+            image[block].to(unary.dtype) * scale,
+            None if speaks is None else speaks[block],
+            model,
+            lattice_points,
         )
-        for block in blocks(len(start), bytes_each, budget=budget)
-    ]  # fmt: skip
+        for block in blocks(len(unary), bytes_each, budget=budget)
+    ]
     return torch.cat(parts)
 
 
 def _mean_field(
-    start: Tensor, levels: Tensor, speaks: Tensor | None, model: _Model, lattice_points: int | None
+    unary: Tensor, levels: Tensor, speaks: Tensor | None, model: _Model, lattice_points: int | None
 ) -> Tensor:
     """Logits ``[n, C, H, W]`` of a block of frames from those of the unaries.
 
     A single channel is the difference of two labels' logits: it says everything, as tanh of its half, the difference
     of their marginals, does of their messages.
     """
-    ones = torch.ones_like(start[:, :1]) if speaks is None else speaks.to(start.dtype)
+    ones = torch.ones_like(unary[:, :1]) if speaks is None else speaks.to(unary.dtype)
     pairwise, overflow = _pairwise(levels, ones, model, lattice_points)
-    logit = start
+    logit = unary
     for _ in range(model.iterations):
-        belief = torch.tanh(logit / 2) if start.shape[1] == 1 else torch.softmax(logit, 1)
-        logit = start
+        belief = torch.tanh(logit / 2) if unary.shape[1] == 1 else torch.softmax(logit, 1)
+        logit = unary
         if pairwise.lattice is not None:
             message = filter_values(belief * pairwise.appearance_scale, pairwise.lattice)
             logit = torch.addcmul(logit, message, pairwise.appearance_scale)

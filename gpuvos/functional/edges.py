@@ -8,8 +8,7 @@ from torch import Tensor
 from gpuvos.errors import check_choice, check_count, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.similarity import check_temperature
-from gpuvos.kernels.edge_candidates import edge_candidates
-from gpuvos.kernels.edge_candidates.reference import dissimilarity, is_window_minimum, reduce_edges
+from gpuvos.kernels.edge_candidates import dissimilarity, edge_candidates, is_window_minimum, reduce_edges
 from gpuvos.kernels.grid_edges import grid_edges
 from gpuvos.types import EdgeWeights
 
@@ -54,9 +53,9 @@ def embedding_graph(
 
     Args:
         embedding: ``[T, D, H, W]`` (any leading dimensions).
-        reduce: as in ``edge_map``.
-        temperature: as in ``edge_map``; matters to ``mean`` alone.
-        window: as in ``candidate_mask``.
+        reduce: how neighbours are combined, see ``edge_map``.
+        temperature: see ``edge_map``; it only matters with ``reduce="mean"``.
+        window: side of the window of Eq. 5, see ``candidate_mask``.
 
     Returns:
         EdgeWeights and candidates ``[T, H, W]`` bool.
@@ -90,7 +89,7 @@ def edge_map(
     Args:
         embedding: ``[T, D, H, W]`` (any leading dimensions).
         reduce: ``max`` or ``mean`` over the neighbours that exist.
-        temperature: what squared distances are divided by before Eq. 1.
+        temperature: the number by which squared distances are divided before Eq. 1.
         squared_distance: give the largest (or mean) ``d2`` itself. ``tanh`` is 1 in float32 from ``d2`` = 18 on, so
             large distances tie in the map; their order is kept here.
 

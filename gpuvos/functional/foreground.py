@@ -43,10 +43,10 @@ def initial_foreground(forest: Forest, foreground_seed: Tensor, background: Tens
     for name, value in (("forest.label", forest.label), ("foreground_seed", foreground_seed)):
         check_index(name, value, -1, k)
     label, distance = (merge_leading(value.flatten(-2), 1) for value in (forest.label, forest.distance))
-    between, seed, others = (
+    seed_distance, seed, others = (
         merge_leading(value, keep) for value, keep in ((forest.seed_distance, 2), (foreground_seed, 0), (background, 1))
     )
-    foreground: Tensor = foreground_op(label, distance, between, seed, others)
+    foreground: Tensor = foreground_op(label, distance, seed_distance, seed, others)
     return foreground.view(forest.label.shape)
 
 
@@ -65,7 +65,7 @@ def initial_foreground_shortest(
         index: ``[T, K]`` int64 raster index of the seeds.
         foreground_seed: ``[T]`` int64; -1 gives an empty mask.
         background: ``[T, K]`` bool with at most ``num_background`` True a frame; the rest is not looked at.
-        num_background: N_BG.
+        num_background: the largest number of initial background seeds in a frame, N_BG.
 
     Returns:
         ``[T, H, W]`` bool.
@@ -86,19 +86,19 @@ def initial_foreground_shortest(
     others = background.scatter(-1, seed, False)
     first = (~others).int().sort(dim=-1, stable=True).indices[..., : min(num_background, k)]  # True ones first
     chosen = torch.cat((seed, first), -1)
-    there = torch.cat(((foreground_seed >= 0)[..., None], others.gather(-1, first)), -1)
-    largest = largest_edges(weights, index.gather(-1, chosen).clamp(min=0), there)  # [..., 1 + N_BG, H, W]
+    exists = torch.cat(((foreground_seed >= 0)[..., None], others.gather(-1, first)), -1)
+    largest = largest_edges(weights, index.gather(-1, chosen).clamp(min=0), exists)  # [..., 1 + N_BG, H, W]
     return largest[..., 0, :, :] < largest[..., 1:, :, :].amin(-3)
 
 
 def seed_sets(
-    initial: Tensor,
+    initial_foreground: Tensor,
     label: Tensor,
     objectness: Tensor,
     saliency: Tensor,
     valid: Tensor,
     foreground_seed: Tensor,
-    start: Tensor,
+    initial_background: Tensor,
     *,
     coverage: float = 0.5,
     background_objectness: float = 0.1,
@@ -111,14 +111,14 @@ def seed_sets(
     the initial background seeds that are not foreground.
 
     Args:
-        initial: ``[T, H, W]`` bool from ``initial_foreground`` (any leading dimensions).
+        initial_foreground: ``[T, H, W]`` bool from ``initial_foreground`` (any leading dimensions).
         label: ``[T, H, W]`` int64 regions.
         objectness: ``[T, K]`` of the seeds.
         saliency: ``[T, K]`` of the seeds.
         valid: ``[T, K]`` bool.
         foreground_seed: ``[T]`` int64, -1 for none.
-        start: ``[T, K]`` bool, the initial background.
-        coverage: tau.
+        initial_background: ``[T, K]`` bool, the initial background.
+        coverage: the share of a region that makes its seed foreground, tau.
         background_objectness: threshold on O.
         background_saliency: threshold on M.
 
@@ -126,29 +126,31 @@ def seed_sets(
         foreground and background, ``[T, K]`` bool, disjoint.
 
     Example:
-        >>> initial, label = torch.tensor([[[True, False, False]]]), torch.tensor([[[0, 1, 2]]])
-        >>> valid, start = torch.ones(1, 3, dtype=torch.bool), torch.tensor([[False, False, True]])
+        >>> initial_foreground, label = torch.tensor([[[True, False, False]]]), torch.tensor([[[0, 1, 2]]])
+        >>> valid, initial_background = torch.ones(1, 3, dtype=torch.bool), torch.tensor([[False, False, True]])
         >>> objectness, saliency = torch.tensor([[0.9, 0.9, 0.1]]), torch.tensor([[1.0, 0.5, 0.5]])
-        >>> seed_sets(initial, label, objectness, saliency, valid, torch.tensor([0]), start)
+        >>> seed_sets(initial_foreground, label, objectness, saliency, valid, torch.tensor([0]), initial_background)
         (tensor([[ True, False, False]]), tensor([[False, False,  True]]))
     """
     k = check_tensor("valid", valid, "... K", kind="bool", filled=True)["K"]
     lead, count = valid.shape[:-1], {"K": k}
-    check_tensor("initial", initial, "... H W", kind="bool", leading=lead, like=valid, filled=True)
+    check_tensor(
+        "initial_foreground", initial_foreground, "... H W", kind="bool", leading=lead, like=valid, filled=True
+    )
     check_tensor("objectness", objectness, "... K", sizes=count, leading=lead, like=valid)
     check_tensor("saliency", saliency, "... K", sizes=count, leading=lead, like=valid)
     check_tensor("foreground_seed", foreground_seed, "...", kind="int64", leading=lead, like=valid)
-    check_tensor("start", start, "... K", kind="bool", sizes=count, leading=lead, like=valid)
+    check_tensor("initial_background", initial_background, "... K", kind="bool", sizes=count, leading=lead, like=valid)
     thresholds = (coverage, background_objectness, background_saliency)
     for name, value in zip(("coverage", "background_objectness", "background_saliency"), thresholds, strict=True):
         check_share(name, value)
-    share = region_mean(initial[..., None, :, :].float(), label, k).squeeze(-1)  # [..., K]
+    share = region_mean(initial_foreground[..., None, :, :].float(), label, k).squeeze(-1)  # [..., K]
     number = torch.arange(k, device=valid.device)
     foreground = ((share > coverage) | (number == foreground_seed[..., None])) & valid
     rest = valid & ~foreground
     background = ((objectness < background_objectness) | (saliency < background_saliency)) & rest
     empty = ~background.any(-1, keepdim=True)
-    return foreground, background | (empty & start & rest)
+    return foreground, background | (empty & initial_background & rest)
 
 
 def mask_seed_sets(
@@ -164,8 +166,8 @@ def mask_seed_sets(
         embedding: ``[T, D, H, W]`` (any leading dimensions).
         label: ``[T, H, W]`` int64.
         mask: ``[T, H, W]`` bool.
-        num_regions: K.
-        coverage: alpha.
+        num_regions: the number of regions, K.
+        coverage: the share of a region that makes it foreground, alpha.
 
     Returns:
         Embeddings ``[T, K, D]``, foreground ``[T, K]`` bool, background ``[T, K]`` bool.

@@ -19,7 +19,7 @@ def initial_background(objectness: Tensor, valid: Tensor, *, num_background: int
     Args:
         objectness: ``[T, K]`` (any leading dimensions).
         valid: ``[T, K]`` bool.
-        num_background: N_BG.
+        num_background: the number of initial background seeds, N_BG.
 
     Returns:
         ``[T, K]`` bool.
@@ -50,7 +50,7 @@ def motion_saliency(
         region_flow: ``[T, K, 2]`` mean flow ``v_s`` of the seeds' regions (any leading dimensions).
         objectness: ``[T, K]``; the ``num_background`` seeds of lowest objectness are the background.
         valid: ``[T, K]`` bool.
-        num_background: N_BG.
+        num_background: the number of initial background seeds, N_BG.
         squared: the square of the distance in place of the distance. Which of them the paper means is lost; see
             ``Config.squared_saliency``.
 

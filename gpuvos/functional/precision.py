@@ -20,7 +20,7 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
     after it in the same block.
 
     Args:
-        function: of tensors or tuples of them, the first of which names the device.
+        function: a function of tensors or of tuples of tensors; the first tensor names the device.
 
     Example:
         >>> product = full_precision(torch.mm)

@@ -33,7 +33,8 @@ def foreground_probability(
         seed_embedding: ``[T, K, D]``.
         foreground: ``[T, K]`` bool, seeds of the object.
         background: ``[T, K]`` bool, seeds of the rest.
-        temperature: what squared distances are divided by, a number or a tensor of one (which is not looked at).
+        temperature: the number by which squared distances are divided. The value of a tensor of one element is
+            never read back.
 
     Returns:
         ``[T, H, W]`` in [0, 1]; 0 where there is no foreground seed, 1 where only background seeds are missing.

@@ -63,12 +63,12 @@ def minimax_forest(weights: EdgeWeights, index: Tensor, valid: Tensor) -> Forest
     """
     _check_graph(weights, index, valid)
     lead = weights[0].shape[:-2]
-    label, distance, between = minimax_op.minimax_forest(*_frames(weights, index, valid))
+    label, distance, seed_distance = minimax_op.minimax_forest(*_frames(weights, index, valid))
     grid = label.shape[1:]
     return Forest(
         label.reshape(*lead, *grid),
         distance.reshape(*lead, *grid),
-        between.reshape(*lead, *between.shape[1:]),
+        seed_distance.reshape(*lead, *seed_distance.shape[1:]),
     )
 
 
@@ -76,7 +76,7 @@ def shortest_forest(weights: EdgeWeights, index: Tensor, valid: Tensor) -> Fores
     """Regions by additive shortest paths, the other reading of "shortest geodesic distance".
 
     Args:
-        weights: as in ``minimax_forest``.
+        weights: the edge weights of the graph, see ``minimax_forest``.
         index: ``[T, K]`` int64.
         valid: ``[T, K]`` bool.
 
@@ -91,14 +91,14 @@ def shortest_forest(weights: EdgeWeights, index: Tensor, valid: Tensor) -> Fores
     """
     _check_graph(weights, index, valid)
     lead = weights[0].shape[:-2]
-    right, down, seeds, there = _frames(weights, index, valid)
-    label, distance, _ = shortest_op.shortest_forest(right, down, seeds, there)
-    between = _chain_lengths(right, down, label, distance, there)
+    right, down, seeds, exists = _frames(weights, index, valid)
+    label, distance, _ = shortest_op.shortest_forest(right, down, seeds, exists)
+    seed_distance = _chain_lengths(right, down, label, distance, exists)
     grid = label.shape[1:]
     return Forest(
         label.reshape(*lead, *grid),
         distance.reshape(*lead, *grid),
-        between.reshape(*lead, *between.shape[1:]),
+        seed_distance.reshape(*lead, *seed_distance.shape[1:]),
     )
 
 
@@ -126,7 +126,7 @@ def largest_edges(weights: EdgeWeights, source: Tensor, valid: Tensor) -> Tensor
     """Largest edge on the additive shortest path from each source to each pixel.
 
     Args:
-        weights: as in ``minimax_forest``.
+        weights: the edge weights of the graph, see ``minimax_forest``.
         source: ``[T, S]`` int64 raster indices.
         valid: ``[T, S]`` bool.
 
@@ -140,9 +140,9 @@ def largest_edges(weights: EdgeWeights, source: Tensor, valid: Tensor) -> Tensor
     """
     _check_graph(weights, source, valid, "source")
     lead, count = weights[0].shape[:-2], source.shape[-1]
-    right, down, index, there = _frames(weights, source, valid)
+    right, down, index, exists = _frames(weights, source, valid)
     right, down = right.repeat_interleave(count, 0), down.repeat_interleave(count, 0)
-    largest: Tensor = shortest_op.shortest_forest(right, down, index.reshape(-1, 1), there.reshape(-1, 1))[2]
+    largest: Tensor = shortest_op.shortest_forest(right, down, index.reshape(-1, 1), exists.reshape(-1, 1))[2]
     return largest.reshape(*lead, count, *largest.shape[1:])
 
 
@@ -152,7 +152,7 @@ def region_mean(values: Tensor, label: Tensor, num_regions: int) -> Tensor:
     Args:
         values: ``[T, C, H, W]`` (any leading dimensions).
         label: ``[T, H, W]`` int64; pixels outside of ``[0, num_regions)`` are left out.
-        num_regions: K.
+        num_regions: the number of regions, K.
 
     Returns:
         ``[T, K, C]``.

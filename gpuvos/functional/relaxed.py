@@ -50,7 +50,7 @@ def soft_background(
         valid: ``[T, K]`` bool.
         background_objectness: threshold on O.
         background_saliency: threshold on M.
-        softness: as of ``soft_below``.
+        softness: relative width of the steps, see ``soft_below``.
 
     Returns:
         ``[T, K]`` in [0, 1], differentiable with respect to ``objectness`` and ``saliency``.
@@ -62,8 +62,10 @@ def soft_background(
     """
     sizes = check_tensor("objectness", objectness, "... K")
     for name, value, kind in (
-        ("saliency", saliency, "float"), ("foreground", foreground, "bool"), ("valid", valid, "bool"),
-    ):  # fmt: skip
+        ("saliency", saliency, "float"),
+        ("foreground", foreground, "bool"),
+        ("valid", valid, "bool"),
+    ):
         check_tensor(name, value, "... K", kind=kind, sizes=sizes, leading=objectness.shape[:-1], like=objectness)
     check_share("background_objectness", background_objectness)
     check_share("background_saliency", background_saliency)
@@ -91,7 +93,7 @@ def soft_foreground_probability(
         seed_embedding: ``[T, K, D]``.
         foreground: ``[T, K]`` weights in [0, 1].
         background: ``[T, K]`` weights in [0, 1].
-        temperature: as of ``foreground_probability``.
+        temperature: the number by which squared distances are divided, see ``foreground_probability``.
 
     Returns:
         ``[T, H, W]`` in [0, 1]; 0 where no seed has any weight as foreground.

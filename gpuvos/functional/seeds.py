@@ -21,7 +21,7 @@ def select_seeds(embedding: Tensor, objectness: Tensor, candidates: Tensor, *, n
         embedding: ``[T, D, H, W]`` (any leading dimensions).
         objectness: ``[T, H, W]``.
         candidates: ``[T, H, W]`` bool.
-        num_seeds: K.
+        num_seeds: the number of seeds to select in each frame, K.
 
     Returns:
         Seeds with index ``[T, K]``, valid ``[T, K]``, embedding ``[T, K, D]``, objectness ``[T, K]``.

@@ -44,7 +44,7 @@ def similarity(first: Tensor, second: Tensor, *, temperature: float | Tensor = 1
     Args:
         first: ``[..., M, D]``.
         second: ``[..., N, D]``.
-        temperature: what squared distances are divided by.
+        temperature: the number by which squared distances are divided.
 
     Returns:
         ``[..., M, N]`` in [0, 1].

@@ -39,7 +39,7 @@ def smooth_seed_labels(
         embedding: ``[T, K, D]`` of the seeds (or ``[B, T, K, D]``).
         label: ``[T, K]`` floating point, for example 1 for foreground and 0 for the rest.
         valid: ``[T, K]`` bool; invalid seeds are nobody's neighbours. A video ends with its last valid seed.
-        neighbors: how many; fewer where there are fewer seeds.
+        neighbors: the number of neighbours to average over; fewer where there are fewer seeds.
         largest_share: take at most this share of the seeds that are looked at, but at least three: neighbours in a
             short clip are far apart.
         frames: in how many frames neighbours are looked for.
@@ -82,9 +82,9 @@ def vote_labels(
         embedding: ``[T, K, D]`` of the seeds (or ``[B, T, K, D]``).
         score: ``[T, K]`` non-negative evidence for foreground.
         valid: ``[T, K]`` bool.
-        neighbors: as in ``smooth_seed_labels``.
-        largest_share: as in ``smooth_seed_labels``.
-        frames: as in ``smooth_seed_labels``.
+        neighbors: the number of neighbours, see ``smooth_seed_labels``.
+        largest_share: the largest share of the seeds that are neighbours, see ``smooth_seed_labels``.
+        frames: the number of frames that are searched, see ``smooth_seed_labels``.
         confident_share: share of the largest score.
         vote_threshold: share of the neighbours.
 
@@ -99,9 +99,14 @@ def vote_labels(
     """
     check_share("vote_threshold", vote_threshold)
     vote = take_vote(
-        embedding, score, valid, neighbors=neighbors, largest_share=largest_share, frames=frames,
+        embedding,
+        score,
+        valid,
+        neighbors=neighbors,
+        largest_share=largest_share,
+        frames=frames,
         confident_share=confident_share,
-    )  # fmt: skip
+    )
     return (vote.share > vote_threshold) & valid
 
 
@@ -158,8 +163,8 @@ def confident_seeds(
     Args:
         smoothed: ``[T, K]`` (any leading dimensions), 0 where invalid.
         valid: ``[T, K]`` bool.
-        confident_share: the share.
-        softness: as of ``soft_below``; 0 for a step.
+        confident_share: the share of the largest score that a confident seed exceeds.
+        softness: relative width of the step, see ``soft_below``; 0 compares exactly.
         largest: largest score of the video, where these are not all of its frames.
 
     Returns:
@@ -198,8 +203,8 @@ def means_of_neighbors(
         points: ``[A, K, D]`` of the seeds that answer.
         labels: floating point ``[A, K]`` each.
         there: ``[A, K]`` bool, which of those seeds exist.
-        neighbors: as in ``smooth_seed_labels``.
-        largest_share: as in ``smooth_seed_labels``.
+        neighbors: the number of neighbours, see ``smooth_seed_labels``.
+        largest_share: the largest share of the seeds that are neighbours, see ``smooth_seed_labels``.
 
     Returns:
         ``[R, K]`` for each of the labels; 0 where invalid.
@@ -220,9 +225,12 @@ def means_of_neighbors(
     rows, answers = embedding.detach().to(dtype), points.detach().to(dtype)
     centre = answers[:1].mean(1, keepdim=True)
     search = _Neighbors(
-        (rows - centre).flatten(0, 1)[None], (answers - centre).flatten(0, 1)[None], there.flatten()[None],
-        neighbors, largest_share,
-    )  # fmt: skip
+        (rows - centre).flatten(0, 1)[None],
+        (answers - centre).flatten(0, 1)[None],
+        there.flatten()[None],
+        neighbors,
+        largest_share,
+    )
     found = [search.mean(label.flatten()[None]).reshape(valid.shape) for label in labels]
     return [mean.masked_fill(~valid, 0).to(label.dtype) for mean, label in zip(found, labels, strict=True)]
 

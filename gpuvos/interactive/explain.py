@@ -39,9 +39,9 @@ def explain(
     """Explains the segmentation of a video: pixels by seeds, seeds by rules, frames by what is unusual.
 
     Args:
-        result: of ``segment`` for one video, without ``first_mask``; also after ``relabel``, and of a
-            ``StreamingSegmenter`` where ``config.adapt_every`` is 1. Flags compare frames of the result alone.
-        features: what it was segmented from.
+        result: a result of ``segment`` for one video, made without ``first_mask``. It may have been relabelled, or come
+            from a ``StreamingSegmenter`` whose ``config.adapt_every`` is 1. Flags only compare frames of the result.
+        features: the features that the result was segmented from.
         config: parameters it was segmented with; those that the result carries where absent.
         tie: tracks tie where the score of one lacks at most this share of the best.
 
@@ -99,9 +99,11 @@ def _check(result: Segmentation, features: Features) -> None:
 def _deciding(embedding: Tensor, result: Segmentation, source: Tensor) -> tuple[Tensor, Tensor]:
     """The seed that decides each pixel, and by what margin."""
     near_fg, near_bg, seed_fg, seed_bg = nearest_seeds(
-        embedding.detach().flatten(2), result.seeds.embedding[source].detach(), result.foreground[source],
+        embedding.detach().flatten(2),
+        result.seeds.embedding[source].detach(),
+        result.foreground[source],
         result.background[source],
-    )  # fmt: skip
+    )
     seed = torch.where(near_fg < near_bg, seed_fg, seed_bg)
     seed = torch.where(seed < 0, torch.maximum(seed_fg, seed_bg), seed)
     far, near = torch.maximum(near_fg, near_bg).sqrt(), torch.minimum(near_fg, near_bg).sqrt()

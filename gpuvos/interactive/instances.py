@@ -43,8 +43,8 @@ def instances(result: Segmentation, *, num_instances: int = 5, min_share: float 
     none). So where ``num_instances`` suffices, the union of the masks is ``result.mask``.
 
     Args:
-        result: of ``segment`` for one video, without ``first_mask``.
-        num_instances: N, how many objects to tell apart; tracks beyond the N best are left out.
+        result: a result of ``segment`` for one video, made without ``first_mask``.
+        num_instances: N, the number of objects to tell apart; tracks beyond the N best are left out.
         min_share: least score of an object.
 
     Returns:

@@ -31,7 +31,7 @@ def prompts(result: Segmentation, *, num_foreground: int = 3, num_background: in
     """Turns a segmentation into prompts: the seeds of the largest regions, and the box around the mask.
 
     Args:
-        result: of ``segment`` for one video.
+        result: a result of ``segment`` for one video.
         num_foreground: points on the object: foreground seeds that the mask contains, by area of the region.
         num_background: points beside it, likewise; N is the sum of both.
 
@@ -97,7 +97,7 @@ def mask_from_points(
     clicked. ``segment(..., first_mask=...)`` follows it through the video.
 
     Args:
-        result: of ``segment`` for one video, with ``Config(distance="minimax")``.
+        result: a result of ``segment`` for one video, made with ``Config(distance="minimax")``.
         points: ``[N, 2]`` (x, y) in pixels of the image.
         labels: ``[N]`` int64: 1 foreground, 0 background; others are ignored.
         frame: the frame clicked at.

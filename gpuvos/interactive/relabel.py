@@ -28,11 +28,11 @@ def relabel(
     """Changes the labels of seeds and computes Eq. 13-15 again, in the frames that use them and in no other.
 
     Args:
-        result: of ``segment`` for one video, without ``first_mask``.
-        embedding: ``[T, D, H, W]`` it was segmented from.
-        foreground: (frame, seed) of seeds that become foreground.
-        background: of those that become background.
-        neither: of those that are to have no say.
+        result: a result of ``segment`` for one video, made without ``first_mask``.
+        embedding: ``[T, D, H, W]``, the embedding that the result was segmented from.
+        foreground: pairs (frame, seed) of the seeds that become foreground.
+        background: pairs of the seeds that become background.
+        neither: pairs of the seeds that become neither.
         config: parameters it was segmented with; those that the result carries where absent.
 
     Returns:
@@ -73,9 +73,12 @@ def relabel(
     if frames:
         sources = [source[frame] for frame in frames]
         found = F.foreground_probability(
-            embedding[frames], result.seeds.embedding[sources], sets["foreground"][sources],
-            sets["background"][sources], temperature=config.temperature,
-        )  # fmt: skip
+            embedding[frames],
+            result.seeds.embedding[sources],
+            sets["foreground"][sources],
+            sets["background"][sources],
+            temperature=config.temperature,
+        )
         resized = resize(found[None], (probability.shape[-2], probability.shape[-1]))[0]
         probability[frames] = resized.to(probability.dtype)
     edited_result = with_probability(result, probability)
@@ -86,9 +89,9 @@ def seeds_at(result: Segmentation, points: Tensor, *, frame: int = 0) -> Tensor:
     """The seeds in whose regions points of the image are.
 
     Args:
-        result: of ``segment`` for one video.
+        result: a result of ``segment`` for one video.
         points: ``[N, 2]`` (x, y) in pixels of the image.
-        frame: which one.
+        frame: the number of the frame.
 
     Returns:
         ``[N]`` int64 seed numbers; -1 where the frame has no seed.

@@ -12,8 +12,8 @@ def config_of(result: Segmentation, config: Config | None) -> Config:
     """The parameters that a result of one video was made with.
 
     Args:
-        result: of ``segment`` for one video.
-        config: what the caller passed; None: what the result carries.
+        result: a result of ``segment`` for one video.
+        config: the config that the caller passed; None takes the one that the result carries.
 
     Raises:
         InputError: the result is not of one video, the config is another than the one that the result carries, or

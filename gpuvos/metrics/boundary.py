@@ -24,13 +24,13 @@ def boundary_accuracy(mask: Tensor, truth: Tensor, *, tolerance: float = 0.008) 
     boundary. Nothing is read back to the host.
 
     Args:
-        mask: [..., H, W] bool or integer; every non-zero value is the object.
-        truth: [..., H, W] bool or integer of the same shape on the same device.
+        mask: ``[..., H, W]`` bool or integer; every non-zero value is the object.
+        truth: ``[..., H, W]`` bool or integer of the same shape on the same device.
         tolerance: below 1 a share of the image diagonal, ``r = ceil(tolerance * sqrt(H^2 + W^2))``, so that
             the protocol's 0.008 gives 8 pixels at 480 x 854; from 1 on a whole number of pixels.
 
     Returns:
-        [...] float in [0, 1]: [T] for masks [T, H, W], a scalar tensor for one mask [H, W].
+        [...] float in [0, 1]: [T] for masks ``[T, H, W]``, a scalar tensor for one mask ``[H, W]``.
 
     Raises:
         InputError: if a mask is floating point, shapes or devices differ, or ``tolerance`` is negative, not
@@ -59,7 +59,7 @@ def _radius(tolerance: float, height: int, width: int) -> int:
 
 
 def _f_measure(mask: Tensor, truth: Tensor, radius: int) -> Tensor:
-    """F of bool masks [N, H, W] -> [N]."""
+    """F of bool masks ``[N, H, W]`` -> [N]."""
     found, wanted = _boundary_map(mask), _boundary_map(truth)  # [N, H, W]
     precision = _share(found, _dilate(wanted, radius))  # [N]
     recall = _share(wanted, _dilate(found, radius))  # [N]
@@ -68,14 +68,14 @@ def _f_measure(mask: Tensor, truth: Tensor, radius: int) -> Tensor:
 
 
 def _share(boundary: Tensor, near: Tensor) -> Tensor:
-    """The share of boundary pixels [N, H, W] that are ``near``; 1 where there is no boundary -> [N]."""
+    """The share of boundary pixels ``[N, H, W]`` that are ``near``; 1 where there is no boundary -> [N]."""
     count = boundary.sum(dim=(-2, -1))  # [N]
     matched = (boundary & near).sum(dim=(-2, -1))  # [N]
     return torch.where(count > 0, matched / count.clamp_min(1), 1.0)
 
 
 def _boundary_map(mask: Tensor) -> Tensor:
-    """Boundary pixels of bool masks [N, H, W], by the rule of ``boundary_accuracy``."""
+    """Boundary pixels of bool masks ``[N, H, W]``, by the rule of ``boundary_accuracy``."""
     here = mask[:, :-1, :-1]
     east, south, diagonal = mask[:, :-1, 1:], mask[:, 1:, :-1], mask[:, 1:, 1:]
     boundary = torch.zeros_like(mask)  # [N, H, W]
@@ -86,7 +86,7 @@ def _boundary_map(mask: Tensor) -> Tensor:
 
 
 def _dilate(points: Tensor, radius: int) -> Tensor:
-    """Dilates bool maps [N, H, W] by the disk of all offsets with ``x^2 + y^2 <= radius^2``.
+    """Dilates bool maps ``[N, H, W]`` by the disk of all offsets with ``x^2 + y^2 <= radius^2``.
 
     The disk is a stack of horizontal runs that widen from its top row to its middle. ``run`` holds the map
     dilated by the run of the current row; it grows by one pixel a side at a time and serves the rows above

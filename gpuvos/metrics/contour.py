@@ -18,13 +18,13 @@ def longest_polygon(mask: NDArray[np.bool_], *, tolerance: float, spacing: float
     """The outline with most vertices after simplification, with no side longer than ``spacing``.
 
     Args:
-        mask: [H, W]; the object is 4-connected, outlines of holes count as well, and the outside of the image is
+        mask: ``[H, W]``; the object is 4-connected, outlines of holes count as well, and the outside of the image is
             no object. An outline that meets itself at a corner is two.
         tolerance: pixels from the outline to the simplified polygon (Douglas and Peucker).
         spacing: pixels.
 
     Returns:
-        [N, 2] (row, column), in pixels from the corner of the image; the first point is also the last. The polygon
+        ``[N, 2]`` (row, column), in pixels from the corner of the image; the first point is also the last. The polygon
         begins at the upper end of the leftmost of the outline's topmost vertical sides and goes clockwise around an
         object, counterclockwise around a hole. N is 0 if no outline keeps three vertices.
     """
@@ -42,7 +42,7 @@ def longest_polygon(mask: NDArray[np.bool_], *, tolerance: float, spacing: float
 def _outlines(mask: NDArray[np.bool_]) -> Iterator[tuple[Points, bool]]:
     """All closed outlines of a mask, and whether it is that of a hole.
 
-    An outline [N, 2] goes a pixel a step and ends where it begins: at the upper end of the leftmost of the topmost
+    An outline ``[N, 2]`` goes a pixel a step and ends where it begins: at the upper end of the leftmost of the topmost
     vertical sides, down.
     """
     inside = np.pad(mask, 1)
@@ -88,7 +88,7 @@ def _follow(headings: dict[int, int], seen: set[int], start: tuple[int, int], wi
 
 
 def _closed(points: Points) -> tuple[Points, bool]:
-    """A closed path [N, 2], begun and turned as ``_outlines`` has it, and whether it goes around a hole."""
+    """A closed path ``[N, 2]``, begun and turned as ``_outlines`` has it, and whether it goes around a hole."""
     row, column = points.T
     hole = bool((row * np.roll(column, -1) - np.roll(row, -1) * column).sum() < 0)  # twice the signed area
     if hole:
@@ -100,7 +100,7 @@ def _closed(points: Points) -> tuple[Points, bool]:
 
 
 def _simplify(points: Points, tolerance: float) -> Points:
-    """Keeps points [N, 2] at least ``tolerance`` from the one kept before, then simplifies by Douglas and Peucker.
+    """Keeps points ``[N, 2]`` at least ``tolerance`` from the one kept before, then simplifies by Douglas and Peucker.
 
     All stretches between two kept points are treated at once: each is split at its farthest point, the last one of
     equals, if that is farther than ``tolerance``.
@@ -142,7 +142,7 @@ def _apart(points: Points, tolerance: float) -> list[int]:
 
 
 def _segment_distance(begin: Points, end: Points, point: Points) -> NDArray[np.float64]:
-    """Squared distance of points [N, 2] from segments.
+    """Squared distance of points ``[N, 2]`` from segments.
 
     The share along the segment is rounded to single precision, as in the toolkit, where it decides which of two points
     at the same distance is farther.
@@ -157,7 +157,7 @@ def _segment_distance(begin: Points, end: Points, point: Points) -> NDArray[np.f
 
 
 def _resample(polygon: Points, spacing: float) -> Points:
-    """A closed polygon [N, 2] with sides longer than ``spacing`` cut into equal parts."""
+    """A closed polygon ``[N, 2]`` with sides longer than ``spacing`` cut into equal parts."""
     side = np.diff(polygon, axis=0)
     parts = np.maximum(np.ceil(np.sqrt((side * side).sum(1)) / spacing), 1).astype(np.int64)
     number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)

@@ -12,9 +12,9 @@ def endpoint_error(flow: Tensor, truth: Tensor, valid: Tensor | None = None) -> 
     """Mean endpoint error of optical flow: ``||flow - truth||`` averaged over the valid pixels of each frame.
 
     Args:
-        flow: [..., 2, H, W] float, (x, y) in pixels.
-        truth: [..., 2, H, W] float of the same shape; where ``valid`` is False it may hold anything, NaN too.
-        valid: [..., H, W] bool, the pixels whose true flow is known; all of them if None.
+        flow: ``[..., 2, H, W]`` float, (x, y) in pixels.
+        truth: ``[..., 2, H, W]`` float of the same shape; where ``valid`` is False it may hold anything, NaN too.
+        valid: ``[..., H, W]`` bool, the pixels whose true flow is known; all of them if None.
 
     Returns:
         [...] in pixels, float32 (float64 if an input is); NaN for a frame without a valid pixel, and for one
@@ -45,7 +45,7 @@ def endpoint_error(flow: Tensor, truth: Tensor, valid: Tensor | None = None) -> 
 
 
 def _length(vectors: Tensor) -> Tensor:
-    """Euclidean length of vectors [..., 2, H, W] -> [..., H, W]."""
+    """Euclidean length of vectors ``[..., 2, H, W]`` -> ``[..., H, W]``."""
     length: Tensor = torch.linalg.vector_norm(vectors, dim=-3)
     return length
 

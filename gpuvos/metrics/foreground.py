@@ -28,8 +28,8 @@ def foreground_score(mask: Tensor, truth: Tensor) -> ForegroundScore:
     P + R is.
 
     Args:
-        mask: [..., T, H, W] bool or integer; every non-zero value is the object.
-        truth: [..., T, H, W] bool or integer of the same shape on the same device.
+        mask: ``[..., T, H, W]`` bool or integer; every non-zero value is the object.
+        truth: ``[..., T, H, W]`` bool or integer of the same shape on the same device.
 
     Returns:
         ForegroundScore of [...] float each.

@@ -19,7 +19,7 @@ _DEVICE_PIXELS = 2**26
 
 
 def check_mask(argument: str, value: object) -> None:
-    """Raises InputError unless ``value`` is a bool or integer tensor [..., H, W] with at least one pixel."""
+    """Raises InputError unless ``value`` is a bool or integer tensor ``[..., H, W]`` with at least one pixel."""
     if not isinstance(value, Tensor):
         raise fail(argument, type(value).__name__, _WANTED, "convert it with torch.as_tensor")
     if value.dtype.is_floating_point or value.dtype.is_complex:
@@ -42,7 +42,7 @@ def check_pair(mask: Tensor, truth: Tensor, *, second: str = "truth") -> None:
 
 
 def measure_frames(measure: Callable[..., Tensor], *masks: Tensor) -> Tensor:
-    """Applies ``measure``, bool [N, H, W] each -> [N], to masks [..., H, W], chunk by chunk -> [...].
+    """Applies ``measure``, bool ``[N, H, W]`` each -> [N], to masks ``[..., H, W]``, chunk by chunk -> [...].
 
     Every id but 0 is the object, so the objects of a multi-object mask are merged.
     """

@@ -14,12 +14,12 @@ def region_similarity(mask: Tensor, truth: Tensor, *, void: Tensor | None = None
     ``J = |mask and truth| / |mask or truth|``, and 1 where both are empty. Nothing is read back to the host.
 
     Args:
-        mask: [..., H, W] bool or integer; every non-zero value is the object.
-        truth: [..., H, W] bool or integer of the same shape on the same device.
-        void: [..., H, W] bool or integer of the same shape; non-zero pixels count for neither side.
+        mask: ``[..., H, W]`` bool or integer; every non-zero value is the object.
+        truth: ``[..., H, W]`` bool or integer of the same shape on the same device.
+        void: ``[..., H, W]`` bool or integer of the same shape; non-zero pixels count for neither side.
 
     Returns:
-        [...] float in [0, 1]: [T] for masks [T, H, W], a scalar tensor for one mask [H, W].
+        [...] float in [0, 1]: [T] for masks ``[T, H, W]``, a scalar tensor for one mask ``[H, W]``.
 
     Raises:
         InputError: if a mask is floating point, or shapes or devices differ.
@@ -39,7 +39,7 @@ def region_similarity(mask: Tensor, truth: Tensor, *, void: Tensor | None = None
 
 
 def _jaccard(mask: Tensor, truth: Tensor, void: Tensor | None = None) -> Tensor:
-    """J of bool masks [N, H, W] -> [N]."""
+    """J of bool masks ``[N, H, W]`` -> [N]."""
     intersection, union = mask & truth, mask | truth  # [N, H, W]
     if void is not None:
         intersection, union = intersection & ~void, union & ~void

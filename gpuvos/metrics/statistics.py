@@ -46,7 +46,7 @@ def summary(values: Tensor, *, threshold: float = 0.5) -> Summary:
     is the binning of the official toolkit, except that its 8-bit frame numbers wrap after frame 256.
 
     Args:
-        values: [..., T] float, one value a frame, only of the frames that count (see ``davis2016_frames``).
+        values: ``[..., T]`` float, one value a frame, only of the frames that count (see ``davis2016_frames``).
         threshold: recall counts the frames strictly above it.
 
     Returns:

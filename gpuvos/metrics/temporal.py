@@ -21,11 +21,33 @@ _SECTORS, _RINGS = 12, (2.0, 1.0, 0.5, 0.25, 0.125)  # of a shape context; rings
 _FACTOR = 5.0  # brings T into the range of J and F
 
 # Sequences of DAVIS-2016 of which the toolkit measures no T, for occlusions and the like: 27 of 50 are left.
-DAVIS2016_OCCLUDED = frozenset({
-    "bmx-bumps", "bmx-trees", "breakdance", "breakdance-flare", "dance-twirl", "dog", "dog-agility", "drift-chicane",
-    "goat", "horsejump-high", "horsejump-low", "libby", "lucia", "mallard-fly", "motocross-jump", "motorbike",
-    "paragliding", "parkour", "rollerblade", "scooter-gray", "soccerball", "swing", "tennis",
-})  # fmt: skip
+DAVIS2016_OCCLUDED = frozenset(
+    {
+        "bmx-bumps",
+        "bmx-trees",
+        "breakdance",
+        "breakdance-flare",
+        "dance-twirl",
+        "dog",
+        "dog-agility",
+        "drift-chicane",
+        "goat",
+        "horsejump-high",
+        "horsejump-low",
+        "libby",
+        "lucia",
+        "mallard-fly",
+        "motocross-jump",
+        "motorbike",
+        "paragliding",
+        "parkour",
+        "rollerblade",
+        "scooter-gray",
+        "soccerball",
+        "swing",
+        "tennis",
+    }
+)
 
 # Most points of an outline: the costs of two such take 130 MB. True masks of DAVIS train have up to 1,300.
 _POINTS = 4096
@@ -54,10 +76,10 @@ def temporal_stability(mask: Tensor) -> Tensor:
     Outlines are followed on the host; shape contexts, costs and matching are computed on the device of the mask.
 
     Args:
-        mask: [..., T, H, W] bool or integer; every non-zero value is the object.
+        mask: ``[..., T, H, W]`` bool or integer; every non-zero value is the object.
 
     Returns:
-        [..., T - 1] float64, of frames t and t + 1; NaN where one of them has no outline (no object, or one of few
+        ``[..., T - 1]`` float64, of frames t and t + 1; NaN where one of them has no outline (no object, or one of few
         pixels), which the protocol leaves out of the mean, as it does the sequences ``DAVIS2016_OCCLUDED``.
 
     Raises:
@@ -83,7 +105,7 @@ def temporal_stability(mask: Tensor) -> Tensor:
 
 
 def _measure(mask: Tensor, stability: Tensor) -> None:
-    """Writes T of masks [T, H, W] into ``stability [T - 1]`` wherever there is an outline."""
+    """Writes T of masks ``[T, H, W]`` into ``stability [T - 1]`` wherever there is an outline."""
     outlines = [_outline(frame) for frame in mask.cpu()]
     contexts = [shape_contexts(outline.to(mask.device)) for outline in outlines]
     for pairs in _batches([len(outline) for outline in outlines], mask.device):
@@ -94,7 +116,7 @@ def _measure(mask: Tensor, stability: Tensor) -> None:
 
 
 def _outline(mask: Tensor) -> Tensor:
-    """Points [N, 2] of the longest outline of a mask [H, W]; of one with too many only every n-th."""
+    """Points ``[N, 2]`` of the longest outline of a mask ``[H, W]``; of one with too many only every n-th."""
     points = longest_polygon(mask.numpy(), tolerance=_TOLERANCE, spacing=_SPACING)
     every = math.ceil(len(points) / _POINTS)
     return torch.from_numpy(points[:: max(every, 1)])
@@ -118,7 +140,7 @@ def _batches(counts: list[int], device: torch.device) -> Iterator[list[int]]:
 
 
 def _padded(contexts: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Histograms [P, N, K] of outlines of unequal length, and their numbers of points [P]."""
+    """Histograms ``[P, N, K]`` of outlines of unequal length, and their numbers of points [P]."""
     counts = torch.tensor([len(context) for context in contexts], device=contexts[0].device)
     return torch.nn.utils.rnn.pad_sequence(contexts, batch_first=True), counts
 
@@ -130,10 +152,10 @@ def shape_contexts(points: Tensor) -> Tensor:
     columns and are bounded by comparisons alone, so that the device does not matter.
 
     Args:
-        points: [N, 2] float64 (row, column).
+        points: ``[N, 2]`` float64 (row, column).
 
     Returns:
-        [N, 60] float64, sector by sector the five rings, the outermost first; each histogram sums to 1.
+        ``[N, 60]`` float64, sector by sector the five rings, the outermost first; each histogram sums to 1.
     """
     unit = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").mean()
     tile = max(1, _tile(points) // max(1, len(points)))
@@ -142,7 +164,7 @@ def shape_contexts(points: Tensor) -> Tensor:
 
 
 def _histograms(centers: Tensor, points: Tensor, unit: Tensor) -> Tensor:
-    """Numbers of points [N, 2] in the bins around each of centers [R, 2] -> [R, 60]; rings are in ``unit``."""
+    """Counts ``[R, 60]`` of points ``[N, 2]`` in the bins around centers ``[R, 2]``; rings are in ``unit``."""
     row, column = (points[None, :, axis] - centers[:, None, axis] for axis in (0, 1))  # [R, N]
     distance = (row * row + column * column).sqrt()
     near = distance / unit
@@ -167,11 +189,11 @@ def context_costs(first: Tensor, second: Tensor) -> Tensor:
     """Costs of matching points by their shape contexts, ``1/2 sum_k (g_k - h_k)^2 / (g_k + h_k)``.
 
     Args:
-        first: [N, K] float, histograms g.
-        second: [M, K], histograms h.
+        first: ``[N, K]`` float, histograms g.
+        second: ``[M, K]``, histograms h.
 
     Returns:
-        [N, M] in [0, 1]; a bin that is empty in both counts 0.
+        ``[N, M]`` in [0, 1]; a bin that is empty in both counts 0.
     """
     columns = second.T.contiguous()  # [K, M]
     tiny = torch.finfo(first.dtype).eps

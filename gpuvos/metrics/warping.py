@@ -24,7 +24,7 @@ def matching_cost(cost: Tensor, n: Tensor, m: Tensor) -> Tensor:
     pairs of a point of the first outline only the cheapest stays, then of those of a point of the second.
 
     Args:
-        cost: [P, N, M] float, of every point of the first outline with every one of the second; not negative.
+        cost: ``[P, N, M]`` float, of every point of the first outline with every one of the second; not negative.
         n: [P] int64, number of points of the first outline, at most N.
         m: [P] int64, of the second, at most M.
 
@@ -69,7 +69,7 @@ def warp(cost: Tensor, n: Tensor, m: Tensor) -> Path:
 
 
 def _sources(cost: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the best path to every cell of costs [P, N, M] comes from: [N + M - 1, P, N] bool, by i + j and i.
+    """Where the best path to every cell of costs ``[P, N, M]`` comes from: [N + M - 1, P, N] bool, by i + j and i.
 
     The first is True where it comes from (i - 1, j - 1), the second where (i, j - 1) is better than (i - 1, j). Cells
     of one i + j depend only on the two sums before, so they are computed together.
@@ -96,7 +96,7 @@ def _sources(cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cheapest_of_each(point: Tensor, cost: Tensor, order: Tensor) -> Tensor:
-    """The pair of least cost of every point, the first of equals: bool [P, L] of points, costs and orders [P, L]."""
+    """The pair of least cost of every point ``[P, L]``, the first of equals, from costs and orders ``[P, L]``."""
     pairs = point.shape[0]
     least = cost.new_full((pairs, cost.shape[1]), math.inf).scatter_reduce(1, point, cost, "amin")
     equal = (cost == least.gather(1, point)) & cost.isfinite()

@@ -48,9 +48,11 @@ def draw_figures(
     result = segment(*features, config=config, size=(frames.shape[-2], frames.shape[-1]))
     canvas = _Canvas(frames, features, result, config, truth)
     figures = {
-        "figure1": canvas.figure1(), "figure3": canvas.figure3(frame), "figure4": canvas.figure4(frame),
+        "figure1": canvas.figure1(),
+        "figure3": canvas.figure3(frame),
+        "figure4": canvas.figure4(frame),
         "figure5": canvas.figure5(),
-    }  # fmt: skip
+    }
     if truth is not None:
         figures["figure7"] = canvas.figure7(truth)
     return figures
@@ -129,8 +131,12 @@ class _Canvas:
     def figure4(self, frame: int) -> Tensor:
         times = torch.tensor([frame], device=self.frames.device)
         seeds, label = self.result.seeds, self.result.forest.label[times]
-        start = F.initial_background(seeds.objectness, seeds.valid, num_background=self.config.num_background)
-        points = self._seeds(self._embedding(times), times, seeds.valid & ~start, start, other=(230, 60, 50))
+        initial_background = F.initial_background(
+            seeds.objectness, seeds.valid, num_background=self.config.num_background
+        )
+        points = self._seeds(
+            self._embedding(times), times, seeds.valid & ~initial_background, initial_background, other=(230, 60, 50)
+        )
         flow = self.features.flow[times].float()
         scale = viz.flow_scale(self.features.flow)
         regional = torch.stack(

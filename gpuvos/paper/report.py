@@ -27,8 +27,9 @@ def markdown(table: Table) -> str:
     """
     lines = [f"### {table.title}", "", _line(table.columns)]
     lines.append("|---|" + "---:|" * (len(table.columns) - 1))
-    lines += [_line([_shown(cell, column) for cell, column in zip(row, table.columns, strict=True)])
-              for row in table.rows]  # fmt: skip
+    lines += [
+        _line([_shown(cell, column) for cell, column in zip(row, table.columns, strict=True)]) for row in table.rows
+    ]
     return "\n".join(lines + (["", table.note] if table.note else []))
 
 
@@ -59,9 +60,11 @@ def write(folder: Path, tables: Sequence[Table], facts: dict[str, object]) -> No
 
 def _content(table: Table) -> dict[str, object]:
     return {
-        "title": table.title, "note": table.note, "columns": list(table.columns),
+        "title": table.title,
+        "note": table.note,
+        "columns": list(table.columns),
         "rows": [[None if _absent(cell) else cell for cell in row] for row in table.rows],
-    }  # fmt: skip
+    }
 
 
 def _images(table: Table) -> str:

@@ -9,16 +9,29 @@ SOURCE = "Li et al., CVPR 2018"
 
 # Table 1, DAVIS-2016 val: mean J, mean F.
 MAIN_DAVIS_VAL = {
-    "NLC": (55.1, 52.3), "CUT": (55.2, 55.2), "FST": (55.8, 51.1), "SFL": (67.4, 66.7), "LVO": (75.9, 72.1),
-    "MP": (70.0, 65.9), "FSEG": (70.7, 65.3), "ARP": (76.2, 70.6), "paper + CRF": (78.5, 75.5),
-}  # fmt: skip
+    "NLC": (55.1, 52.3),
+    "CUT": (55.2, 55.2),
+    "FST": (55.8, 51.1),
+    "SFL": (67.4, 66.7),
+    "LVO": (75.9, 72.1),
+    "MP": (70.0, 65.9),
+    "FSEG": (70.7, 65.3),
+    "ARP": (76.2, 70.6),
+    "paper + CRF": (78.5, 75.5),
+}
 # Section 4.2 and Table 6, DAVIS-2016 train: mean J. The paper gives no F there.
 MAIN_DAVIS_TRAIN = {"ARP": 76.3, "FSEG": 72.2, "paper": 77.5, "paper + CRF": 79.5}
 # Table 2, FBMS-59 test: F-score, mean J; None where the paper has no number.
 MAIN_FBMS_TEST: dict[str, tuple[float | None, float | None]] = {
-    "NLC": (None, 44.5), "CUT": (76.8, None), "FST": (69.2, 55.5), "CVOS": (74.9, None), "LVO": (77.8, None),
-    "MP": (77.5, None), "ARP": (None, 59.8), "paper": (82.8, 71.9),
-}  # fmt: skip
+    "NLC": (None, 44.5),
+    "CUT": (76.8, None),
+    "FST": (69.2, 55.5),
+    "CVOS": (74.9, None),
+    "LVO": (77.8, None),
+    "MP": (77.5, None),
+    "ARP": (None, 59.8),
+    "paper": (82.8, 71.9),
+}
 # Section 4.3, SegTrack-v2: mean J.
 MAIN_SEGTRACK = {"LVO": 57.3, "FST": 54.3, "NLC": 67.2, "paper": 59.3}
 

@@ -149,9 +149,12 @@ class Runner:
 
     def _write(self, name: str, variant: str, row: Row, video: LabelledVideo, times: Mapping[str, float]) -> None:
         content = {
-            "key": self.key(variant), "row": row, "frames": len(video.frames), "times": dict(times),
+            "key": self.key(variant),
+            "row": row,
+            "frames": len(video.frames),
+            "times": dict(times),
             "threads": torch.get_num_threads(),
-        }  # fmt: skip
+        }
         with atomic_file(self.file(name, variant)) as path:
             path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 

@@ -77,9 +77,15 @@ def _mean_of(row: Row, field: str) -> float | None:
 def build(name: str, context: Context) -> Table:
     """The table of an experiment."""
     tables: dict[str, Callable[[Context], Table]] = {
-        "main": _main, "adaptation": _adaptation, "saliency": _saliency, "semi": _semi,
-        "sequences": _sequences, "drift": _drift, "oracles": _oracles, "embedding": _embedding,
-    }  # fmt: skip
+        "main": _main,
+        "adaptation": _adaptation,
+        "saliency": _saliency,
+        "semi": _semi,
+        "sequences": _sequences,
+        "drift": _drift,
+        "oracles": _oracles,
+        "embedding": _embedding,
+    }
     return tables[name](context)
 
 
@@ -92,8 +98,20 @@ def _variants(context: Context) -> list[tuple[str, str]]:
 
 def _main(context: Context) -> Table:
     """Tables 1 and 2, with all statistics of the benchmarks."""
-    columns = ("method", "J mean", "J recall", "J decay", "F mean", "F recall", "F decay", "T mean",
-               "seed accuracy", "precision", "recall", "F-measure")  # fmt: skip
+    columns = (
+        "method",
+        "J mean",
+        "J recall",
+        "J decay",
+        "F mean",
+        "F recall",
+        "F decay",
+        "T mean",
+        "seed accuracy",
+        "precision",
+        "recall",
+        "F-measure",
+    )
     rows: list[list[Cell]] = []
     for title, variant in _variants(context):
         numbers = [*_statistics(context, variant, "j"), *_statistics(context, variant, "f")]
@@ -151,8 +169,9 @@ def _adaptation(context: Context) -> Table:
         f"J against frames between adaptations ({context.where})",
         ["never" if period is None else str(period) for period in PERIODS],
         [Series(str(row[0]), _numbers(row[1:])) for row in rows],
-        x_title="seed sets renewed every k frames", y_title="J",
-    )  # fmt: skip
+        x_title="seed sets renewed every k frames",
+        y_title="J",
+    )
     note = f"[paper]: Table 3, {reported.SOURCE}, DAVIS train."
     return Table("adaptation", f"Table 3: {context.where}", columns, rows, note, {"table3-adaptation": chart})
 
@@ -174,11 +193,14 @@ def _saliency(context: Context) -> Table:
 def _semi(context: Context) -> Table:
     kinds = [("", "semi"), (" + CRF", "semi-crf")] if context.crf else [("", "semi")]
     rows: list[list[Cell]] = [
-        [f"gpuvos, seeds of the {rule} rule{suffix}", context.value(f"{rule}/{kind}", "j"),
-         context.value(f"{rule}/{kind}", "f")]
+        [
+            f"gpuvos, seeds of the {rule} rule{suffix}",
+            context.value(f"{rule}/{kind}", "j"),
+            context.value(f"{rule}/{kind}", "f"),
+        ]
         for suffix, kind in kinds
         for rule in context.rules
-    ]  # fmt: skip
+    ]
     rows += [[f"[{name}]", j, None] for name, j in reported.SEMI.items()]
     note = f"Rows in brackets: Table 5, {reported.SOURCE}, DAVIS val. The first mask is given."
     return Table("semi", f"Table 5: {context.where}", ("method", "J mean", "F mean"), rows, note)
@@ -202,13 +224,15 @@ def _sequences(context: Context) -> Table:
         known = [value for value in _numbers([row[column] for row in rows]) if value is not None]
         means.append(mean(known) if known else None)
     series = [
-        Series(columns[number], _numbers([row[number] for row in rows])) for number in range(1, len(columns))
+        Series(columns[number], _numbers([row[number] for row in rows]))
+        for number in range(1, len(columns))
         if "CRF" not in columns[number] and columns[number] not in ("[ARP]", "[FSEG]")
-    ]  # fmt: skip
+    ]
     chart = bar_chart(f"J of every sequence ({context.where})", names, series, y_title="J")
     note = f"Columns in brackets: Tables 6 and 7, {reported.SOURCE}; their means here are of the sequences shown."
-    return Table("sequences", f"Tables 6 and 7: {context.where}", columns, [*rows, means], note,
-                 {"table6-7-sequences": chart})  # fmt: skip
+    return Table(
+        "sequences", f"Tables 6 and 7: {context.where}", columns, [*rows, means], note, {"table6-7-sequences": chart}
+    )
 
 
 def _drift(context: Context) -> Table:
@@ -224,13 +248,20 @@ def _drift(context: Context) -> Table:
     note += "Figure 8: mean distance to the nearest pixel of the same side in the first frame."
     charts = {
         "figure6-drift": line_chart(
-            f"Figure 6: foreground taken for background ({context.where})", times, [Series("wrong", wrong)],
-            x_title="relative time", y_title="%"),
+            f"Figure 6: foreground taken for background ({context.where})",
+            times,
+            [Series("wrong", wrong)],
+            x_title="relative time",
+            y_title="%",
+        ),
         "figure8-drift": line_chart(
-            f"Figure 8: distance to the first frame ({context.where})", times,
+            f"Figure 8: distance to the first frame ({context.where})",
+            times,
             [Series("foreground", near), Series("background", around)],
-            x_title="relative time", y_title="distance"),
-    }  # fmt: skip
+            x_title="relative time",
+            y_title="distance",
+        ),
+    }
     return Table("drift", f"Figures 6 and 8: {context.where}", columns, rows, note, charts)
 
 

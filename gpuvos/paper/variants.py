@@ -115,13 +115,17 @@ class Workbench:
             return self._masks(mask) | self._stability(mask) | self._seed(self.base(rule))
         kind, _, detail = what.partition("-")
         handlers: dict[str, Callable[[str, str], Row]] = {
-            "crf": self._crf, "every": self._every, "rank": self._rank, "semi": self._semi,
-            "oracle": self._oracle, "embedding": self._embedding,
-        }  # fmt: skip
+            "crf": self._crf,
+            "every": self._every,
+            "rank": self._rank,
+            "semi": self._semi,
+            "oracle": self._oracle,
+            "embedding": self._embedding,
+        }
         return handlers[kind](rule, detail)
 
     def _enlarged(self, probability: Tensor) -> Tensor:
-        """A probability on the grid at the size of the frames, only of the annotated ones: [A, H, W]."""
+        """A probability on the grid at the size of the frames, only of the annotated ones: ``[A, H, W]``."""
         number = torch.tensor(self.video.annotated, device=probability.device)
         return oracles.enlarge(probability[number], self.video.size)
 

@@ -93,9 +93,9 @@ def in_parts(
 
     Args:
         run: called with the first frame of a part and the one after its last; gives tensors ``[n, ...]`` of it.
-        count: T.
+        count: the number of frames, T.
         chunk: frames of a part; None: all of them.
-        argument: what to name in the error.
+        argument: the argument that an error names.
 
     Returns:
         Tensors ``[T, ...]``, as many as ``run`` gives.

@@ -35,7 +35,7 @@ class MemoryBank:
     moved by a quarter, which takes as long as if all had joined.
 
     Args:
-        config: numbers of the vote.
+        config: parameters of the method, among them those of the vote.
     """
 
     def __init__(self, config: Config) -> None:
@@ -52,8 +52,8 @@ class MemoryBank:
 
         Args:
             known: frames of the video so far.
-            length: of these in the window.
-            evidence_of: what frames of these numbers vote with.
+            length: the number of these frames that are in the window.
+            evidence_of: gives the evidence of the frames with the given numbers.
         """
         if self.members is not None and known < self._due:
             return

@@ -69,8 +69,8 @@ def one_frame(result: Segmentation, number: int) -> Segmentation:
     """One frame of a Segmentation, as a Segmentation of T = 1.
 
     Args:
-        result: of one video.
-        number: of the frame; the scores of tracks, which have no frame, stay as they are.
+        result: the Segmentation of one video.
+        number: the frame to cut out. Scores of tracks belong to no frame and stay as they are.
 
     Raises:
         InputError: there is no such frame.

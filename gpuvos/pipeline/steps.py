@@ -46,7 +46,7 @@ def motion(features: Features, regions: Regions, config: Config) -> Motion:
 
     Args:
         features: objectness ``[B, T, H, W]``, flow ``[B, T, 2, H, W]``.
-        regions: of these features.
+        regions: the regions of these features.
         config: parameters of the method.
     """
     seeds = regions.seeds

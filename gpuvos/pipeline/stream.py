@@ -52,9 +52,9 @@ class StreamingSegmenter(nn.Module):
     ``last_features`` are those of the frames that came out last.
 
     Args:
-        front_end: as of ``VideoSegmenter``.
-        config: as of ``VideoSegmenter``.
-        crf: as of ``VideoSegmenter``; frames are then kept until their masks are out.
+        front_end: the source of features, see ``VideoSegmenter``.
+        config: parameters of the method; ``Config()`` where it is absent.
+        crf: refines probabilities, see ``VideoSegmenter``. Frames are then kept until their masks have been returned.
         history: frames whose seeds are kept, more than ``latency``; None: all.
         latency: frames between a frame and its mask: ``push`` of frame t returns frame ``t - latency``. None: all masks
             come from ``flush``.
@@ -161,7 +161,7 @@ class StreamingSegmenter(nn.Module):
 
         Args:
             frames: each ``[3, H, W]``, for example of ``gpuvos.data.iterate_video``; read only as far as needed.
-            first_mask: as of ``push``, for the first one.
+            first_mask: the object in the first frame, see ``push``.
 
         Example:
             >>> frames = torch.zeros(5, 3, 32, 48, dtype=torch.uint8)
@@ -243,7 +243,8 @@ def _check_frame(frame: Tensor, last: Tensor | None, first_mask: Tensor | None, 
         raise fail("first_mask", "a mask of a later frame", "one with the first frame", "call reset() before")
     if (frame.shape, frame.dtype, frame.device) != (last.shape, last.dtype, last.device):
         raise fail(
-            "frame", f"shape {tuple(frame.shape)}, {frame.dtype}, {frame.device}",
+            "frame",
+            f"shape {tuple(frame.shape)}, {frame.dtype}, {frame.device}",
             f"shape {tuple(last.shape)}, {last.dtype}, {last.device} like the frame before",
             "call reset() before another video",
-        )  # fmt: skip
+        )

@@ -13,7 +13,7 @@ def track_seeds(seeds: Seeds, saliency: Tensor, config: Config) -> Tracks:
     """Links the seeds to tracks and ranks these, Eq. 9-10.
 
     Args:
-        seeds: of all frames of a video (any leading dimensions).
+        seeds: the seeds of all frames of a video (any leading dimensions).
         saliency: ``[T, K]`` motion saliency of the seeds.
         config: parameters of the method.
     """

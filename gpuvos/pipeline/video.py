@@ -62,7 +62,7 @@ class VideoSegmenter(nn.Module):
         Args:
             frames: ``[T, 3, H, W]`` uint8, or floating point in [0, 1].
             first_mask: ``[H, W]`` bool, the object in frame 0: semi-supervised mode.
-            validate: as in ``segment``.
+            validate: whether to look at the values, see ``segment``.
 
         Returns:
             Segmentation with masks ``[T, H, W]``.
@@ -103,8 +103,9 @@ class VideoSegmenter(nn.Module):
         start = first if stop - first > 1 else max(0, first - 1)
         features: Any = self.front_end(frames[start:stop])
         if not isinstance(features, tuple) or len(features) != 3:
-            raise fail("front_end", f"a result of type {type(features).__name__}",
-                       "Features(embedding, objectness, flow)")  # fmt: skip
+            raise fail(
+                "front_end", f"a result of type {type(features).__name__}", "Features(embedding, objectness, flow)"
+            )
         if stop - start == len(frames) == last - first:
             return Features._make(features)
         if not all(isinstance(value, Tensor) and value.shape[:1] == (stop - start,) for value in features):

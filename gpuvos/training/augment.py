@@ -149,7 +149,7 @@ def unknown_to_rest(batch: Batch) -> Batch:
 
 
 def _random_object(still: Still, generator: torch.Generator) -> Tensor | None:
-    """Pixels [h, w] of one object, the likelier the larger the root of its area; None where there is none."""
+    """Pixels ``[h, w]`` of one object, the likelier the larger the root of its area; None where there is none."""
     salient = still.objectness == 1
     labelled = (still.instance > 0) & (still.instance != UNKNOWN)
     if (labelled & (still.objectness != 1)).any():  # segments: which object they are parts of is not known
@@ -162,7 +162,7 @@ def _random_object(still: Still, generator: torch.Generator) -> Tensor | None:
 
 
 def _placement(alpha: Tensor, generator: torch.Generator) -> Tensor:
-    """Affine maps [N, 2, 3] from the composite to the donor, in the coordinates of ``affine_grid``."""
+    """Affine maps ``[N, 2, 3]`` from the composite to the donor, in the coordinates of ``affine_grid``."""
     count, size, _ = alpha.shape
     draw = torch.rand(5, count, generator=generator)
     axis = (torch.arange(size, dtype=torch.float32) * 2 + 1) / size - 1

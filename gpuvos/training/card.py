@@ -47,8 +47,8 @@ def model_card(
 
     Args:
         records: the stills that were trained on.
-        config: of the run.
-        state: of the run at its end.
+        config: the parameters of the run.
+        state: the state of the run at its end.
         origin: file of the weights that training began with; None: random weights. The terms of the teacher are
             added where it is one.
         processes: that trained together.

@@ -47,13 +47,29 @@ class TrainingConfig:
     held_out: int = 64  # stills
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "size", "num_samples", "log_every", "save_every", "evaluate_every",
-                     "held_out"):  # fmt: skip
+        for name in (
+            "steps",
+            "batch_size",
+            "size",
+            "num_samples",
+            "log_every",
+            "save_every",
+            "evaluate_every",
+            "held_out",
+        ):
             check_count(name, getattr(self, name))
         for name in ("learning_rate", "clip"):
             check_positive(name, getattr(self, name))
-        for name in ("encoder_scale", "decoder_scale", "weight_decay", "pair_weight", "keep_weight", "class_weight",
-                     "object_weight", "rest_weight"):  # fmt: skip
+        for name in (
+            "encoder_scale",
+            "decoder_scale",
+            "weight_decay",
+            "pair_weight",
+            "keep_weight",
+            "class_weight",
+            "object_weight",
+            "rest_weight",
+        ):
             check_positive(name, getattr(self, name), zero=True)
         for name in ("balance", "paste_share"):
             check_share(name, getattr(self, name))

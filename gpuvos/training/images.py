@@ -36,14 +36,28 @@ UNKNOWN = 255  # in packed masks; -1 in tensors
 _MOST_OBJECTS = 250  # leaves numbers for objects that are pasted into the still
 # Only some kinds of object are labelled in these: everything else may be an object too.
 _PARTLY_LABELLED = {
-    "coco_traffic", "coco_person100", "coco_oneperson", "via_wastebottles", "via_firetruck", "via_leaves",
-}  # fmt: skip
+    "coco_traffic",
+    "coco_person100",
+    "coco_oneperson",
+    "via_wastebottles",
+    "via_firetruck",
+    "via_leaves",
+}
 _PARTS_OF_ONE = {"ccp"}  # segments are the parts of one object, and 0 is the background
 # Every object of a source is of one class, so two of its photographs give two objects of a class.
 ONE_CLASS = {
-    "coco_oneperson", "coco_person100", "via_pigs", "via_coolfish", "via_leaves", "via_mugs", "via_wastebottles",
-    "via_firetruck", "weizmann_horse", "human_vshenoy", "ccp",
-}  # fmt: skip
+    "coco_oneperson",
+    "coco_person100",
+    "via_pigs",
+    "via_coolfish",
+    "via_leaves",
+    "via_mugs",
+    "via_wastebottles",
+    "via_firetruck",
+    "weizmann_horse",
+    "human_vshenoy",
+    "ccp",
+}
 _FREE = re.compile(
     r"cc0|public domain|no known copyright|free for any purpose|\bmit\b|\bapache\b"
     r"|cc by(-sa)?( \d\.\d)?\s*$|attribution(-sharealike)? license",
@@ -268,7 +282,7 @@ def _reduced(record: StillRecord, size: int) -> StillRecord:
 
 
 def _decode(root: Path, record: StillRecord, size: int) -> NDArray[np.uint8]:
-    """Red, green, blue, instance, objectness [5, h, w]."""
+    """Red, green, blue, instance, objectness ``[5, h, w]``."""
     from PIL import Image
 
     small = _reduced(record, size)

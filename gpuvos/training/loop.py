@@ -73,7 +73,7 @@ def train(
         folder: receives ``checkpoint.pt`` and ``log.csv``, each replaced as a whole, by process 0 alone.
         config: everything else.
         distil: hold the network, as it comes in, as teacher of the classes and reference of the embedding.
-        device: where the network runs; None: the CPU. In bf16 on CUDA.
+        device: the device on which the network runs; the CPU where it is None. On CUDA it runs in bfloat16.
         process: number of this process; inside of ``distributed()`` gradients are averaged over all.
         resume: go on from ``folder/checkpoint.pt``. Where only ``steps`` limit the run, the result is the same, bit
             for bit, as that of a run that was never stopped.
@@ -121,9 +121,14 @@ class _Run:
         self.folder, self.config, self.device, self.process = folder, config, device, process
         self.network = network.to(device)
         self.sampler = BatchSampler(
-            stills, batch_size=config.batch_size, size=config.size, paste_share=config.paste_share,
-            rest=config.rest_weight == 0, seed=config.seed, process=process,
-        )  # fmt: skip
+            stills,
+            batch_size=config.batch_size,
+            size=config.size,
+            paste_share=config.paste_share,
+            rest=config.rest_weight == 0,
+            seed=config.seed,
+            process=process,
+        )
         self.held_out = (
             [] if held_out is None or process else held_out_batches(held_out, config.size, config.held_out, 8)
         )

@@ -288,7 +288,7 @@ def _to_sum_one(weight: Tensor) -> Tensor:
 
 
 def _label_counts(label: Tensor) -> Tensor:
-    """For every pixel [N, S] the number of pixels of its image with its label; unknown counts as one label."""
+    """For every pixel ``[N, S]`` the number of pixels of its image with its label; unknown counts as one label."""
     table = torch.zeros(len(label), _MOST_LABELS + 1, device=label.device)
     place = label + 1
     table.scatter_add_(1, place, torch.ones(label.shape, device=label.device))

@@ -33,10 +33,16 @@ def losses(
 ) -> dict[str, Tensor]:
     """The terms ``pair``, ``class``, ``object`` without their weights, and ``loss``, their weighted sum."""
     pair = embedding_loss(
-        output.embedding, targets.instance, num_samples=config.num_samples, temperature=temperature,
-        rest_weight=config.rest_weight, keep=config.keep, keep_weight=config.keep_weight,
-        reference=None if before is None else before.embedding, generator=generator,
-    )  # fmt: skip
+        output.embedding,
+        targets.instance,
+        num_samples=config.num_samples,
+        temperature=temperature,
+        rest_weight=config.rest_weight,
+        keep=config.keep,
+        keep_weight=config.keep_weight,
+        reference=None if before is None else before.embedding,
+        generator=generator,
+    )
     logits, target = output.class_logits, targets.objectness
     if before is None:
         classes = objectness_loss(background_logit(logits.float()), target, balance=config.balance)
@@ -68,9 +74,13 @@ def measure_temperature(
     R of d2 / temperature is 1/2 at d2 = temperature log 3; that is set to the geometric mean of both mean distances.
     """
     sampler = BatchSampler(
-        stills, batch_size=config.batch_size, size=config.size, paste_share=config.paste_share,
-        rest=config.rest_weight == 0, seed=config.seed + 1,
-    )  # fmt: skip
+        stills,
+        batch_size=config.batch_size,
+        size=config.size,
+        paste_share=config.paste_share,
+        rest=config.rest_weight == 0,
+        seed=config.seed + 1,
+    )
     sums = torch.zeros(2, 2, dtype=torch.float64)  # [within or between, distance or weight]
     probe = copy.deepcopy(network)  # in the mode of training, whose statistics may differ; so its buffers change
     set_mode(probe, config.freeze_statistics)

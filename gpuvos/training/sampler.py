@@ -24,7 +24,7 @@ class BatchSampler:
     """Draws augmented batches.
 
     Args:
-        stills: where photographs come from.
+        stills: the photographs to sample from.
         batch_size: images of a batch.
         size: side of the crops.
         paste_share: share of the images that another still's object is pasted onto. Where every object of the other

@@ -12,8 +12,8 @@ class RenderedStills:
 
     Args:
         num_clips: clips, each of another scene or seed; four frames are taken of each.
-        height: of the frames.
-        width: of the frames.
+        height: rows of the frames.
+        width: columns of the frames.
         seed: other clips for another number.
     """
 

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-COLORS = ((31, 99, 191), (214, 69, 65), (40, 140, 92), (140, 88, 180), (200, 130, 20), (90, 90, 90),
-          (30, 160, 175))  # fmt: skip
+COLORS = ((31, 99, 191), (214, 69, 65), (40, 140, 92), (140, 88, 180), (200, 130, 20), (90, 90, 90), (30, 160, 175))
 _INK, _GRID, _PAPER = (40, 40, 44), (222, 222, 226), (255, 255, 255)
 _SCALE = 2  # drawn larger and reduced, so that lines are smooth
 _SIZE, _MARGIN, _TEXT = (760, 430), (64, 46, 24, 62), 13  # left, top, right, bottom

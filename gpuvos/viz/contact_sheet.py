@@ -47,14 +47,14 @@ def contact_sheet(
     track ringed in white); probability, Eq. 15; result in magenta, the outline of the truth in green.
 
     Args:
-        frames: [T, 3, H, W] uint8 or float in [0, 1].
-        features: of the same T frames.
-        result: of the same T frames; its grid must be that of the features.
+        frames: ``[T, 3, H, W]`` uint8 or float in [0, 1].
+        features: the features of the same T frames.
+        result: the result of the same T frames, on the grid of the features.
         times: frames to show, 0 to T - 1; the first, the middle and the last where None.
-        truth: [T, H, W] bool.
-        panel_width: of one picture, in pixels, 16 or more; all have the shape of the frames.
+        truth: ``[T, H, W]`` bool.
+        panel_width: width of one picture in pixels, 16 or more; all pictures have the proportions of the frames.
         per_row: columns side by side; the others follow below.
-        config: what the result was made with, for the edge map and the candidates.
+        config: parameters the result was made with, for the edge map and the candidates.
 
     Returns:
         [3, height, width] uint8.
@@ -219,8 +219,10 @@ def _page(columns: dict[str, Tensor], names: list[str], size: tuple[int, int]) -
     left = max(_text(name, font).shape[1] for name in names) + 2 * _GAP
     page = torch.full(
         (3, top + len(names) * (height + _GAP), left + len(columns) * (width + _GAP)),
-        _PAPER, dtype=torch.uint8, device=device,
-    )  # fmt: skip
+        _PAPER,
+        dtype=torch.uint8,
+        device=device,
+    )
     for column, (title, panels) in enumerate(columns.items()):
         x = left + column * (width + _GAP)
         _write(page, _text(title, font), _GAP, x, width)
@@ -252,7 +254,7 @@ def _font(titles: list[str], width: int) -> FreeTypeFont | ImageFont:
 
 
 def _text(text: str, font: FreeTypeFont | ImageFont) -> Tensor:
-    """Coverage [h, w] in [0, 1] of a line of text; lines of one font have one height."""
+    """Coverage ``[h, w]`` in [0, 1] of a line of text; lines of one font have one height."""
     from PIL import Image, ImageDraw
 
     left, _, right, _ = font.getbbox(text)

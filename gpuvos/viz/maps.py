@@ -1,4 +1,4 @@
-"""Pictures of every step, on the device of their input: uint8 [T, 3, H, W] throughout.
+"""Pictures of every step, on the device of their input: uint8 ``[T, 3, H, W]`` throughout.
 
 ``gpuvos.viz.contact_sheet`` puts them together on one page.
 """
@@ -27,8 +27,14 @@ Color = tuple[int, int, int]
 
 # From dark to light, lightness rising evenly: night, violet, magenta, coral, amber, cream.
 _HEAT = (
-    (6, 6, 26), (60, 20, 104), (136, 36, 122), (206, 66, 98), (246, 126, 74), (253, 192, 108), (252, 250, 206),
-)  # fmt: skip
+    (6, 6, 26),
+    (60, 20, 104),
+    (136, 36, 122),
+    (206, 66, 98),
+    (246, 126, 74),
+    (253, 192, 108),
+    (252, 250, 206),
+)
 _MOST_QUANTILE_VALUES = 1 << 20
 
 
@@ -39,11 +45,11 @@ def embedding_colors(embedding: Tensor, *, size: tuple[int, int] | None = None) 
     its largest loading is positive, and scaled from its 1st to its 99th percentile; a constant one is grey.
 
     Args:
-        embedding: [T, D, h, w] float.
+        embedding: ``[T, D, h, w]`` float.
         size: (H, W) of the picture; the embedding's own where None. Colours are interpolated.
 
     Returns:
-        [T, 3, H, W] uint8.
+        ``[T, 3, H, W]`` uint8.
 
     Raises:
         InputError: if ``embedding`` is not a float tensor of four dimensions.
@@ -80,12 +86,12 @@ def heatmap(values: Tensor, *, low: float | None = None, high: float | None = No
     """Shows one number a pixel by a colour map whose lightness rises evenly from night blue to cream.
 
     Args:
-        values: [T, h, w] float. NaN and -inf take the lowest colour, inf the highest.
+        values: ``[T, h, w]`` float. NaN and -inf take the lowest colour, inf the highest.
         low: value of the lowest colour; the smallest finite value of the clip where None.
         high: value of the highest colour; the largest finite value of the clip where None.
 
     Returns:
-        [T, 3, h, w] uint8. A constant map takes the lowest colour.
+        ``[T, 3, h, w]`` uint8. A constant map takes the lowest colour.
 
     Raises:
         InputError: if ``values`` is not a float tensor of three dimensions, or ``low`` is not below ``high``.
@@ -122,14 +128,14 @@ def flow_colors(flow: Tensor, *, largest: float | None = None) -> Tensor:
     Red points right, and hues go round by way of yellow-green (down), cyan (left) and violet (up).
 
     Args:
-        flow: [T, 2, h, w] float, (x, y) in pixels. NaN and infinite vectors are shown as rest.
+        flow: ``[T, 2, h, w]`` float, (x, y) in pixels. NaN and infinite vectors are shown as rest.
         largest: length of full saturation; the 99th percentile of the clip's lengths where None.
 
     Returns:
-        [T, 3, h, w] uint8.
+        ``[T, 3, h, w]`` uint8.
 
     Raises:
-        InputError: if ``flow`` is not a float tensor [T, 2, h, w], or ``largest`` is not positive.
+        InputError: if ``flow`` is not a float tensor ``[T, 2, h, w]``, or ``largest`` is not positive.
 
     Example:
         >>> flow_colors(torch.tensor([[[[0.0, 3.0]], [[0.0, 0.0]]]]), largest=3.0)[0, :, 0].tolist()
@@ -158,11 +164,11 @@ def region_colors(label: Tensor, *, borders: bool = False) -> Tensor:
     """Shows a labelling by one colour a label, the same in every frame.
 
     Args:
-        label: [T, h, w] int64; -1 is black.
+        label: ``[T, h, w]`` int64; -1 is black.
         borders: whether to paint pixels black that differ from the pixel on their right or below them.
 
     Returns:
-        [T, 3, h, w] uint8.
+        ``[T, 3, h, w]`` uint8.
 
     Raises:
         InputError: if ``label`` is not an int64 tensor of three dimensions.
@@ -193,18 +199,18 @@ def draw_points(
     """Draws a disc with a dark rim at every point of a grid. Of discs that overlap, the later one is on top.
 
     Args:
-        image: [T, 3, H, W] uint8 or float in [0, 1].
-        index: [T, K] int64 raster index y * w + x of the points; -1 is not drawn, nor is
+        image: ``[T, 3, H, W]`` uint8 or float in [0, 1].
+        index: ``[T, K]`` int64 raster index y * w + x of the points; -1 is not drawn, nor is
             one beyond the grid.
         grid: (h, w) of the grid, spread over the whole image: cell (y, x) is centred on
             ``((y + 1/2) H / h - 1/2, (x + 1/2) W / w - 1/2)``.
-        valid: [T, K] bool, the points to draw; all where None.
+        valid: ``[T, K]`` bool, the points to draw; all where None.
         color: red, green and blue of all points.
-        group: [T, K] int64; points take the colour of this number in ``region_colors`` instead of ``color``.
-        radius: of the discs in pixels, 0 or more; the rim is one pixel more.
+        group: ``[T, K]`` int64; points take the colour of this number in ``region_colors`` instead of ``color``.
+        radius: radius of the discs in pixels, 0 or more; the rim adds one pixel.
 
     Returns:
-        [T, 3, H, W] uint8.
+        ``[T, 3, H, W]`` uint8.
 
     Raises:
         InputError: if a shape or dtype is wrong, ``radius`` is negative or ``grid`` is empty.
@@ -261,14 +267,14 @@ def overlay(
     """Lays a mask over frames: ``(1 - alpha) * frame + alpha * color`` inside, its contour in full colour.
 
     Args:
-        frames: [T, 3, H, W] uint8 or float in [0, 1].
-        mask: [T, H, W] bool.
+        frames: ``[T, 3, H, W]`` uint8 or float in [0, 1].
+        mask: ``[T, H, W]`` bool.
         color: red, green and blue of the mask.
         alpha: share of the colour inside of the mask, 0 to 1.
         contour: whether to draw the outline (see ``mask_contour``).
 
     Returns:
-        [T, 3, H, W] uint8.
+        ``[T, 3, H, W]`` uint8.
 
     Raises:
         InputError: if a shape or dtype is wrong, or ``alpha`` is outside of 0 to 1.
@@ -294,11 +300,11 @@ def mask_contour(mask: Tensor, *, thickness: int = 1) -> Tensor:
     """The pixels of a mask within ``thickness`` steps (right, left, up, down) of a pixel that is not in it.
 
     Args:
-        mask: [T, H, W] bool. Beyond the frame the mask goes on, so that its side is no contour.
+        mask: ``[T, H, W]`` bool. Beyond the frame the mask goes on, so that its side is no contour.
         thickness: in pixels, 1 or more.
 
     Returns:
-        [T, H, W] bool.
+        ``[T, H, W]`` bool.
 
     Raises:
         InputError: if ``mask`` is not a bool tensor of three dimensions, or ``thickness`` is not positive.
@@ -320,11 +326,11 @@ def saliency_map(label: Tensor, values: Tensor) -> Tensor:
     """Gives every pixel the value of the seed in whose region it lies.
 
     Args:
-        label: [T, h, w] int64 seed numbers; -1 is none.
-        values: [T, K] float, one a seed.
+        label: ``[T, h, w]`` int64 seed numbers; -1 is none.
+        values: ``[T, K]`` float, one a seed.
 
     Returns:
-        [T, h, w] of the dtype of ``values``; 0 where the label is -1.
+        ``[T, h, w]`` of the dtype of ``values``; 0 where the label is -1.
 
     Raises:
         InputError: if a shape or dtype is wrong.
@@ -342,7 +348,7 @@ def saliency_map(label: Tensor, values: Tensor) -> Tensor:
 
 
 def to_frames(image: Tensor) -> Tensor:
-    """Pictures [T, 3, H, W] as uint8, from uint8 or from float in [0, 1]."""
+    """Pictures ``[T, 3, H, W]`` as uint8, from uint8 or from float in [0, 1]."""
     check_tensor("image", image, "...", kind="frames")
     return image if image.dtype == torch.uint8 else _to_uint8(image)
 
@@ -351,8 +357,8 @@ def save_png(path: PathLike, image: Tensor) -> None:
     """Writes a picture to a PNG file: all of it or, if anything fails, none of it.
 
     Args:
-        path: of the file. It is replaced if it exists; its folder is made if it does not.
-        image: [3, H, W] uint8, or float in [0, 1].
+        path: the file to write. It is replaced if it exists; its folder is made if it does not.
+        image: ``[3, H, W]`` uint8, or float in [0, 1].
 
     Raises:
         InputError: if ``image`` is no such tensor, or ``path`` cannot be written.
@@ -386,7 +392,7 @@ def _label_colors(label: Tensor) -> Tensor:
 
 
 def _hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """RGB in [0, 1] of hue (1 is a full turn), saturation and value: three of [T, ...] -> [T, 3, ...]."""
+    """RGB in [0, 1] of hue (1 is a full turn), saturation and value: three of ``[T, ...]`` -> ``[T, 3, ...]``."""
     channels = []
     for start in (5, 3, 1):
         sector = (start + hue * 6) % 6

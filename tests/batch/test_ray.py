@@ -167,8 +167,10 @@ def test_killed_workers_lose_nothing_and_repeat_nothing(
     command = ["segment", str(videos), "--front-end", "appearance"]
     process = subprocess.Popen(
         [sys.executable, "-m", "gpuvos", *command, "-o", str(out), "--engine", "ray", "--workers", "2"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         deadline = time.monotonic() + 500
         # One video is done, and others have begun: every actor is killed.

@@ -43,8 +43,9 @@ def videos(tmp_path: Path) -> Path:
     return root
 
 
-def run(root: Path, segment: Segment, *, name: str = "first", step: int = 1, retries: int = 2, overwrite: bool = False
-        ) -> Summary:  # fmt: skip
+def run(
+    root: Path, segment: Segment, *, name: str = "first", step: int = 1, retries: int = 2, overwrite: bool = False
+) -> Summary:
     out = root.parent / "out"
     options = RunOptions({"step": step}, name, out / ".work", retries, overwrite)
     engine = partial(run_local, open_segmenter=lambda: segment, options=options)

@@ -59,8 +59,10 @@ def test_the_table_shows_every_row(record: dict[str, Any]) -> None:
     found["peers"] = [peer, {**peer, "name": "absent", "skipped": "absent: it is not installed"}]
     lines = table(made_up).splitlines()
     assert "| minimax forest | 2.00 | 1.50 - 3.00 | 500 | 0.500 | 25 % | 0.00384 / 0.0115 | 3 | - | |" in lines
-    assert any(line.startswith(f"| &emsp;{peer['name']} | 5.00 | 4.00 - 6.00 | 200 |") and line.endswith("| 2.50 |")
-               for line in lines)  # fmt: skip
+    assert any(
+        line.startswith(f"| &emsp;{peer['name']} | 5.00 | 4.00 - 6.00 | 200 |") and line.endswith("| 2.50 |")
+        for line in lines
+    )
     assert any("50 % of the results equal ours" in line for line in lines)
     assert "- skipped: absent: it is not installed" in lines
     assert any(line.startswith("| too large | failed: OutOfMemoryError") for line in lines)

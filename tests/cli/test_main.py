@@ -248,8 +248,11 @@ def test_evaluate(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert table.strip() == (output / "table.md").read_text().strip()
     report = json.loads((output / "results.json").read_text())
     assert [(row["sequence"], row["rule"]) for row in report["rows"]] == [
-        ("one", "paper"), ("one", "robust"), ("two", "paper"), ("two", "robust"),
-    ]  # fmt: skip
+        ("one", "paper"),
+        ("one", "robust"),
+        ("two", "paper"),
+        ("two", "robust"),
+    ]
     assert all(0 <= row["j"] <= 1 for row in report["rows"])
     assert all(0 <= row["t"] <= 5 for row in report["rows"])
     mean = sum(row["j"] for row in report["rows"] if row["rule"] == "robust") / 2

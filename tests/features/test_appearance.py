@@ -146,8 +146,12 @@ def test_bad_input_names_the_argument() -> None:
             AppearanceFeatures(**bad)
     module = AppearanceFeatures()
     for frames in (
-        None, torch.zeros(2, 1, 8, 8), torch.zeros(3, 8, 8), torch.zeros(2, 3, 8, 8, dtype=torch.int64),
-        torch.zeros(0, 3, 8, 8), torch.zeros(2, 3, 0, 8),
-    ):  # fmt: skip
+        None,
+        torch.zeros(2, 1, 8, 8),
+        torch.zeros(3, 8, 8),
+        torch.zeros(2, 3, 8, 8, dtype=torch.int64),
+        torch.zeros(0, 3, 8, 8),
+        torch.zeros(2, 3, 0, 8),
+    ):
         with pytest.raises(InputError, match=r"^frames:"):
             module(frames)

@@ -60,8 +60,13 @@ def test_grid(network: EmbeddingNetwork, size: tuple[int, int], grid: tuple[int,
 
 def test_stride_of_small_frames_by_hand() -> None:
     assert [grid_stride(*size) for size in ((480, 854), (192, 300), (191, 300), (97, 96), (95, 500), (1, 1))] == [
-        4, 4, 3, 2, 1, 1,
-    ]  # fmt: skip
+        4,
+        4,
+        3,
+        2,
+        1,
+        1,
+    ]
 
 
 def test_blocks_are_network_position_and_motion(network: EmbeddingNetwork) -> None:

@@ -27,8 +27,17 @@ def kernel(features: Tensor) -> Tensor:
     return k * scale * scale[:, None]
 
 
-def exact(unary: Tensor, levels: Tensor, iterations: int = 10, *, wa: float = 4, sa: float = 67,
-          sc: float = 3, ws: float = 3, ss: float = 1) -> Tensor:  # fmt: skip
+def exact(
+    unary: Tensor,
+    levels: Tensor,
+    iterations: int = 10,
+    *,
+    wa: float = 4,
+    sa: float = 67,
+    sc: float = 3,
+    ws: float = 3,
+    ss: float = 1,
+) -> Tensor:
     """Marginals ``[L, H, W]`` by the definition, in float64; ``levels [C, H, W]`` of 0 to 255."""
     count, h, w = unary.shape
     position = torch.cartesian_prod(torch.arange(h).double(), torch.arange(w).double())
@@ -136,9 +145,15 @@ def test_scales_and_weights_reach_the_model(generator: torch.Generator) -> None:
     for changed in ({}, {"wa": 8.0}, {"sa": 4.0}, {"sc": 60.0}, {"ws": 6.0}, {"ss": 0.3}):
         given = base | changed
         found = F.dense_crf(
-            probability, image, iterations=5, appearance_weight=given["wa"], appearance_sigma=given["sa"],
-            color_sigma=given["sc"], smoothness_weight=given["ws"], smoothness_sigma=given["ss"],
-        )  # fmt: skip
+            probability,
+            image,
+            iterations=5,
+            appearance_weight=given["wa"],
+            appearance_sigma=given["sa"],
+            color_sigma=given["sc"],
+            smoothness_weight=given["ws"],
+            smoothness_sigma=given["ss"],
+        )
         wanted = exact(two(probability), image, 5, **given)[1]
         error = (found - wanted).abs().mean()
         assert error < 0.005
@@ -262,9 +277,13 @@ def test_traces_without_reading_values(generator: torch.Generator) -> None:
 def test_module_is_the_function(generator: torch.Generator) -> None:
     p, image = torch.rand(1, 6, 7, generator=generator), torch.rand(1, 3, 6, 7, generator=generator)
     options: dict[str, Any] = {
-        "iterations": 3, "appearance_weight": 2.0, "appearance_sigma": 9.0, "color_sigma": 20.0,
-        "smoothness_weight": 1.0, "smoothness_sigma": 2.0,
-    }  # fmt: skip
+        "iterations": 3,
+        "appearance_weight": 2.0,
+        "appearance_sigma": 9.0,
+        "color_sigma": 20.0,
+        "smoothness_weight": 1.0,
+        "smoothness_sigma": 2.0,
+    }
     mask = p > 0.9
     module = DenseCRF(**options)
     assert torch.equal(module(p, image, mask=mask), F.dense_crf(p, image, mask=mask, **options))

@@ -68,8 +68,10 @@ def test_minimax_foreground_against_dijkstra(
             graph = [v[t].numpy() for v in weights]
             expected = brute_initial(
                 lambda s, graph=graph: geodesics(*graph, s, minimax=True)[0],
-                index[t].tolist(), int(seed[t]), background[t].tolist(),
-            )  # fmt: skip
+                index[t].tolist(),
+                int(seed[t]),
+                background[t].tolist(),
+            )
             np.testing.assert_array_equal(found[t].numpy(), expected)
 
 
@@ -83,8 +85,10 @@ def test_shortest_foreground_against_dijkstra(generator: torch.Generator, geodes
             graph = [v[t].numpy() for v in weights]
             expected = brute_initial(
                 lambda s, graph=graph: geodesics(*graph, s, minimax=False)[1],
-                index[t].tolist(), int(seed[t]), background[t].tolist(),
-            )  # fmt: skip
+                index[t].tolist(),
+                int(seed[t]),
+                background[t].tolist(),
+            )
             np.testing.assert_array_equal(found[t].numpy(), expected)
 
 
@@ -245,12 +249,24 @@ def test_bad_input_names_the_argument(generator: torch.Generator) -> None:
     with pytest.raises(InputError, match=r"^foreground_seed:"):
         F.initial_foreground_shortest(weights, index, seed[:2], valid)
     o = torch.zeros(3, 6)
-    good = {"initial": forest.label >= 0, "label": forest.label, "objectness": o, "saliency": o, "valid": valid,
-            "foreground_seed": seed, "start": valid}  # fmt: skip
+    good = {
+        "initial_foreground": forest.label >= 0,
+        "label": forest.label,
+        "objectness": o,
+        "saliency": o,
+        "valid": valid,
+        "foreground_seed": seed,
+        "initial_background": valid,
+    }
     for name, bad in (
-        ("initial", forest.distance), ("label", forest.distance), ("objectness", o[:, :2]), ("saliency", valid),
-        ("valid", o), ("foreground_seed", seed[:2]), ("start", valid[:2]),
-    ):  # fmt: skip
+        ("initial_foreground", forest.distance),
+        ("label", forest.distance),
+        ("objectness", o[:, :2]),
+        ("saliency", valid),
+        ("valid", o),
+        ("foreground_seed", seed[:2]),
+        ("initial_background", valid[:2]),
+    ):
         with pytest.raises(InputError, match=rf"^{name}:"):
             F.seed_sets(**{**good, name: bad})
     e = torch.zeros(3, 6, 2)

@@ -43,9 +43,11 @@ def test_equation_6_by_hand() -> None:
 def test_against_brute_force(ties: bool, num_seeds: int, generator: torch.Generator) -> None:
     for _ in range(4):
         shape = (3, 2, 6, 7)
-        e = torch.randint(0, 4, shape, generator=generator).double() if ties else torch.randn(
-            shape, generator=generator, dtype=torch.float64
-        )  # fmt: skip
+        e = (
+            torch.randint(0, 4, shape, generator=generator).double()
+            if ties
+            else torch.randn(shape, generator=generator, dtype=torch.float64)
+        )
         o = torch.randint(0, 5, (3, 6, 7), generator=generator).double() / 4
         candidates = torch.rand(3, 6, 7, generator=generator) < 0.6
         candidates[2] = False  # a frame of a ragged batch that is not there

@@ -225,9 +225,12 @@ def test_relabel_computes_what_depends_on_the_seed_and_no_more(
         assert same == (t not in affected or (every == 1 and t == 3 and same))
         source = 0 if every is None else t - t % every
         p = original(
-            features.embedding[t], result.seeds.embedding[source], edited.foreground[source],
-            edited.background[source], temperature=2.0,
-        )  # fmt: skip
+            features.embedding[t],
+            result.seeds.embedding[source],
+            edited.foreground[source],
+            edited.background[source],
+            temperature=2.0,
+        )
         p = torch.nn.functional.interpolate(p[None, None], size=(24, 30), mode="bilinear")[0, 0]
         torch.testing.assert_close(edited.probability[t], p)
     assert torch.equal(edited.mask, edited.probability > 0.5)

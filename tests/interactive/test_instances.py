@@ -71,9 +71,11 @@ def test_objects_come_and_go() -> None:
     result = row(chosen, [e] * 5, [[1.0] * 5] * 5)
     found = instances(result, num_instances=4, min_share=0.01)
     assert found.present.tolist() == [
-        [True, True, False, False, False], [False, True, True, False, False], [False, False, False, False, True],
+        [True, True, False, False, False],
+        [False, True, True, False, False],
+        [False, False, False, False, True],
         [False] * 5,
-    ]  # fmt: skip
+    ]
     torch.testing.assert_close(found.score[:3], torch.tensor([4 / 8, 3 / 8, 1 / 8]))
     assert torch.equal(found.mask.any(0), result.mask)
 
@@ -104,9 +106,10 @@ def test_what_comes_out_from_behind_something_first_is_no_object_of_its_own() ->
 def test_a_piece_joins_the_most_similar_seed_or_the_mean_of_an_object() -> None:
     # frame 0: the piece at 3 is nearer to the object at 4 than to that at 0; frame 1 has the piece alone
     result = row(
-        [[1, 0, 1, 0, 1], [0, 0, 1, 0, 0]], [[0.0, 50.0, 3.0, 51.0, 4.0], [70.0, 71.0, 3.0, 72.0, 73.0]],
+        [[1, 0, 1, 0, 1], [0, 0, 1, 0, 0]],
+        [[0.0, 50.0, 3.0, 51.0, 4.0], [70.0, 71.0, 3.0, 72.0, 73.0]],
         [[1.0, 0.0, 0.01, 0.0, 0.9], [0.0, 0.0, 0.01, 0.0, 0.0]],
-    )  # fmt: skip
+    )
     found = instances(result, num_instances=2)
     assert masks(found) == [[[1, 0, 0, 0, 0], [0] * 5], [[0, 0, 1, 0, 1], [0, 0, 1, 0, 0]]]
 

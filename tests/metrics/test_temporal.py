@@ -36,10 +36,12 @@ def histograms_by_angle(points: Array) -> Array:
 
 
 def costs_by_loop(first: Array, second: Array) -> Array:
-    return np.array([
-        [sum((g - h) ** 2 / (g + h) for g, h in zip(a, b, strict=True) if g + h > 0) / 2 for b in second]
-        for a in first
-    ])  # fmt: skip
+    return np.array(
+        [
+            [sum((g - h) ** 2 / (g + h) for g, h in zip(a, b, strict=True) if g + h > 0) / 2 for b in second]
+            for a in first
+        ]
+    )
 
 
 def path_by_loop(cost: Array) -> Pairs:

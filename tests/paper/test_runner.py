@@ -58,8 +58,10 @@ def test_killed_and_started_again(davis: Path, whole: Path, tmp_path: Path) -> N
     output = tmp_path / "out"
     begun = subprocess.Popen(
         [sys.executable, "-m", "gpuvos", *command(davis, output)],
-        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 120
     while len(list(output.glob("sequences/*/*.json"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -91,8 +93,12 @@ def test_two_processes_share_the_table(davis: Path, tmp_path: Path, capsys: pyte
     assert main([*words, str(tmp_path / "one")]) == 0
     done = subprocess.run(
         [sys.executable, *LAUNCH, "-m", "gpuvos", *words, str(tmp_path / "two")],
-        env=environment(), capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("| sequence |") == capsys.readouterr().out.count("| sequence |") == 1
     written = []

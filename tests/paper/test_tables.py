@@ -33,9 +33,13 @@ def made_up() -> Context:
         for name, j in (("bear", 0.5), ("boat", 0.7)):
             value = j + number / 100
             rows[name] = {
-                "j": [value - 0.1, value + 0.1], "f": [value], "t": [0.2, None], "seed_accuracy": 0.9,
-                "precision": 1.0, "recall": 0.5,
-            }  # fmt: skip
+                "j": [value - 0.1, value + 0.1],
+                "f": [value],
+                "t": [0.2, None],
+                "seed_accuracy": 0.9,
+                "precision": 1.0,
+                "recall": 0.5,
+            }
         results[variant] = rows
     results["truth"] = {"bear": {"t": [0.1]}, "boat": {"t": [0.0, None]}}
     results["drift"] = {

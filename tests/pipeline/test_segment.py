@@ -72,13 +72,27 @@ def test_shapes_types_and_relations() -> None:
         result = segment(*features, config=Config(rule=rule, **SMALL), size=(24, 40))
         shapes = {name: tuple(value.shape) for name, value in tensors(result).items()}
         assert shapes == {
-            "mask": (t, 24, 40), "probability": (t, 24, 40), "confidence": (t, 24, 40), "seeds.index": (t, k),
-            "seeds.valid": (t, k), "seeds.embedding": (t, k, 3), "seeds.objectness": (t, k),
-            "forest.label": (t, h, w), "forest.distance": (t, h, w), "forest.seed_distance": (t, k, k),
-            "tracks": (t, k), "track_score": (k,), "foreground_seed": (t,), "initial_foreground": (t, h, w),
-            "foreground": (t, k), "background": (t, k), "region_flow": (t, k, 2), "saliency": (t, k),
-            "seed_score": (t, k), "confident": (t, k),
-        }  # fmt: skip
+            "mask": (t, 24, 40),
+            "probability": (t, 24, 40),
+            "confidence": (t, 24, 40),
+            "seeds.index": (t, k),
+            "seeds.valid": (t, k),
+            "seeds.embedding": (t, k, 3),
+            "seeds.objectness": (t, k),
+            "forest.label": (t, h, w),
+            "forest.distance": (t, h, w),
+            "forest.seed_distance": (t, k, k),
+            "tracks": (t, k),
+            "track_score": (k,),
+            "foreground_seed": (t,),
+            "initial_foreground": (t, h, w),
+            "foreground": (t, k),
+            "background": (t, k),
+            "region_flow": (t, k, 2),
+            "saliency": (t, k),
+            "seed_score": (t, k),
+            "confident": (t, k),
+        }
         assert torch.equal(result.mask, result.probability > 0.5)
         torch.testing.assert_close(result.confidence, (2 * result.probability - 1).abs())
         assert result.probability.min() >= 0
@@ -131,9 +145,14 @@ def test_robust_rule_is_the_chain_of_its_steps() -> None:
     saliency = F.normalize_saliency(length, result.seeds.valid)
     torch.testing.assert_close(result.saliency, saliency)
     chosen = F.vote_labels(
-        result.seeds.embedding, (saliency * means[..., 2]).sqrt(), result.seeds.valid, neighbors=6, largest_share=1.0,
-        confident_share=0.5, vote_threshold=0.3,
-    )  # fmt: skip
+        result.seeds.embedding,
+        (saliency * means[..., 2]).sqrt(),
+        result.seeds.valid,
+        neighbors=6,
+        largest_share=1.0,
+        confident_share=0.5,
+        vote_threshold=0.3,
+    )
     assert torch.equal(result.foreground, chosen)
     assert torch.equal(result.background, result.seeds.valid & ~chosen)
 
@@ -280,9 +299,10 @@ def test_order_of_channels(distance: str) -> None:
 def test_degenerate_sizes(rule: str, distance: str, shape: tuple[int, ...], generator: torch.Generator) -> None:
     t, _, h, w = shape
     features = (
-        torch.randn(shape, generator=generator), torch.rand(t, h, w, generator=generator),
+        torch.randn(shape, generator=generator),
+        torch.rand(t, h, w, generator=generator),
         torch.randn(t, 2, h, w, generator=generator),
-    )  # fmt: skip
+    )
     for window in (1, 9):
         result = segment(*features, config=Config(rule=rule, distance=distance, window=window), size=(3 * h, 3 * w))
         assert result.mask.shape == (t, 3 * h, 3 * w)

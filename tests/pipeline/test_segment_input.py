@@ -28,10 +28,18 @@ def test_bad_features_are_refused_by_name() -> None:
         (name, bad)
         for name, value in good.items()
         for bad in (
-            None, value.numpy(), value.long(), value[0, 0], value[..., :3, :][:2], spoilt(value, torch.nan),
-            spoilt(value, torch.inf), spoilt(value, -torch.inf), spoilt(value, 1e30), spoilt(value, -1e18),
+            None,
+            value.numpy(),
+            value.long(),
+            value[0, 0],
+            value[..., :3, :][:2],
+            spoilt(value, torch.nan),
+            spoilt(value, torch.inf),
+            spoilt(value, -torch.inf),
+            spoilt(value, 1e30),
+            spoilt(value, -1e18),
         )
-    ]  # fmt: skip
+    ]
     cases += [("objectness", spoilt(o, 1.5)), ("objectness", spoilt(o, -0.1)), ("objectness", o[:1])]
     cases += [(name, value.to("meta")) for name, value in good.items() if name != "embedding"]
     cases += [("flow", flow[:, :1]), ("flow", torch.cat((flow, flow), 1)), ("flow", flow[None])]
@@ -53,8 +61,14 @@ def test_other_bad_arguments_are_refused_by_name() -> None:
     batch = [v[None] for v in features]
     with pytest.raises(InputError, match=r"^lengths:.*None"):
         segment(*features, lengths=torch.tensor([4]))
-    for lengths in ([4], torch.tensor([4.0]), torch.tensor([4, 4]), torch.tensor([5]), torch.tensor([-1]),
-                    torch.tensor([4], device="meta")):  # fmt: skip
+    for lengths in (
+        [4],
+        torch.tensor([4.0]),
+        torch.tensor([4, 4]),
+        torch.tensor([5]),
+        torch.tensor([-1]),
+        torch.tensor([4], device="meta"),
+    ):
         with pytest.raises(InputError, match=r"^lengths:"):
             segment(*batch, lengths=lengths)
     for mask in (truth[0].tolist(), truth[0].float(), truth, truth[0, 0], truth[0, :0], truth[0].to("meta")):

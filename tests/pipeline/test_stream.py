@@ -98,8 +98,8 @@ def test_equals_the_whole_clip_bit_for_bit(rule: str, distance: str, every: int 
 def test_the_network_sees_every_frame_once(monkeypatch: pytest.MonkeyPatch) -> None:
     front = LearnedFeatures()
     seen = []
-    original = front.appearance
-    monkeypatch.setattr(front, "appearance", lambda frames: (seen.append(len(frames)), original(frames))[1])
+    original = front.encode
+    monkeypatch.setattr(front, "encode", lambda frames: (seen.append(len(frames)), original(frames))[1])
     frames = render_clip("single", num_frames=3, height=32, width=48).frames
     segmenter = StreamingSegmenter(front, history=4, latency=1)
     assert len(list(segmenter.stream(frames))) == 3

@@ -84,9 +84,18 @@ def test_bad_frames_are_refused_by_name() -> None:
     segmenter = VideoSegmenter(plain_front_end)
     good = torch.rand(2, 3, 8, 8)
     for bad in (
-        good[:0], good[:, :2], good[0], good[None], good.long(), good.numpy(), good * 255, good - 1, good[..., :0],
-        good / 0, 0 * good / 0,
-    ):  # fmt: skip
+        good[:0],
+        good[:, :2],
+        good[0],
+        good[None],
+        good.long(),
+        good.numpy(),
+        good * 255,
+        good - 1,
+        good[..., :0],
+        good / 0,
+        0 * good / 0,
+    ):
         with pytest.raises(InputError, match=r"^frames:"):
             segmenter(bad)
     with pytest.raises(InputError, match=r"^first_mask:"):

@@ -152,7 +152,7 @@ class _Call:
         t, d, h, w = self.shape(letters)
         if min(t, d, h, w) == 0:
             return None
-        config = Config(num_seeds=4, window=3, rule=self.draw(st.sampled_from(("paper", "robust"))))
+        config = Config(num_seeds=4, window=3, track_seeds=True, rule=self.draw(st.sampled_from(("paper", "robust"))))
         features = [torch.rand(shape, generator=self.generator) for shape in ((t, d, h, w), (t, h, w), (t, 2, h, w))]
         several = self.spoilt == "argument" and name == self.victim
         if several and self.draw(st.booleans()):

@@ -102,8 +102,8 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[
     ),
     "seed_sets": (
         F.seed_sets,
-        {"initial": "bool ... H W", "label": "index<K ... H W", "objectness": "unit ... K", "saliency": "unit ... K",
-         "valid": "bool ... K", "foreground_seed": "index<K ...", "start": "bool ... K"},
+        {"initial_foreground": "bool ... H W", "label": "index<K ... H W", "objectness": "unit ... K", "saliency": "unit ... K",
+         "valid": "bool ... K", "foreground_seed": "index<K ...", "initial_background": "bool ... K"},
         {"coverage": "share", "background_objectness": "share", "background_saliency": "share"},
         ["bool ... K", "bool ... K"],
     ),

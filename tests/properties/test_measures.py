@@ -81,8 +81,9 @@ CASES = METRICS | VIZ | NN
 
 
 def test_every_public_name_has_a_case(public: Callable) -> None:
+    drawn = {"bar_chart", "contact_sheet", "line_chart"}  # pages, which have tests of their own
     for module, cases in ((metrics, METRICS), (viz, VIZ), (nn, NN)):
-        assert public(module) == set(cases)
+        assert public(module) - drawn == set(cases)
 
 
 @pytest.mark.parametrize("name", CASES)

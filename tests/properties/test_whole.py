@@ -13,13 +13,15 @@ import gpuvos
 from gpuvos import Config, Features, Segmentation
 
 FEATURES = {"embedding": "float T D H W", "objectness": "unit T H W", "flow": "float T 2 H W"}
+SMALL = Config(num_seeds=4, window=3, track_seeds=True)
 RESULT = {"result": "result T D H W"}
 PER_PIXEL = ["bool T h w", "unit! T h w", "unit! T h w"]
 SEEDS = ["index T num_seeds", "bool T num_seeds", "float T num_seeds D", "unit T num_seeds"]
-REST = [
-    "index T H W", "positive~ T H W", "positive~ T num_seeds num_seeds", "index T num_seeds", "float~ num_seeds", "index T", "bool T H W", "bool T num_seeds",
-    "bool T num_seeds", "float T num_seeds 2", "unit T num_seeds", "unit T num_seeds", "bool T num_seeds",
-]  # fmt: skip
+FOREST = ["index T H W", "positive~ T H W", "positive~ T num_seeds num_seeds"]
+LABELS = ["bool T num_seeds", "bool T num_seeds"]
+MOTION = ["float T num_seeds 2", "unit T num_seeds", "unit T num_seeds", "bool T num_seeds"]
+TRACKS = ["index T num_seeds", "float~ num_seeds", "index T", "bool T H W"]
+REST = [*FOREST, *LABELS, *MOTION, *TRACKS]
 ALL = [*PER_PIXEL, *SEEDS, *REST]
 ON_GRID = [text.replace("h w", "H W") for text in ALL]
 DOUBLED = [text.replace("h w", "2*H 2*W") for text in ALL]
@@ -31,15 +33,17 @@ def front_end(frames: Tensor) -> Features:
 
 
 def segment(rule: str, num_seeds: int = 4, **arguments: Any) -> Segmentation:
-    return gpuvos.segment(config=Config(rule=rule, num_seeds=num_seeds, window=3), **arguments)
+    return gpuvos.segment(config=Config(rule=rule, num_seeds=num_seeds, window=3, track_seeds=True), **arguments)
 
 
 def first_mask(first_mask: Tensor, **arguments: Any) -> Segmentation:
-    return gpuvos.segment(config=Config(num_seeds=4, window=3), first_mask=first_mask, **arguments)
+    return gpuvos.segment(config=SMALL, first_mask=first_mask, **arguments)
 
 
 def video_segmenter(frames: Tensor, chunk: int | None = None, num_seeds: int = 4) -> Segmentation:
-    return gpuvos.VideoSegmenter(front_end, Config(num_seeds=num_seeds, window=3), chunk=chunk)(frames)
+    return gpuvos.VideoSegmenter(front_end, Config(num_seeds=num_seeds, window=3, track_seeds=True), chunk=chunk)(
+        frames
+    )
 
 
 def streaming_segmenter(frames: Tensor, window: int = 3, latency: int = 1) -> Tensor:
@@ -55,13 +59,11 @@ def config(**options: Any) -> None:
 
 
 def explain(result: Segmentation, embedding: Tensor, objectness: Tensor, flow: Tensor, **options: Any) -> Any:
-    return gpuvos.explain(
-        result, Features(embedding, objectness, flow), config=Config(num_seeds=4, window=3), **options
-    )
+    return gpuvos.explain(result, Features(embedding, objectness, flow), **options)
 
 
 def relabel(result: Segmentation, embedding: Tensor, foreground: Any = ()) -> Segmentation:
-    return gpuvos.relabel(result, embedding, foreground=foreground, config=Config(num_seeds=4, window=3))
+    return gpuvos.relabel(result, embedding, foreground=foreground)
 
 
 CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[str]]] = {

@@ -82,7 +82,7 @@ def test_commands(script: ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
     check = script.sanitizer_check("racecheck")
     assert not check.missing
     assert check.command[:5] == ("/opt/compute-sanitizer", "--tool", "racecheck", "--error-exitcode", "86")
-    ops = {path.parent.name for path in (SCRIPT.parents[2] / "kernels").glob("*/kernel.py")}
+    ops = {path.parent.name for path in (SCRIPT.parents[1] / "kernels").glob("*/kernel.py")}
     files = {Path(part).name for part in check.command if part.endswith(".py")}
     lattice = {"lattice_filter", "lattice_neighbors", "permutohedral_lattice"}  # have one file
     assert files == {f"test_{op}_kernel.py" for op in ops - lattice} | {"test_lattice_kernels.py"}

@@ -41,8 +41,11 @@ def run() -> Iterator[Run]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("forked_commands.py"))],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
     assert server.stdin is not None
     assert server.stdout is not None
 
@@ -141,8 +144,27 @@ def test_experiments(run: Run, davis: Path, tmp_path: Path) -> None:
 
 
 def test_train(run: Run, tmp_path: Path) -> None:
-    words = ["train", "-o", "out", "--steps", "2", "--save-every", "1", "--evaluate-every", "1", "--size", "64",
-             "--batch-size", "2", "--log-every", "1", "--threads", "1", "--device", "cpu"]  # fmt: skip
+    words = [
+        "train",
+        "-o",
+        "out",
+        "--steps",
+        "2",
+        "--save-every",
+        "1",
+        "--evaluate-every",
+        "1",
+        "--size",
+        "64",
+        "--batch-size",
+        "2",
+        "--log-every",
+        "1",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+    ]
     checkpoint = tmp_path / "ended/out/checkpoint.pt"
     assert run(words, tmp_path / "whole") == 0
     attempts = end_again_and_again(run, lambda: words + ["--resume"] * checkpoint.exists(), tmp_path / "ended")

@@ -80,8 +80,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = subprocess.run(
         [*launch, str(folder / "worker.py"), str(folder), str(Path(__file__).parent), repr(SMALL)],
         env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert outcome.returncode == 0, outcome.stderr[-3000:]
     (folder / "printed.txt").write_text(outcome.stdout)
     return folder
@@ -140,8 +143,11 @@ def test_processes_agree_and_resume_without_a_difference(make_tiny: Callable[[],
 
 def test_the_command_under_torchrun(run: Path) -> None:
     assert sorted(path.name for path in (run / "command").iterdir()) == [
-        "checkpoint.pt", "log.csv", "weights.json", "weights.safetensors",
-    ]  # fmt: skip
+        "checkpoint.pt",
+        "log.csv",
+        "weights.json",
+        "weights.safetensors",
+    ]
     assert load_file(run / "command" / "weights.safetensors")
     assert json.loads((run / "command" / "weights.json").read_text())["images"] == 2 * 2 * 2  # steps, images, processes
     assert (run / "printed.txt").read_text().count("2 steps in") == 1  # process 0 alone

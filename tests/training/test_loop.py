@@ -179,8 +179,18 @@ def test_temperature_follows_the_scale(tiny: nn.Module, stills: RenderedStills) 
     assert after == pytest.approx(9 * before, rel=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"keep": "all"}, {"encoder_scale": -1.0}, {"minutes": 0.0},
-                                    {"size": 32.5}, {"balance": 2}, {"paste_share": 1.5}])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"keep": "all"},
+        {"encoder_scale": -1.0},
+        {"minutes": 0.0},
+        {"size": 32.5},
+        {"balance": 2},
+        {"paste_share": 1.5},
+    ],
+)
 def test_bad_configurations_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         TrainingConfig(**wrong)  # type: ignore[arg-type]

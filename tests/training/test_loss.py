@@ -124,9 +124,7 @@ def test_sampling_is_balanced_and_never_unknown(generator: torch.Generator) -> N
     instance = torch.full((1, 60, 60), -1)
     instance[0, :50] = 0  # 3000 pixels
     instance[0, :5, :40] = 1  # 200 of them
-    drawn = torch.cat([
-        instance.flatten()[sample_pixels(instance, 40, generator=generator)[0]] for _ in range(100)
-    ])  # fmt: skip
+    drawn = torch.cat([instance.flatten()[sample_pixels(instance, 40, generator=generator)[0]] for _ in range(100)])
     assert (drawn >= 0).all()
     assert 0.42 < (drawn == 1).float().mean() < 0.52  # half, less what drawing without replacement takes
 

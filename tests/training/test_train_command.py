@@ -30,8 +30,11 @@ def test_without_data_it_trains_on_rendered_clips(tmp_path: Path, capsys: pytest
     output = tmp_path / "run"
     assert main(["train", "-o", str(output), "--steps", "2", *QUICK]) == 0
     assert sorted(path.name for path in output.iterdir()) == [
-        "checkpoint.pt", "log.csv", "weights.json", "weights.safetensors",
-    ]  # fmt: skip
+        "checkpoint.pt",
+        "log.csv",
+        "weights.json",
+        "weights.safetensors",
+    ]
     card = json.loads((output / "weights.json").read_text())
     assert (card["steps"], card["images"], card["began_with"]) == (2, 4, None)
     assert card["all_licences_free"]

@@ -17,9 +17,20 @@ from gpuvos.viz import contact_sheet
 sheet = importlib.import_module("gpuvos.viz.contact_sheet")  # the package has the function by this name
 
 TITLES = [
-    "frame", "embedding", "objectness", "edge map", "candidates", "seeds", "regions", "flow", "region flow",
-    "saliency", "seed sets", "probability", "result",
-]  # fmt: skip
+    "frame",
+    "embedding",
+    "objectness",
+    "edge map",
+    "candidates",
+    "seeds",
+    "regions",
+    "flow",
+    "region flow",
+    "saliency",
+    "seed sets",
+    "probability",
+    "result",
+]
 
 
 def made_up(frames: int = 4, seeds: int = 3, grid: tuple[int, int] = (6, 8)) -> tuple[Features, Segmentation]:

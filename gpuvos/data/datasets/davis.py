@@ -166,7 +166,7 @@ def _check_folder(listed: list[Path]) -> None:
 
 
 def _read_frames(frames: list[_Frame]) -> tuple[Tensor, Tensor]:
-    """Images [T, 3, H, W] uint8 and masks [T, H, W] bool."""
+    """Images ``[T, 3, H, W]`` uint8 and masks ``[T, H, W]`` bool."""
     first, (height, width) = read_image(frames[0].image)
     images = first.new_empty(len(frames), 3, height, width)
     masks = torch.empty(len(frames), height, width, dtype=torch.bool)

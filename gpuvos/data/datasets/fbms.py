@@ -78,8 +78,11 @@ class Fbms59:
         if not folder.is_dir() and self.root.name == _FOLDERS[split]:
             folder = self.root
         if not folder.is_dir():
-            raise fail("root", f"'{self.root}' without '{_FOLDERS[split]}'",
-                       "the folder of FBMS-59 with Trainingset and Testset")  # fmt: skip
+            raise fail(
+                "root",
+                f"'{self.root}' without '{_FOLDERS[split]}'",
+                "the folder of FBMS-59 with Trainingset and Testset",
+            )
         found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         if not found:
             raise fail("root", f"'{folder}', which holds no folder", "one folder a sequence")
@@ -188,7 +191,7 @@ def _background(file: Path) -> int:
 
 
 def _read(annotation: _Annotation) -> Tensor:
-    """Mask [H, W] bool of everything that has not the colour of the background."""
+    """Mask ``[H, W]`` bool of everything that has not the colour of the background."""
     with load_image(annotation.file) as image:
         size = (image.height, image.width)
         if image.mode in ("L", "1", "P", "I", "I;16"):  # one value a pixel, a palette's or a grey one

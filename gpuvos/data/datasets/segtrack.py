@@ -65,8 +65,12 @@ class SegTrack2:
         frames, masks = ({path.name for path in folder.iterdir() if _shown(path)} for folder in (images, truth))
         for names, state in ((frames - masks, "without ground truth"), (masks - frames, "without frames")):
             if names:
-                raise fail("root", f"sequences {state}: {', '.join(sorted(names))}",
-                           f"the same folders in '{images}' and '{truth}'", "unpack the archive anew")  # fmt: skip
+                raise fail(
+                    "root",
+                    f"sequences {state}: {', '.join(sorted(names))}",
+                    f"the same folders in '{images}' and '{truth}'",
+                    "unpack the archive anew",
+                )
         if not frames:
             raise fail("root", f"'{images}', which holds no folder", "one folder a sequence")
         ordered = sorted(frames, key=natural_key)
@@ -124,7 +128,7 @@ def _match(frames: list[Path], masks: list[Path], folder: Path) -> list[Path]:
 
 
 def _read(file: Path, size: tuple[int, int]) -> Tensor:
-    """Mask [H, W] bool of one object."""
+    """Mask ``[H, W]`` bool of one object."""
     with load_image(file) as image:
         _check_size(file, (image.height, image.width), size)
         grey = image.convert("L")

@@ -31,7 +31,7 @@ _BLOCKS = {
 
 
 class NetworkOutput(NamedTuple):
-    """What the network says about a batch of images [N, 3, h, w]; H = ceil(h / 4), W = ceil(w / 4)."""
+    """What the network says about a batch of images ``[N, 3, h, w]``; H = ceil(h / 4), W = ceil(w / 4)."""
 
     embedding: Tensor  # [N, D, H, W], for its scale see fit_projection
     class_logits: Tensor  # [N, 21, H, W], PASCAL VOC with the background as class 0
@@ -119,7 +119,7 @@ class EmbeddingNetwork(nn.Module):
 
 
 def half_grid(x: Tensor) -> Tensor:
-    """Mean of every 2 x 2 pixels: [N,C,H,W] to [N,C,ceil(H/2),ceil(W/2)]."""
+    """Mean of every 2 x 2 pixels: ``[N, C, H, W]`` to ``[N, C, ceil(H/2), ceil(W/2)]``."""
     return avg_pool2d(x, 2, ceil_mode=True)
 
 

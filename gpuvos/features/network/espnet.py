@@ -43,7 +43,7 @@ class ConvNorm(nn.Module):
         self.act: nn.Module = nn.PReLU(outputs) if active else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,C,H,W] to [N,outputs,ceil(H/stride),ceil(W/stride)]."""
+        """``[N, C, H, W]`` to ``[N, outputs, ceil(H/stride), ceil(W/stride)]``."""
         y: Tensor = self.act(self.norm(self.conv(x)))
         return y
 
@@ -57,7 +57,7 @@ class NormAct(nn.Module):
         self.act = nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,C,H,W] to the same shape."""
+        """``[N, C, H, W]`` to the same shape."""
         y: Tensor = self.act(self.norm(x))
         return y
 
@@ -68,7 +68,7 @@ class DilatedUnit(nn.Module):
     Args:
         inputs: channels.
         outputs: channels, a multiple of the number of branches.
-        dilations: of the branches, ascending.
+        dilations: the dilations of the branches, ascending.
         stride: 1 with residual and activation; 2 without either (``DownUnit`` adds them).
     """
 
@@ -85,7 +85,7 @@ class DilatedUnit(nn.Module):
         self.act = nn.PReLU(outputs) if stride == 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,inputs,H,W] to [N,outputs,ceil(H/stride),ceil(W/stride)]."""
+        """``[N, inputs, H, W]`` to ``[N, outputs, ceil(H/stride), ceil(W/stride)]``."""
         reduced = self.reduce(x)
         maps = [self.branches[0](reduced)]
         for branch in self.branches[1:]:
@@ -104,7 +104,7 @@ class DownUnit(nn.Module):
         self.act = nn.PReLU(outputs)
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
-        """[N,inputs,H,W] and the image [N,3,ceil(H/2),ceil(W/2)] to [N,outputs,ceil(H/2),ceil(W/2)]."""
+        """``[N, inputs, H, W]`` and the image ``[N, 3, H/2, W/2]`` to ``[N, outputs, H/2, W/2]``, sizes rounded up."""
         y: Tensor = self.act(torch.cat((halve(x), self.unit(x)), 1) + self.image(image))
         return y
 
@@ -129,7 +129,7 @@ class PyramidPooling(nn.Module):
         self.out: nn.Module = nn.Identity() if last else NormAct(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,inputs,H,W] to [N,outputs,H,W]."""
+        """``[N, inputs, H, W]`` to ``[N, outputs, H, W]``."""
         x = self.reduce(x)
         n, width, h, w = x.shape
         size = (h, w)
@@ -157,7 +157,7 @@ class GatedSkip(nn.Module):
         self.conv = ConvNorm(inputs, outputs, 3, groups=math.gcd(inputs, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,inputs,H,W] to [N,outputs,H,W]."""
+        """``[N, inputs, H, W]`` to ``[N, outputs, H, W]``."""
         y: Tensor = self.conv(x) * self.gate(x.mean((2, 3), keepdim=True)).sigmoid()
         return y
 
@@ -175,7 +175,7 @@ class Encoder(nn.Module):
         self.stage16 = nn.Sequential(*(DilatedUnit(512, 512, (1, 1, 2, 3)) for _ in range(7)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Normalised image [N,3,h,w] to the maps at strides 2, 4, 8 and 16."""
+        """Normalised image ``[N, 3, h, w]`` to the maps at strides 2, 4, 8 and 16."""
         image4 = halve(halve(image))
         image8 = halve(image4)
         map2 = self.stem(image)
@@ -208,7 +208,7 @@ class Decoder(nn.Module):
 
 
 def halve(x: Tensor) -> Tensor:
-    """Average of 3x3 pixels around every second one: [N,C,H,W] to [N,C,ceil(H/2),ceil(W/2)]."""
+    """Average of 3x3 pixels around every second one: ``[N, C, H, W]`` to ``[N, C, ceil(H/2), ceil(W/2)]``."""
     return avg_pool2d(x, 3, stride=2, padding=1)
 
 

@@ -25,7 +25,7 @@ def save_weights(network: nn.Module, path: PathLike, *, card: Mapping[str, Any] 
     Args:
         network: an EmbeddingNetwork as it is trained, not fused.
         path: the file to write, which must end in ``.safetensors``; ``load_weights`` reads it.
-        card: what the weights were made of and how; their hash and size are added.
+        card: says from what and how the weights were made; their hash and size are added.
 
     Returns:
         The path.

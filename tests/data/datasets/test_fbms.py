@@ -117,10 +117,16 @@ def broken(root: Path, how: str) -> Path:
 @pytest.mark.parametrize(
     ("how", "word"),
     [
-        ("no split", "Testset"), ("no truth", "GroundTruth"), ("no mask", "camel01_0004"), ("no frames", "camel01"),
-        ("fewer frames", "frame 3"), ("no numbers", "Def.dat"), ("words", "three"), ("stranger", "dogs10_0009"),
+        ("no split", "Testset"),
+        ("no truth", "GroundTruth"),
+        ("no mask", "camel01_0004"),
+        ("no frames", "camel01"),
+        ("fewer frames", "frame 3"),
+        ("no numbers", "Def.dat"),
+        ("words", "three"),
+        ("stranger", "dogs10_0009"),
     ],
-)  # fmt: skip
+)
 def test_half_present_data_is_named(root: Path, how: str, word: str) -> None:
     with pytest.raises(InputError, match=word):
         Fbms59(broken(root, how), split="test")

@@ -60,11 +60,14 @@ def test_reads_frames_and_merged_masks(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ("remove JPEGImages", "JPEGImages"), ("remove GroundTruth/girl", "girl"), ("remove JPEGImages/bmx", "bmx"),
-        ("remove GroundTruth/bmx/2/bmx_10.png", "bmx_10"), ("remove JPEGImages/girl/girl_9.png", "3 masks"),
+        ("remove JPEGImages", "JPEGImages"),
+        ("remove GroundTruth/girl", "girl"),
+        ("remove JPEGImages/bmx", "bmx"),
+        ("remove GroundTruth/bmx/2/bmx_10.png", "bmx_10"),
+        ("remove JPEGImages/girl/girl_9.png", "3 masks"),
         ("empty GroundTruth/birdfall", "birdfall"),
     ],
-)  # fmt: skip
+)
 def test_half_present_data_is_named(root: Path, change: str, word: str) -> None:
     how, _, where = change.partition(" ")
     target = root / where
