@@ -40,9 +40,11 @@ class ModuleFeatures(nn.Module):
         normalize: False leaves the lengths as they are, times ``scale``.
         scale: length of the embedding without position and motion.
         dimensions: most channels to keep of the module's.
-        mean, std: of the three colours in [0, 1]; by default ImageNet's. Zeros and ones leave frames in [0, 1].
+        mean: of the three colours in [0, 1]; by default ImageNet's. Zeros leave frames as they are.
+        std: standard deviation of the three colours, likewise. Ones leave frames as they are.
         multiple: frames are enlarged to sides that it divides, such as 14 for many transformers.
-        position, motion: weights of the additional channels; their values are in [-1, 1].
+        position: weight of the two channels of position, whose values are in [-1, 1].
+        motion: weight of the two channels of motion, likewise.
         floor: least objectness, as of ``LearnedFeatures``.
         flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``; ``DenseFlow()`` if absent.
         stride: pixels of the image per pixel of the grid. None: 4, and less for small frames.

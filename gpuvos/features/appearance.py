@@ -22,7 +22,10 @@ class AppearanceFeatures(nn.Module):
     Args:
         stride: pixels of the image per pixel of the grid. None: 4, and less for frames whose shorter side would
             have fewer than 48 pixels on the grid, where small objects fall between the candidates.
-        color, texture, position, motion: weights of the blocks of the embedding.
+        color: weight of the colours in the embedding.
+        texture: weight of the texture.
+        position: weight of the position.
+        motion: weight of the motion.
         flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``; ``DenseFlow()`` if absent.
         chunk: frames processed at a time. By default 1 on the CPU, where no frame then changes a bit of another, and
             16 elsewhere.

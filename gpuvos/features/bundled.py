@@ -16,7 +16,6 @@ from gpuvos.flow.clip import DenseFlow
 from gpuvos.types import Features
 
 BUNDLED = Path(__file__).with_name("network") / "embedding.safetensors"
-# The maps of one frame stay near the cache of a core; a GPU needs enough pixels to fill it.
 
 
 class LearnedFeatures(nn.Module):
@@ -28,7 +27,8 @@ class LearnedFeatures(nn.Module):
 
     Args:
         weights: a file that ``save_weights`` wrote, or a network; None: the weights that come with the library.
-        position, motion: weights of the additional channels; their values are in [-1, 1].
+        position: weight of the two channels of position, whose values are in [-1, 1].
+        motion: weight of the two channels of motion, likewise.
         scales: sizes at which the network looks for objects, relative to the frame. The embedding is of the first.
         combine: how the objectness of the sizes is combined, ``mean`` or ``max``.
         floor: least objectness. Above 0 it lets motion speak for objects that the network does not know: without it

@@ -179,6 +179,7 @@ run_jobs(plan_jobs([str(videos)], out), engine, options, out / "failures.json")
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on(videos: Path) -> None:
     out = videos.parent / "out"
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(videos), str(out)], capture_output=True, check=False)

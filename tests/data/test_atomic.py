@@ -233,6 +233,7 @@ def test_folder_is_put_back_when_the_swap_fails(tmp_path: Path, monkeypatch: pyt
     assert names(target) == ["old"]
 
 
+@pytest.mark.slow
 def test_killed_process_leaves_no_half_target(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import sys, time
@@ -261,6 +262,7 @@ def test_killed_process_leaves_no_half_target(tmp_path: Path) -> None:
     assert names(tmp_path / "folder") == ["whole"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_change_leaves_the_old_folder_or_the_new(tmp_path: Path) -> None:
     script = """
         import sys

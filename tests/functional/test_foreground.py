@@ -1,4 +1,4 @@
-"""Eq. 11 and Eq. 12, the vote of the robust rule, and the sets of a given mask (A.1)."""
+"""Eq. 11, Eq. 12 and the seed sets of a given mask (A.1)."""
 
 from __future__ import annotations
 

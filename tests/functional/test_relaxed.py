@@ -109,6 +109,7 @@ def test_a_soft_vote_of_no_width_is_the_vote(generator: torch.Generator) -> None
     assert torch.equal(soft.smoothed, hard.smoothed)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rule", ["paper", "robust"])
 def test_the_whole_chain_by_finite_differences(rule: str) -> None:
     """Probability and CRF with respect to embedding, objectness, flow and temperature."""

@@ -118,6 +118,7 @@ def test_reasons_of_the_vote() -> None:
     assert len(why.reason.unique()) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["paper", "robust"])
 def test_reasons_of_a_stream_are_those_of_its_window(rule: str) -> None:
     frames = render_clip("two", num_frames=9, height=64, width=96).frames

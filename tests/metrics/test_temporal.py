@@ -206,6 +206,7 @@ def test_any_batch_and_any_id(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(temporal_stability(masks), alone)
 
 
+@pytest.mark.slow
 def test_an_outline_with_very_many_points_is_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     masks = torch.stack([blob(48, 60, phase) for phase in (0.0, 0.4)])
     counts = [len(longest_polygon(mask.numpy(), tolerance=1.5, spacing=3.0)) for mask in masks]
