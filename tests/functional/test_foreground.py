@@ -143,7 +143,8 @@ def test_seed_sets_against_a_loop(generator: torch.Generator) -> None:
     valid = torch.rand(frames, k, generator=generator) < 0.8
     start = (torch.rand(frames, k, generator=generator) < 0.4) & valid
     seed = torch.randint(-1, k, (frames,), generator=generator)
-    found = F.seed_sets(initial, label, o, m, valid, seed, start)
+    limits = {"background_objectness": 0.3, "background_saliency": 0.01}
+    found = F.seed_sets(initial, label, o, m, valid, seed, start, **limits)
     for t in range(frames):
         fg, bg = [], []
         for j in range(k):
