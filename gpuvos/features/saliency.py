@@ -59,8 +59,8 @@ class SaliencyFeatures(nn.Module):
         if network is not None and not callable(network):
             raise fail("network", type(network).__name__, "a torch.nn.Module or a function of images")
         base = LearnedFeatures(scales=(1.0,)) if base is None else base
-        if not all(hasattr(base, name) for name in ("appearance", "flow", "complete")):
-            raise fail("base", type(base).__name__, "a front end with appearance, flow and complete",
+        if not all(hasattr(base, name) for name in ("encode", "flow", "complete")):
+            raise fail("base", type(base).__name__, "a front end with encode, flow and complete",
                        "see LearnedFeatures")  # fmt: skip
         check_positive("weight", weight, zero=True)
         check_share("share", share)
@@ -91,15 +91,15 @@ class SaliencyFeatures(nn.Module):
         Raises:
             InputError: a wrong shape or dtype, no pixel at all, or a saliency that is not as above.
         """
-        embedding, objectness = self.appearance(frames)
+        embedding, objectness = self.encode(frames)
         flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
         return self.complete(embedding, objectness, flow)
 
-    def appearance(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """What needs no other frame (so a stream computes it once): embedding ``[T, D + 1, H, W]``, objectness."""
-        embedding, objectness = self.base.appearance(frames)
+        embedding, objectness = self.base.encode(frames)
         grid = (objectness.shape[-2], objectness.shape[-1])
-        saliency = over_frames(lambda part: self._look(part, grid), frames, self.chunk)[0].to(objectness.dtype)
+        saliency = over_frames(lambda part: self._encode_part(part, grid), frames, self.chunk)[0].to(objectness.dtype)
         channel = self.weight * saliency[:, None].to(embedding.dtype)
         return torch.cat((embedding, channel), 1), self._combined(objectness, saliency)
 
@@ -108,7 +108,7 @@ class SaliencyFeatures(nn.Module):
         features: Features = self.base.complete(embedding, objectness, flow)
         return features
 
-    def _look(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _encode_part(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Saliency ``[n, H, W]`` of a few frames, twice, as ``over_frames`` wants two."""
         parameters = self.network.parameters() if isinstance(self.network, nn.Module) else iter(())
         dtype = next((value.dtype for value in parameters), torch.float32)

@@ -22,7 +22,7 @@ class Base(nn.Module):
         super().__init__()
         self.flow = Still()
 
-    def appearance(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         t, _, h, w = frames.shape
         return torch.full((t, 1, h // 2, w // 2), 2.0), torch.full((t, h // 2, w // 2), 0.36)
 
