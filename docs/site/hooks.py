@@ -20,10 +20,11 @@ _UPWARD = re.compile(rf"\]\(\.\./((?:\.\./)*(?:{RESULTS}/|LICENSE|{'|'.join(map(
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the results of the benchmarks, the licence and the pages of the top level."""
+    """Adds the results of the benchmarks, the licence, the pages of the top level and the style sheet."""
     results = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / RESULTS).iterdir()) if path.is_file()]
     for name in (*PAGES, "LICENSE", *results):
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    files.append(File.generated(config, "wide.css", abs_src_path=str(Path(__file__).with_name("wide.css"))))
     return files
 
 

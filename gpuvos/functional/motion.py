@@ -33,8 +33,8 @@ def initial_background(objectness: Tensor, valid: Tensor, *, num_background: int
     check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=objectness.shape[:-1], like=objectness)
     check_count("num_background", num_background)
     ordered = objectness.masked_fill(~valid, torch.inf).sort(dim=-1, stable=True).indices
-    rank = ordered.argsort(-1)
-    wanted = (min(num_background, k) * valid.sum(-1, keepdim=True) + k - 1) // k
+    rank = torch.empty_like(ordered).scatter_(-1, ordered, torch.arange(k, device=ordered.device).expand_as(ordered))
+    wanted = (min(num_background, k) * valid.sum(-1, keepdim=True) + (k - 1)) // k
     return (rank < wanted) & valid
 
 

@@ -76,7 +76,8 @@ def segment(
         probability = steps.probability(features, regions, motion, labels, config)  # Eq. 13-15
     else:
         labels, probability = steps.probability_from_mask(features, regions, labels, first_mask, config)
-    probability = probability.masked_fill(~present[..., None, None], 0)
+    if present is not None:
+        probability = probability.masked_fill(~present[..., None, None], 0)
     result = build_result(probability, regions, motion, labels, config, size)
     return result if several else first_video(result)
 

@@ -184,8 +184,7 @@ class StreamingSegmenter(nn.Module):
         """Puts a frame whose features are known into the window, the last one where it is not named."""
         config = self.config
         batch = Features(*(value[None] for value in features))
-        present = torch.ones((1, 1), dtype=torch.bool, device=features.embedding.device)
-        regions = steps.regions(batch, present, config)
+        regions = steps.regions(batch, None, config)
         motion = steps.motion(batch, regions, config)
         if self._first_mask is not None and self._window.known == 0:
             self._source = steps.mask_sets(batch.embedding, regions.forest.label, self._first_mask[None], config)

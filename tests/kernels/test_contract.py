@@ -33,6 +33,7 @@ DIFFERENTIABLE = (
     "grid_edges",
     "lattice_filter",
     "nearest_seeds",
+    "neighbor_mean",
     "region_sum",
 )
 
@@ -66,6 +67,7 @@ def test_the_walk_finds_the_ops() -> None:
     known = {
         "edge_candidates",
         "farthest_points",
+        "following_seeds",
         "foreground_probability",
         "gaussian_filter",
         "grid_edges",
@@ -74,8 +76,10 @@ def test_the_walk_finds_the_ops() -> None:
         "lattice_neighbors",
         "minimax_forest",
         "nearest_seeds",
+        "neighbor_mean",
         "permutohedral_lattice",
         "region_sum",
+        "residual_flow",
         "shortest_forest",
     }
     assert known <= set(OPS)

@@ -19,7 +19,9 @@ SLOW = {
     "docs/development.md",
     "docs/guide/compile-and-export.md",
     "docs/guide/interactive.md",
+    "docs/guide/several-objects.md",
     "docs/guide/streaming.md",
+    "docs/index.md",
 }
 
 
@@ -79,6 +81,13 @@ def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "docs/site/mkdocs.yml").read_text()
     for page in PAGES:
         assert page == "README.md" or f"- {page.removeprefix('docs/')}\n" in navigation, page
+
+
+def test_modules_of_the_api_reference_exist() -> None:
+    named = [name for text in PAGES.values() for name in re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)]
+    assert len(named) > 30
+    for name in named:
+        importlib.import_module(name if name.startswith("gpuvos") else f"gpuvos.{name}")
 
 
 def method_rows() -> list[list[str]]:

@@ -53,11 +53,13 @@ def test_wheel_holds_exactly_the_tree(wheel: Path) -> None:
     assert "gpuvos/kernels/minimax_forest/reference.py" in held
 
 
+@pytest.mark.slow
 def test_no_top_level_name_but_ours(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"gpuvos"}
 
 
+@pytest.mark.slow
 def test_wheel_holds_the_licence_and_the_notices_of_the_weights(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (info,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
