@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,7 @@ from gpuvos.batch.run import Engine, run_jobs
 from gpuvos.batch.worker import RunOptions, SegmentVideo, Worker
 from gpuvos.data.atomic import lock_path
 from gpuvos.data.side_files import read_bytes
-from gpuvos.errors import check_positive, fail, printable
-
-ENGINES = ("local", "ray")
+from gpuvos.errors import fail, printable
 
 # What results do not depend on; every other argument of the command is in the record.
 _OPERATION = {
@@ -36,30 +33,11 @@ _OPERATION = {
 }
 
 
-def add_engine_arguments(parser: ArgumentParser) -> None:
-    """Where many videos are segmented, and what happens to those that fail."""
-    parser.add_argument("--engine", default="local", choices=ENGINES, help="local: one after another; ray: in parallel")
-    parser.add_argument("--retries", type=int, default=2, help="further attempts of a video that fails (2)")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        help="actors of --engine ray; default: one a GPU, without GPUs one a core and 4 GiB of memory",
-    )
-    parser.add_argument(
-        "--ray-address",
-        default=os.environ.get("RAY_ADDRESS") or "local",
-        help="cluster of --engine ray: auto, HOST:PORT; default: RAY_ADDRESS, else this machine alone",
-    )
-
-
 def run_engine(arguments: Namespace, open_segmenter: Callable[[Namespace], SegmentVideo]) -> int:
     """Segments every video that is not done yet; returns the exit status, 1 where a video failed."""
     jobs = plan_jobs(arguments.video, arguments.output)
     if arguments.first_mask is not None and len(jobs) > 1:
         raise fail("--first-mask", f"{len(jobs)} videos", "one video")
-    check_positive("--retries", arguments.retries, zero=True)
-    if arguments.workers is not None:
-        check_positive("--workers", arguments.workers)
     single = arguments.engine == "local" and [Path(text).absolute() for text in arguments.video] == [jobs[0].video]
     root = jobs[0].output.parent if single or arguments.output is None else arguments.output.absolute()
     options = RunOptions(

@@ -64,7 +64,9 @@ def list_images(path: PathLike) -> list[Path]:
         raise fail("path", f"'{source}' ({error.strerror})", "a folder that can be read") from error
     files = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
     if not files:
-        raise fail("path", f"folder '{source}' without images", f"images ({', '.join(IMAGE_SUFFIXES)}) in the folder")
+        raise fail(
+            "path", f"'{source}', a folder without images", f"images ({', '.join(IMAGE_SUFFIXES)}) in the folder"
+        )
     files.sort(key=lambda file: (natural_key(file.name), file.name))
     seen: dict[str, Path] = {}
     for file in files:

@@ -103,7 +103,9 @@ def read_mask(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     ==================================  ==================================================================
      image                               ids
     ==================================  ==================================================================
-     palette                             the indices, whatever the colours
+     palette of `davis_palette`          the indices
+     palette, index 0 the darkest        the indices
+     palette, any other                  as colour
      one bit                             0 and 1
      grey, only black and white          0 and 1
      grey, anything else                 the grey values
@@ -139,7 +141,7 @@ def read_mask(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     file = as_path("path", path)
     with load_image(file, max_pixels) as stored:
         image = ImageOps.exif_transpose(stored)
-        if image.mode == "P":
+        if image.mode == "P" and _indices_are_ids(image):
             return torch.from_numpy(np.array(image))
         if stored.format in ("JPEG", "MPO"):
             return torch.from_numpy((np.asarray(image.convert("L")) >= 128).astype(np.uint8))
@@ -209,6 +211,18 @@ def _check_ids(argument: str, ids: Tensor, shape: str) -> Tensor:
         if low < 0 or high > 255:
             raise fail(argument, f"ids from {low} to {high}", "ids from 0 to 255, which is what a palette PNG holds")
     return ids.to(torch.uint8)
+
+
+def _indices_are_ids(image: Image) -> bool:
+    """Whether the indices of a palette image are ids: programs that count colours may give the ground any index."""
+    used = np.unique(np.asarray(image))
+    palette = np.zeros((256, 3), dtype=np.int64)
+    stored = np.array(image.getpalette("RGB") or [], dtype=np.int64).reshape(-1, 3)
+    palette[: len(stored)] = stored
+    if (palette[used] == davis_palette().numpy()[used]).all():
+        return True
+    brightness = palette @ np.array([299, 587, 114])
+    return bool((brightness[0] <= brightness[used]).all())
 
 
 def _grey_ids(file: Path, values: np.ndarray[Any, Any], image: Image) -> Tensor:

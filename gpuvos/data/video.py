@@ -7,7 +7,7 @@ square are not resampled. Colour tags are followed; a file without any is read a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
@@ -20,10 +20,9 @@ from gpuvos.data.images import MAX_PIXELS
 from gpuvos.data.sources import ImageSource, PageSource, Selection, VideoSource, open_source
 from gpuvos.data.video_writer import VideoWriter, write_video
 from gpuvos.errors import MOST, fail, shortened
+from gpuvos.types import Progress
 
 __all__ = ["Clip", "VideoInfo", "VideoWriter", "iterate_video", "probe_video", "read_video", "write_video"]
-
-Progress = Callable[[str, int, int], object]  # stage, frames done, frames in all
 
 
 class Clip(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpuvos.features.base import accepted
 from gpuvos.types import Features
 
 
@@ -81,14 +82,15 @@ class PairwiseFeatures:
         encoded = self._seen[place]
         size = (encoded[1].shape[-2], encoded[1].shape[-1])
         flow = self._front.flow
+        unchecked = accepted(flow, validate=False)  # whoever adds a frame looks at its values
         if len(self._frames) == 1:
-            motion = flow(self._frames[0][None], size=size)
+            motion = flow(self._frames[0][None], size=size, **unchecked)
         else:
             here, there = self._frames[place], self._frames[-1 - place]
             if hasattr(flow, "pairs"):
-                motion = flow.pairs(here[None], there[None], size=size)
+                motion = flow.pairs(here[None], there[None], size=size, **accepted(flow.pairs, validate=False))
             else:
-                motion = flow(torch.stack((here, there)), size=size)[:1]
+                motion = flow(torch.stack((here, there)), size=size, **unchecked)[:1]
             motion = motion if place == 0 else -motion
         features: Features = self._front.complete(*encoded, motion)
         return features

@@ -114,6 +114,18 @@ def check_first_mask(first_mask: Tensor, lead: str, videos: dict[str, int], like
         raise fail("first_mask", f"shape {tuple(first_mask.shape)}", "at least one pixel")
 
 
+def check_mask_of_frames(first_mask: Tensor, frames: Tensor, *, validate: bool) -> None:
+    """Raises InputError unless ``first_mask`` is bool ``[H, W]`` like ``frames [..., H, W]``, with an object."""
+    check_first_mask(first_mask, "", {}, frames)
+    size = tuple(frames.shape[-2:])
+    if tuple(first_mask.shape) != size:
+        turned = tuple(first_mask.shape) == size[::-1]
+        remedy = "transpose it" if turned else "resize it to the frames"
+        raise fail("first_mask", f"shape {tuple(first_mask.shape)}", f"{size}, that of the frames", remedy)
+    if validate and values_readable(first_mask) and not bool(first_mask.any()):
+        raise fail("first_mask", "an empty mask", "one with the object in it", "without a mask the object is found")
+
+
 def _check_output(embedding: Tensor, first_mask: Tensor | None, size: tuple[int, int] | None) -> None:
     if first_mask is not None:
         lead, videos = ("B ", {"B": embedding.shape[0]}) if embedding.ndim == 5 else ("", {})

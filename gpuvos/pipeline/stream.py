@@ -19,7 +19,7 @@ from gpuvos.pipeline.chunked import explain_memory
 from gpuvos.pipeline.memory_bank import Window
 from gpuvos.pipeline.result import build_result, first_video, join_frames, one_frame
 from gpuvos.pipeline.rules import RULES
-from gpuvos.pipeline.segment import check_first_mask
+from gpuvos.pipeline.segment import check_mask_of_frames
 from gpuvos.pipeline.video import VideoSegmenter
 from gpuvos.types import Features, Motion, Regions, Segmentation
 
@@ -115,7 +115,7 @@ class StreamingSegmenter(nn.Module):
 
         Args:
             frame: ``[3, H, W]`` uint8, or floating point in [0, 1]; all of a video are of one size, dtype and device.
-            first_mask: ``[h, w]`` bool, the object in this frame, the first: semi-supervised mode (A.1).
+            first_mask: ``[H, W]`` bool, the object in this frame, the first: semi-supervised mode (A.1).
             validate: look for values out of range, which reads back from the device.
 
         Returns:
@@ -156,12 +156,15 @@ class StreamingSegmenter(nn.Module):
         self.last_features = None if result is None else features
         return result
 
-    def stream(self, frames: Iterable[Tensor], *, first_mask: Tensor | None = None) -> Iterator[Segmentation]:
+    def stream(
+        self, frames: Iterable[Tensor], *, first_mask: Tensor | None = None, validate: bool = True
+    ) -> Iterator[Segmentation]:
         """Segments the frames of an iterable as they come: one Segmentation (T = 1) for each, in their order.
 
         Args:
             frames: each ``[3, H, W]``, for example of ``gpuvos.data.iterate_video``; read only as far as needed.
             first_mask: the object in the first frame, see ``push``.
+            validate: whether to look at the values, see ``push``.
 
         Example:
             >>> frames = torch.zeros(5, 3, 32, 48, dtype=torch.uint8)
@@ -170,7 +173,7 @@ class StreamingSegmenter(nn.Module):
         """
         self.reset()
         for frame in frames:
-            result = self.push(frame, first_mask=first_mask)
+            result = self.push(frame, first_mask=first_mask, validate=validate)
             first_mask = None
             if result is not None:
                 yield result
@@ -214,7 +217,7 @@ class StreamingSegmenter(nn.Module):
         size = None if last is None else (last.shape[-2], last.shape[-1])
         result = first_video(build_result(probability, regions, motion, labels, self.config, size))
         kept = [frame.frame for frame in frames if frame.frame is not None]
-        return self.segmenter.refine(result, torch.cat(kept)) if kept else result
+        return self.segmenter.refine(result, torch.cat(kept), validate=False) if kept else result
 
     def _renewed(self, numbers: list[int], values: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
         """Seeds and seed sets that serve frames of these numbers, out of their own; renewed every ``adapt_every``."""
@@ -233,7 +236,7 @@ class StreamingSegmenter(nn.Module):
 def _check_frame(frame: Tensor, last: Tensor | None, first_mask: Tensor | None, validate: bool) -> None:
     check_tensor("frame", frame, "3 H W", kind="frames", filled=True)
     if first_mask is not None:
-        check_first_mask(first_mask, "", {}, frame)
+        check_mask_of_frames(first_mask, frame, validate=validate)
     if validate:
         check_values("frame", frame, low=0, high=1)
     if last is None:
