@@ -87,12 +87,17 @@ def _jobs(source: Path, root: Path) -> Iterator[Job]:
     if not _is_tree(source):
         yield Job(source, _folder(source, root))
         return
-    found = False
+    found, seen = False, {source.resolve()}
     left_out: list[str] = []
-    for folder, folders, names in os.walk(source):
+    for folder, folders, names in os.walk(source, followlinks=True):
         here = Path(folder)
         beneath = root / here.relative_to(source)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and here / name != root)
+        for name in [name for name in folders if (here / name).is_symlink()]:  # a link to what was seen may lead round
+            real = (here / name).resolve()
+            if real in seen:
+                folders.remove(name)
+            seen.add(real)
         if RECORD in names:  # results of an earlier run
             folders.clear()
         elif _is_frames(names):

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from gpuvos.batch.local import run_local
 from gpuvos.batch.ray import RayOptions, run_ray
 from gpuvos.batch.run import Engine, run_jobs
 from gpuvos.batch.worker import RunOptions, SegmentVideo, Worker
-from gpuvos.errors import fail
+from gpuvos.data.atomic import lock_path
+from gpuvos.data.side_files import read_bytes
+from gpuvos.errors import fail, printable
 
 # What results do not depend on; every other argument of the command is in the record.
 _OPERATION = {
@@ -45,6 +47,8 @@ def run_engine(arguments: Namespace, open_segmenter: Callable[[Namespace], Segme
         arguments.retries,
         arguments.overwrite,
     )
+    if arguments.overwrite:
+        _check_kept(arguments, jobs)
     if single:
         return _run_single(arguments, jobs[0], partial(open_segmenter, arguments), options)
     summary = run_jobs(jobs, _engine(arguments, open_segmenter, options), options, root / "failures.json")
@@ -62,13 +66,27 @@ def run_engine(arguments: Namespace, open_segmenter: Callable[[Namespace], Segme
 
 def _run_single(arguments: Namespace, job: Job, build: Callable[[], SegmentVideo], options: RunOptions) -> int:
     """One video here: its errors are those of the command."""
-    if options.finished(job):
-        print(f"{job.output} is there already, with these settings; --overwrite makes it again")
+    output = printable(str(job.output))
+    there = options.finished(job) and not lock_path(job.output).exists()
+    if there or Worker(build(), options).attempt(job) is None:
+        print(f"{output} is there already, with these settings; --overwrite makes it again")
         return 0
-    Worker(build(), options).attempt(job)
     arrays = "" if arguments.no_arrays else ", result-*.npz"
-    print(f"{job.output}: masks/*.png, overlay.mp4, sheet.png{arrays}")
+    print(f"{output}: masks/*.png, overlay.mp4, sheet.png{arrays}")
     return 0
+
+
+def _check_kept(arguments: Namespace, jobs: Sequence[Job]) -> None:
+    """Raises InputError where a folder that is to be replaced holds what a job of this run reads."""
+    replaced = {job.output.resolve(): job.output for job in jobs}
+    kept = [("video", job.video) for job in jobs]
+    kept += [(option, path) for option in ("first_mask", "weights") if (path := getattr(arguments, option)) is not None]
+    for option, path in kept:
+        whole = path.resolve()
+        for folder in (whole, *whole.parents):
+            if folder in replaced:
+                got = f"'{replaced[folder]}', which would be replaced with '{path}' ({option}) in it"
+                raise fail("--output", got, "another folder")
 
 
 def _engine(arguments: Namespace, open_segmenter: Callable[[Namespace], SegmentVideo], options: RunOptions) -> Engine:
@@ -98,8 +116,4 @@ def settings(arguments: Namespace) -> Mapping[str, object]:
 
 
 def _digest(name: str, path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        option = "--" + name.replace("_", "-")
-        raise fail(option, f"'{path}' ({error.strerror})", "a file that can be read") from error
+    return hashlib.sha256(read_bytes("--" + name.replace("_", "-"), path, "a file that can be read")).hexdigest()

@@ -79,13 +79,18 @@ def _run(words: list[str]) -> int:
         print(f"gpuvos: {error}", file=sys.stderr)
         return 2
     command = importlib.import_module(f"gpuvos.cli.{chosen}")  # torch takes seconds: after all that needs none
-    from gpuvos.errors import InputError
+    from gpuvos.errors import InputError, printable
 
     try:
         status: int = command.run(arguments)
         sys.stdout.flush()
     except InputError as error:
-        print(f"gpuvos: {spoken(str(error), arguments)}", file=sys.stderr)
+        print(printable(f"gpuvos: {spoken(str(error), arguments)}"), file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a folder that was deleted, or may not be read
+        print(printable(f"gpuvos: {error}"), file=sys.stderr)
         return 2
     return status
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import chain
@@ -51,7 +51,7 @@ def open_segmenter(arguments: Namespace) -> SegmentVideo:
 
 def segment_file(arguments: Namespace, segmenter: VideoSegmenter, device: torch.device, path: Path, work: Path) -> int:
     """Segments one video into a folder that exists and is empty; returns the number of frames."""
-    info = probe_video(path, video_stream=arguments.video_stream)
+    info = probe_video(path, video_stream=arguments.video_stream, max_pixels=arguments.max_pixels)
     total, mode = _expected_frames(arguments, info), arguments.mode
     named = None if arguments.first_mask is None else _first_mask(arguments, info).to(device)
     fill = partial(_fill, arguments, segmenter, path, work, total, named)
@@ -77,7 +77,8 @@ def _fill(
     device: torch.device,
 ) -> int:
     """Writes everything of one video in one of the modes."""
-    count, findings = 0, Findings(segmenter.config, named=named is not None)
+    names: list[str] = []
+    findings = Findings(segmenter.config, named=named is not None)
     with ExitStack() as stack:
         costs = _costs(arguments, mode, total)
         told = stack.enter_context(Stages(costs, total, name=path.name, lines=arguments.engine == "local"))
@@ -86,15 +87,25 @@ def _fill(
         segmented = _pieces(arguments, mode, segmenter, chain([first], clips), device, named, told)
         video = stack.enter_context(VideoWriter(work / "overlay.mp4", frame_rate=first.frame_rate))
         for number, piece in enumerate(segmented):
-            here = told.from_frame(count)
+            here = told.from_frame(len(names))
             _write_masks(work, piece, here)
             _write_overlay(video, piece, here)
             _write_piece(work, piece, segmenter, sheet=number == 0, arrays=not arguments.no_arrays, told=told)
             findings.add(piece.result)
-            count += len(piece.clip.names)
+            names += piece.clip.names
+    _check_written(work, names)
     if sentence := findings.sentence(str(path)):
         print(f"gpuvos: {sentence}", file=sys.stderr)
-    return count
+    return len(names)
+
+
+def _check_written(work: Path, names: Sequence[str]) -> None:
+    """Raises InputError unless every mask and the overlay are there: they could have been deleted meanwhile."""
+    masks = {file.name for file in (work / "masks").glob("*.png")}
+    missing = [name for name in names if f"{name}.png" not in masks]
+    if missing or len(masks) != len(names) or not (work / "overlay.mp4").is_file():
+        got = f"a work folder with {len(masks)} masks of {len(names)} frames when all was written"
+        raise fail("--output", got, "a folder that nobody else touches", "run it again")
 
 
 def _costs(arguments: Namespace, mode: str, total: int | None) -> dict[str, float]:
@@ -111,7 +122,8 @@ def _costs(arguments: Namespace, mode: str, total: int | None) -> dict[str, floa
 
 def _clips(arguments: Namespace, mode: str, path: Path, told: Stages) -> Iterator[Clip]:
     """The frames asked for, as many at a time as are segmented together."""
-    selection = {name: getattr(arguments, name) for name in ("start", "stop", "step", "max_side", "video_stream")}
+    options = ("start", "stop", "step", "max_side", "max_pixels", "video_stream")
+    selection = {name: getattr(arguments, name) for name in options}
     if mode == "whole":
         return iter([read_video(path, **selection, progress=told)])
     chunk = _READ if mode == "stream" else arguments.clip_length
@@ -152,7 +164,7 @@ def _pieces(
 def _first_mask(arguments: Namespace, info: VideoInfo) -> Tensor:
     """The mask of ``--first-mask`` at the size of the frames; it must be as large as the video."""
     file, size = arguments.first_mask, (info.height, info.width)
-    mask = read_mask(file) > 0
+    mask = read_mask(file, max_pixels=arguments.max_pixels) > 0
     scaled = fit(*size, arguments.max_side)
     if tuple(mask.shape) not in (size, scaled):
         got = f"'{file}' of {mask.shape[1]} x {mask.shape[0]} pixels"

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike, as_path, atomic_file, atomic_folder
-from gpuvos.errors import InputError, check_tensor, fail
+from gpuvos.data.images import MAX_PIXELS, composite_over_black, load_image
+from gpuvos.errors import InputError, check_count, check_tensor, fail
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -96,7 +97,7 @@ def write_masks(
             write_mask(work / f"{stem}.png", mask)
 
 
-def read_mask(path: PathLike) -> Tensor:
+def read_mask(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Reads a mask image as ids.
 
     ==================================  ==================================================================
@@ -118,6 +119,7 @@ def read_mask(path: PathLike) -> Tensor:
 
     Args:
         path: an image file that Pillow can read (png, bmp, gif, jpg, ...).
+        max_pixels: the largest image that is decoded, 64 million pixels unless more are allowed.
 
     Returns:
         ``[H, W]`` uint8.
@@ -135,17 +137,16 @@ def read_mask(path: PathLike) -> Tensor:
     """
     from PIL import ImageOps
 
-    from gpuvos.data.images import composite_over_black, load_image
-
+    check_count("max_pixels", max_pixels)
     file = as_path("path", path)
-    with load_image(file) as stored:
+    with load_image(file, max_pixels) as stored:
         image = ImageOps.exif_transpose(stored)
         if image.mode == "P" and _indices_are_ids(image):
             return torch.from_numpy(np.array(image))
         if stored.format in ("JPEG", "MPO"):
             return torch.from_numpy((np.asarray(image.convert("L")) >= 128).astype(np.uint8))
         if image.mode in ("1", "L") or image.mode.startswith("I"):
-            return _grey_ids(file, np.asarray(image).astype(np.int64), image)
+            return _grey_ids(file, np.asarray(image), image)
         return _colour_ids(file, composite_over_black(image))
 
 
@@ -226,9 +227,9 @@ def _indices_are_ids(image: Image) -> bool:
 
 def _grey_ids(file: Path, values: np.ndarray[Any, Any], image: Image) -> Tensor:
     white = {"1": 1, "L": 255}.get(image.mode, 65535)
-    distinct = np.unique(values)
+    distinct = np.unique(values).astype(np.int64)
     if np.isin(distinct, (0, white)).all():
-        values = values // white
+        values = values != 0
     elif distinct[-1] > 255:
         raise InputError(f"path: got '{file}' with grey values up to {distinct[-1]}, wanted ids from 0 to 255")
     return torch.from_numpy(values.astype(np.uint8))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,6 +44,16 @@ class PairwiseFeatures:
         """Forgets every frame."""
         self._frames: tuple[Tensor, ...] = ()  # the last two, or fewer
         self._seen: tuple[Any, ...] = ()  # what encode gave, or Features of each
+
+    @contextmanager
+    def kept_unless_done(self) -> Iterator[None]:
+        """Forgets what was added inside of the block should it raise."""
+        before = self._frames, self._seen
+        try:
+            yield
+        except BaseException:
+            self._frames, self._seen = before
+            raise
 
     @property
     def last(self) -> Tensor | None:

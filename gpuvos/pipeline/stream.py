@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gpuvos import functional as F
 from gpuvos.config import Config
-from gpuvos.errors import check_positive, check_tensor, check_values, fail
+from gpuvos.errors import check_count, check_tensor, check_values, fail
 from gpuvos.features.base import FrontEnd
 from gpuvos.features.pairwise import PairwiseFeatures
 from gpuvos.pipeline import steps
@@ -82,9 +82,9 @@ class StreamingSegmenter(nn.Module):
     ) -> None:
         super().__init__()
         if latency is not None:
-            check_positive("latency", latency, zero=True)
+            check_count("latency", latency, 0)
         if history is not None:
-            check_positive("history", history)
+            check_count("history", history)
             if latency is None or latency >= history:
                 raise fail("history", f"{history} with latency {latency}", "more frames than the latency, or None")
         self.segmenter = VideoSegmenter(front_end, config, crf=crf)
@@ -123,18 +123,18 @@ class StreamingSegmenter(nn.Module):
             oldest frame of the window.
 
         Raises:
-            InputError: the frame does not fit; nothing has changed then.
+            InputError: the frame does not fit; nothing has changed then, nor where the front end raises anything.
             OutOfMemoryError: memory does not suffice; ``reset`` comes before another frame.
         """
         last = self._seen.last
         _check_frame(frame, last, first_mask, validate)
-        self._seen.add(frame)
+        with self._seen.kept_unless_done():
+            self._seen.add(frame)
+            features = self._seen.newest() if self.latency == 0 else None if last is None else self._seen.previous()
         if last is None and first_mask is not None:
             self._first_mask = first_mask.clone()
-        if self.latency == 0:
-            self._learn(self._seen.newest())
-        elif last is not None:
-            self._learn(self._seen.previous(), last)
+        if features is not None:
+            self._learn(features, None if self.latency == 0 else last)
         if self.latency is None or len(self._waiting) < max(1, self.latency):
             return None
         return self._emit(1)

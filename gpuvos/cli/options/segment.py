@@ -44,6 +44,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--step", type=whole(), default=1, help="take every STEP-th frame")
     parser.add_argument("--max-side", type=whole(), default=960, help="larger frames are scaled down to this (960)")
     parser.add_argument(
+        "--max-pixels",
+        type=whole(),
+        default=64_000_000,
+        help="frames and masks of more pixels are refused unread (64 million)",
+    )
+    parser.add_argument(
         "--video-stream",
         type=whole(0),
         metavar="N",

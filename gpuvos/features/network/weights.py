@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gpuvos.data.atomic import PathLike, as_path, atomic_file
+from gpuvos.data.side_files import read_bytes, read_json
 from gpuvos.errors import InputError, fail
 from gpuvos.features.network.embedding import EmbeddingNetwork
 
@@ -67,12 +68,12 @@ def load_weights(path: PathLike) -> EmbeddingNetwork:
     from safetensors.torch import load
 
     file = as_path("path", path)
-    content = _read(file, "weights as safetensors")
+    content = read_bytes("path", file, "weights as safetensors")
     beside = file.with_suffix(".json")
-    try:
-        wanted = json.loads(_read(beside, f"the card of '{file.name}' with its SHA-256"))["sha256"]
-    except (ValueError, KeyError, TypeError):
-        raise fail("path", f"'{beside}' without a sha256", f"the card of '{file.name}'") from None
+    card = read_json("path", beside, f"the card of '{file.name}' with its SHA-256")
+    wanted = card.get("sha256") if isinstance(card, dict) else None
+    if not isinstance(wanted, str):
+        raise fail("path", f"'{beside}' without a sha256", f"the card of '{file.name}'")
     found = hashlib.sha256(content).hexdigest()
     if found != wanted:
         raise fail("path", f"'{file}' with SHA-256 {found}", f"{wanted}, which its card names", "restore the file")
@@ -80,7 +81,7 @@ def load_weights(path: PathLike) -> EmbeddingNetwork:
         state: dict[str, Tensor] = load(content)
         network = EmbeddingNetwork(dimensions=state["project.weight"].shape[0], width=state["correct.weight"].shape[1])
         network.load_state_dict(state)
-    except (SafetensorError, KeyError, IndexError, RuntimeError) as error:
+    except (SafetensorError, KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"path: '{file}' does not hold weights of EmbeddingNetwork ({reason})") from error
     return network.eval()
@@ -90,10 +91,3 @@ def _halved(value: Tensor) -> Tensor:
     """In float16, unless it is a count or too large."""
     half = value.half() if value.is_floating_point() else value
     return (half if bool(half.isfinite().all()) else value).contiguous().cpu()
-
-
-def _read(file: Path, wanted: str) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise fail("path", f"'{file}' ({error.strerror})", wanted) from error
