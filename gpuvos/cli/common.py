@@ -12,7 +12,9 @@ from gpuvos.config import Config
 from gpuvos.errors import fail
 from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.bundled import LearnedFeatures
-from gpuvos.nn import DenseCRF
+from gpuvos.features.network.weights import load_saliency
+from gpuvos.features.saliency import SaliencyFeatures
+from gpuvos.nn import DenseCRF, GuidedFilter
 from gpuvos.pipeline.video import VideoSegmenter
 
 
@@ -32,18 +34,25 @@ def build_config(arguments: Namespace, rule: str) -> Config:
 def build_segmenter(arguments: Namespace, rule: str) -> VideoSegmenter:
     """Front end and method on the chosen device."""
     flow = _flow(arguments.flow)
-    front_end: AppearanceFeatures | LearnedFeatures
+    front_end: AppearanceFeatures | LearnedFeatures | SaliencyFeatures
+    dtype = getattr(torch, arguments.precision)
     if arguments.front_end == "bundled":
-        dtype = getattr(torch, arguments.precision)
+        base = LearnedFeatures(arguments.weights, flow=flow, dtype=dtype, scales=(1.0,))
+        front_end = SaliencyFeatures(load_saliency().to(dtype), base=base)
+    elif arguments.front_end == "embedding":
         front_end = LearnedFeatures(arguments.weights, flow=flow, dtype=dtype)
     else:
         for name, given in (("weights", arguments.weights), ("precision", arguments.precision)):
             if given not in (None, PRECISIONS[0]):
                 raise fail(f"--{name}", f"'{given}'", "nothing: --front-end appearance has no network")
         front_end = AppearanceFeatures(flow=flow)
-    crf = DenseCRF() if getattr(arguments, "crf", False) else None
-    segmenter = VideoSegmenter(front_end, build_config(arguments, rule), crf=crf)
+    segmenter = VideoSegmenter(front_end, build_config(arguments, rule), crf=_refinement(arguments))
     return segmenter.to(pick_device(arguments.device)).eval()
+
+
+def _refinement(arguments: Namespace) -> nn.Module | None:
+    name = getattr(arguments, "refine", "none")
+    return {"none": None, "guided": GuidedFilter(), "crf": DenseCRF()}[name]
 
 
 def _flow(name: str) -> nn.Module:
@@ -53,7 +62,8 @@ def _flow(name: str) -> nn.Module:
         return DenseFlow()
     from gpuvos.flow.raft import TorchvisionRaft
 
-    return TorchvisionRaft(variant=name.removeprefix("raft-"))
+    variant = name.removeprefix("raft-")
+    return TorchvisionRaft(variant=variant, weights="bundled" if variant == "small" else "DEFAULT")
 
 
 def pick_device(name: str) -> torch.device:

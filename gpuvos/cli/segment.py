@@ -115,7 +115,7 @@ def _costs(arguments: Namespace, mode: str, total: int | None) -> dict[str, floa
     else:
         network = 350.0 if arguments.front_end == "bundled" else 60.0
         costs = {"decode": 5.0, "network": network, "flow": 80.0, "method": 50.0}
-        if arguments.crf:
+        if arguments.refine == "crf":
             costs["refine"] = 350.0
     return {**costs, "masks": 5.0, "overlay": 40.0, "page": 3000.0 / max(total or 100, 1)}
 

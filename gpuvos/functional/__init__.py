@@ -14,6 +14,7 @@ from gpuvos.functional.foreground import (
     mask_seed_sets,
     seed_sets,
 )
+from gpuvos.functional.guided import guided_filter
 from gpuvos.functional.motion import initial_background, motion_saliency, normalize_saliency
 from gpuvos.functional.probability import foreground_probability
 from gpuvos.functional.regions import largest_edges, minimax_forest, region_mean, shortest_forest
@@ -33,6 +34,7 @@ __all__ = [
     "estimate_temperature",
     "foreground_probability",
     "gather_pixels",
+    "guided_filter",
     "initial_background",
     "initial_foreground",
     "initial_foreground_shortest",

@@ -20,6 +20,7 @@ from gpuvos.config import Config
 from gpuvos.data.atomic import atomic_file
 from gpuvos.data.side_files import read_json
 from gpuvos.features.bundled import LearnedFeatures
+from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.paper.ablation import SemanticEmbedding
 from gpuvos.paper.cache import FeatureCache
 from gpuvos.paper.datasets import Benchmark, LabelledVideo
@@ -84,7 +85,8 @@ class Runner:
         self.benchmark, self.segmenter, self.configs = benchmark, segmenter, configs
         self.folder, self.cache, self.device = folder, cache, device
         front_end = segmenter.front_end
-        self._semantic = SemanticEmbedding(front_end) if isinstance(front_end, LearnedFeatures) else None
+        base = front_end.base if isinstance(front_end, SaliencyFeatures) else front_end
+        self._semantic = SemanticEmbedding(base) if isinstance(base, LearnedFeatures) else None
 
     def run(self, names: Sequence[str], variants: Sequence[str], among: Processes) -> Results:
         """Results of all sequences, in the order of ``names``, in the first process; of its own in the others."""

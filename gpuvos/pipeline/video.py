@@ -23,10 +23,11 @@ class VideoSegmenter(nn.Module):
     """From frames to masks: a front end, then the method.
 
     Args:
-        front_end: anything that returns Features for a clip; ``LearnedFeatures()`` (the
-            network inside the package) where absent.
+        front_end: anything that returns Features for a clip; ``SaliencyFeatures()`` (the
+            networks inside the package) where absent.
         config: parameters of the method.
-        crf: refines probabilities by the frames, for example ``gpuvos.nn.DenseCRF()``; none where absent.
+        crf: refines probabilities by the frames: ``gpuvos.nn.DenseCRF()``, or ``gpuvos.nn.GuidedFilter()``, which is
+            much quicker; none where absent.
         chunk: frames that the front end and the CRF see at a time (and one beside them, for the flow), which bounds
             the memory of a long clip; None: the whole clip, and smaller parts only where memory runs out. The bits
             are the same as long as the features of a frame depend on it and on its neighbours alone.
@@ -49,9 +50,9 @@ class VideoSegmenter(nn.Module):
         if chunk is not None:
             check_count("chunk", chunk)
         if front_end is None:
-            from gpuvos.features.bundled import LearnedFeatures
+            from gpuvos.features.saliency import SaliencyFeatures
 
-            front_end = LearnedFeatures()
+            front_end = SaliencyFeatures()
         self.front_end = front_end
         self.config = checked_config(config)
         self.crf, self.chunk = crf, chunk

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 
 RULES = ("robust", "paper")
-FRONT_ENDS = ("bundled", "appearance")
+FRONT_ENDS = ("bundled", "embedding", "appearance")
+REFINEMENTS = ("none", "guided", "crf")
 PRECISIONS = ("float32", "bfloat16")
 FLOWS = ("dense", "raft-small", "raft-large")
 DISTANCES = ("minimax", "shortest")
@@ -83,16 +84,17 @@ def add_method_arguments(parser: ArgumentParser) -> None:
         "--front-end",
         default=FRONT_ENDS[0],
         choices=FRONT_ENDS,
-        help="bundled: the network in the package; appearance: no network, a floor",
+        help="bundled: the networks in the package; embedding: without that of salient objects; "
+        "appearance: no network, a floor",
     )
-    parser.add_argument("--weights", type=existing, help="weights of gpuvos train instead of the bundled ones")
+    parser.add_argument("--weights", type=existing, help="weights of gpuvos train for the embedding network")
     parser.add_argument(
         "--precision",
         default=PRECISIONS[0],
         choices=PRECISIONS,
         help="of the network; bfloat16 is quicker on GPUs and on CPUs that multiply in it, much slower on others",
     )
-    parser.add_argument("--flow", default=FLOWS[0], choices=FLOWS, help="optical flow (raft-* downloads weights)")
+    parser.add_argument("--flow", default=FLOWS[0], choices=FLOWS, help="optical flow (raft-large downloads weights)")
     parser.add_argument("--num-seeds", type=whole(), help="seeds of a frame; of the rule where absent")
     parser.add_argument("--window", type=whole(), help="side of the candidate window, odd; of the rule where absent")
     parser.add_argument("--distance", default=DISTANCES[0], choices=DISTANCES)
@@ -108,4 +110,11 @@ def add_method_arguments(parser: ArgumentParser) -> None:
 
 def add_crf_argument(parser: ArgumentParser) -> None:
     """Whether masks are refined."""
-    parser.add_argument("--crf", action="store_true", help="refine masks by a dense CRF: 0.4 s a frame on a CPU")
+    parser.add_argument(
+        "--refine",
+        default=REFINEMENTS[0],
+        choices=REFINEMENTS,
+        help="refine masks by the frames: guided, a quick filter that keeps edges; crf, a dense CRF: 0.4 s a frame "
+        "on a CPU",
+    )
+    parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="the same as --refine crf")
