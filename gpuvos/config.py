@@ -12,6 +12,9 @@ from gpuvos.errors import check_choice, check_count, check_positive, check_share
 
 N = TypeVar("N", int, Tensor)
 
+COLDEST = 1e-30  # the smallest temperature
+_MOST = 2**20  # of every count
+
 RULE_DEFAULTS = {"paper": {"num_seeds": 100, "window": 9}, "robust": {"num_seeds": 300, "window": 5}}
 """Defaults that differ between the rules."""
 
@@ -82,7 +85,8 @@ class Config:
 
     temperature: float | Tensor = 1.0
     """Squared distances are divided by it before Eq. 1 where its scale is seen: Eq. 15 and the mean edge map. A tensor
-    of one number, which may be learned, is not looked at."""
+    of one number, which may be learned, is looked at by ``segment(validate=True)``. From 1e-30 to 1e30; below 1 the
+    embedding must be small enough for the quotients to be floats."""
 
     track_seeds: bool = False
     """Robust rule: compute the tracks, the best of them and the initial foreground (Eq. 9-11) as well, which this rule
@@ -125,11 +129,11 @@ class Config:
         check_choice("config.rank_by", self.rank_by, ("both", "motion", "objectness"))
         counts = ("num_seeds", "window", "num_background", "smoothing_neighbors", "smoothing_frames")
         for name in counts if self.adapt_every is None else (*counts, "adapt_every"):
-            check_count(f"config.{name}", getattr(self, name))
+            check_count(f"config.{name}", getattr(self, name), high=_MOST)
         for name in ("track_seeds", "squared_saliency"):
             if not isinstance(getattr(self, name), bool):
                 raise fail(f"config.{name}", repr(getattr(self, name)), "True or False")
-        check_positive("config.smoothing_share", self.smoothing_share)
+        check_positive("config.smoothing_share", self.smoothing_share, high=1)
         _check_temperature(self.temperature)
         for name in ("min_motion", "softness"):
             check_positive(f"config.{name}", getattr(self, name), zero=True)
@@ -179,6 +183,6 @@ def checked_config(config: Config | None) -> Config:
 
 def _check_temperature(temperature: float | Tensor) -> None:
     if not isinstance(temperature, Tensor):
-        check_positive("config.temperature", temperature)
+        check_positive("config.temperature", temperature, low=COLDEST)
     elif temperature.numel() != 1:
         raise fail("config.temperature", f"shape {tuple(temperature.shape)}", "one number")

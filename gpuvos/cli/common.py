@@ -1,13 +1,13 @@
-"""Arguments that several commands share, and what they build."""
+"""What the options that several commands share stand for."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from pathlib import Path
+from argparse import Namespace
 
 import torch
 from torch import nn
 
+from gpuvos.cli.options.common import PRECISIONS
 from gpuvos.config import Config
 from gpuvos.errors import fail
 from gpuvos.features.appearance import AppearanceFeatures
@@ -16,56 +16,6 @@ from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.nn import DenseCRF, GuidedFilter
 from gpuvos.pipeline.video import VideoSegmenter
-
-RULES = ("robust", "paper")
-FRONT_ENDS = ("bundled", "embedding", "appearance")
-REFINEMENTS = ("none", "guided", "crf")
-PRECISIONS = ("float32", "bfloat16")
-FLOWS = ("dense", "raft-small", "raft-large")
-
-
-def add_method_arguments(parser: ArgumentParser) -> None:
-    """Device, flow and the parameters of the method that a user changes most."""
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
-    parser.add_argument(
-        "--front-end",
-        default="bundled",
-        choices=FRONT_ENDS,
-        help="bundled: the networks in the package; embedding: without that of salient objects; "
-        "appearance: no network, a floor",
-    )
-    parser.add_argument("--weights", type=Path, help="weights of gpuvos train for the embedding network")
-    parser.add_argument(
-        "--precision",
-        default="float32",
-        choices=PRECISIONS,
-        help="of the network; bfloat16 is quicker on GPUs and on CPUs that multiply in it, much slower on others",
-    )
-    parser.add_argument("--flow", default="dense", choices=FLOWS, help="optical flow (raft-large downloads weights)")
-    default = Config()
-    parser.add_argument("--num-seeds", type=int, help="seeds of a frame; of the rule where absent")
-    parser.add_argument("--window", type=int, help="side of the candidate window, odd; of the rule where absent")
-    parser.add_argument("--distance", default=default.distance, choices=("minimax", "shortest"))
-    parser.add_argument("--rank-by", default=default.rank_by, choices=("both", "motion", "objectness"))
-    parser.add_argument(
-        "--adapt-every",
-        type=int,
-        default=1,
-        metavar="K",
-        help="frames between renewals of the seed sets; 0: never",
-    )
-
-
-def add_crf_argument(parser: ArgumentParser) -> None:
-    """Whether masks are refined."""
-    parser.add_argument(
-        "--refine",
-        default="none",
-        choices=REFINEMENTS,
-        help="refine masks by the frames: guided, a quick filter that keeps edges; crf, a dense CRF: 0.4 s a frame "
-        "on a CPU",
-    )
-    parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="the same as --refine crf")
 
 
 def build_config(arguments: Namespace, rule: str) -> Config:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gpuvos.data.tensor_file import read_state
 from gpuvos.errors import InputError, check_choice, fail
 from gpuvos.flow.clip import over_clip, over_pairs
+from gpuvos.types import Progress
 
 BUNDLED = Path(__file__).with_name("raft_small.safetensors")
 _SMALLEST = 128  # RAFT's correlation pyramid needs sixteen features along both sides, an eighth of the frame's
@@ -55,18 +56,36 @@ class TorchvisionRaft(nn.Module):
         self.eval()
 
     @torch.no_grad()
-    def forward(self, frames: Tensor, *, size: tuple[int, int] | None = None, direction: str = "forward") -> Tensor:
+    def forward(
+        self,
+        frames: Tensor,
+        *,
+        size: tuple[int, int] | None = None,
+        direction: str = "forward",
+        validate: bool = True,
+        progress: Progress | None = None,
+    ) -> Tensor:
         """Flow ``[T, 2, h, w]``, in pixels of the image, of frames ``[T, 3, H, W]``; arguments as of ``clip_flow``.
 
         Raises:
             InputError: as ``clip_flow``, or the module is in training mode, where batches would mix pairs.
         """
-        return over_clip(self._pair_flow, frames, size=size, direction=direction, chunk=self.chunk)
+        return over_clip(
+            self._pair_flow,
+            frames,
+            size=size,
+            direction=direction,
+            chunk=self.chunk,
+            validate=validate,
+            progress=progress,
+        )
 
     @torch.no_grad()
-    def pairs(self, first: Tensor, second: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+    def pairs(
+        self, first: Tensor, second: Tensor, *, size: tuple[int, int] | None = None, validate: bool = True
+    ) -> Tensor:
         """Flow ``[N, 2, h, w]``, in pixels of the image, from frames ``first`` ``[N, 3, H, W]`` to ``second``."""
-        return over_pairs(self._pair_flow, first, second, size=size)
+        return over_pairs(self._pair_flow, first, second, size=size, validate=validate)
 
     def _pair_flow(self, first: Tensor, second: Tensor) -> Tensor:
         if self.training:

@@ -1,4 +1,8 @@
-"""The method, one file a step, in the paper's order. Pure functions of tensors, batched over frames and videos."""
+"""The method, one file a step, in the paper's order. Pure functions of tensors, batched over frames and videos.
+
+They check shapes and options but not the values of features, which would wait for the device: a NaN that goes in comes
+out where it counts (a probability of a pixel whose embedding is NaN is NaN). ``gpuvos.segment`` looks before it begins.
+"""
 
 from gpuvos.functional.calibration import estimate_temperature
 from gpuvos.functional.camera import residual_flow

@@ -18,6 +18,7 @@ import gpuvos
 from gpuvos.cli.progress import progress
 from gpuvos.config import Config
 from gpuvos.data.atomic import atomic_file
+from gpuvos.data.side_files import read_json
 from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.paper.ablation import SemanticEmbedding
@@ -142,7 +143,7 @@ class Runner:
     def _stored(self, name: str, variant: str) -> Row | None:
         """A result that is there, whole and made with the same; None otherwise."""
         try:
-            content: dict[str, Any] = json.loads(self.file(name, variant).read_text("utf-8"))
+            content: dict[str, Any] = read_json("folder", self.file(name, variant))
             return dict(content["row"]) if content["key"] == self.key(variant) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -72,7 +72,7 @@ def load_weights(path: PathLike) -> EmbeddingNetwork:
     try:
         network = EmbeddingNetwork(dimensions=state["project.weight"].shape[0], width=state["correct.weight"].shape[1])
         network.load_state_dict(state)
-    except (KeyError, IndexError, RuntimeError) as error:
+    except (KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:
         raise _unfit(file, "EmbeddingNetwork", error) from error
     return network.eval()
 
