@@ -122,7 +122,7 @@ def _outcome(trial: Trial, chance: random.Random) -> str:
 def make_files(folder: Path) -> dict[str, bytes]:
     """One small file of every kind that is read, by name."""
     clip = render_clip("single", num_frames=3, height=32, width=48, seed=0)
-    for suffix in ("mp4", "mkv", "avi", "gif"):
+    for suffix in ("mp4", "mov", "mkv", "gif"):
         write_video(folder / f"clip.{suffix}", clip.frames)
     picture = Image.fromarray(clip.frames[0].permute(1, 2, 0).numpy())
     for suffix in ("png", "jpg", "webp", "bmp", "tif"):
@@ -302,10 +302,11 @@ def _checked(result: gpuvos.Segmentation) -> gpuvos.Segmentation:
 # ------------------------------------------------------------------ the command
 
 
-def fuzz(files: int, calls: int, kills: int, pairs: int, seed: int) -> dict[str, Any]:
-    """Runs everything; gives numbers of outcomes, and what was not allowed."""
+def fuzz(files: int, calls: int, kills: int, pairs: int, seed: int, *, json_file: Path | None = None) -> dict[str, Any]:
+    """Runs everything; gives numbers of outcomes, and what was not allowed; writes them after every part."""
     torch.set_num_threads(1)
-    report: dict[str, Any] = {"seed": seed}
+    versions = {"gpuvos": gpuvos.__version__, "torch": torch.__version__, "python": sys.version.split()[0]}
+    report: dict[str, Any] = {**versions, "seed": seed}
     for name, count in (("files", files), ("calls", calls), ("kills", kills), ("pairs", pairs)):
         if not count:
             continue
@@ -321,6 +322,8 @@ def fuzz(files: int, calls: int, kills: int, pairs: int, seed: int) -> dict[str,
                 outcomes, wrong = (kill_runs if name == "kills" else pair_runs)(folder, count, seed)
         report[name] = {"tried": count, "outcomes": dict(outcomes), "wrong": wrong}
         print(name, json.dumps(report[name]), flush=True)
+        if json_file is not None:
+            json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
 
@@ -331,10 +334,8 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
-    report = fuzz(arguments.files, arguments.calls, arguments.kills, arguments.pairs, arguments.seed)
-    if arguments.json is not None:
-        facts = {"gpuvos": gpuvos.__version__, "torch": torch.__version__, "python": sys.version.split()[0]}
-        arguments.json.write_text(json.dumps(facts | report, indent=1) + "\n", encoding="utf-8")
+    counts = (arguments.files, arguments.calls, arguments.kills, arguments.pairs)
+    report = fuzz(*counts, arguments.seed, json_file=arguments.json)
     return int(any(part["wrong"] for part in report.values() if isinstance(part, dict)))
 
 

@@ -80,13 +80,17 @@ def _check_kept(arguments: Namespace, jobs: Sequence[Job]) -> None:
     """Raises InputError where a folder that is to be replaced holds what a job of this run reads."""
     replaced = {job.output.resolve(): job.output for job in jobs}
     kept = [("video", job.video) for job in jobs]
-    kept += [(option, path) for option in ("first_mask", "weights") if (path := getattr(arguments, option)) is not None]
+    kept += [
+        (option, path)
+        for option in ("first-mask", "weights")
+        if (path := getattr(arguments, option.replace("-", "_"))) is not None
+    ]
     for option, path in kept:
         whole = path.resolve()
         for folder in (whole, *whole.parents):
             if folder in replaced:
-                got = f"'{replaced[folder]}', which would be replaced with '{path}' ({option}) in it"
-                raise fail("--output", got, "another folder")
+                got = f"'{replaced[folder]}', which would be deleted with '{path}' in it"
+                raise fail("--output", got, f"a folder without the {option} of this run")
 
 
 def _engine(arguments: Namespace, open_segmenter: Callable[[Namespace], SegmentVideo], options: RunOptions) -> Engine:

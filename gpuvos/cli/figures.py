@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from pathlib import Path
 
@@ -21,7 +22,10 @@ from gpuvos.viz.maps import save_png
 def run(arguments: Namespace) -> int:
     """Draws the figures; returns the exit status."""
     if arguments.overwrite:
-        check_outside("--output", arguments.video, arguments.output)
+        for kept in (arguments.video, arguments.truth, arguments.weights):
+            if kept is not None:
+                check_outside("--output", kept, arguments.output)
+        _check_ours(arguments.output)
     segmenter, device = build_segmenter(arguments, arguments.rule), pick_device(arguments.device)
     clip = read_video(arguments.video, stop=arguments.stop, max_side=arguments.max_side)
     frames = clip.frames.to(device)
@@ -37,6 +41,14 @@ def run(arguments: Namespace) -> int:
     if truth is None:
         print("no true masks were found: figure 7 needs them (--truth)")
     return 0
+
+
+def _check_ours(folder: Path) -> None:
+    """Raises InputError where a folder that is to be replaced holds anything but figures."""
+    others = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    others = [name for name in others if re.fullmatch(r"figure\d\.png", name) is None]
+    if others:
+        raise fail("--output", f"'{folder}' with {others[0]}", "a new folder or one of figures", "choose another one")
 
 
 def _truth(arguments: Namespace, frames: Tensor) -> Tensor | None:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 # script or makes a picture of anything.
 _FORMATS = (
     "3gp,amv,apng,asf,av1,avi,dv,f4v,flv,gif,gxf,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,"
-    "mpegvideo,mxf,nut,obu,ogg,rm,vc1,vvc,webm,wtv,yuv4mpegpipe"
+    "mpegvideo,mxf,nut,obu,ogg,rm,vc1,vvc,webm,wtv,yuv4mpegpipe,"
+    "bmp_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe,"  # pictures by another name
+    "aac,flac,mp3,wav"  # which are told that they have no video
 )
 _REORDERING = ("h264", "hevc", "vvc")  # codecs whose frames may leave a decoder in another order than they went in
 

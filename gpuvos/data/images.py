@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 MAX_PIXELS = 64_000_000  # of a frame or a mask, unless a caller allows more: a file of kilobytes can claim any size
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "GIF", "TIFF", "PPM")  # Pillow opens others by starting programs
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")  # Pillow opens others by starting programs
 
 
 class Page(NamedTuple):

@@ -321,8 +321,17 @@ def test_what_a_run_reads_is_never_replaced(tmp_path: Path, option: str, capsys:
     inside.write_text("kept")
     words = ["segment", str(tmp_path / "one.mp4"), "-o", str(inside.parent), "--overwrite", option, str(inside)]
     assert main(words) == 2
-    assert "which would be replaced with" in capsys.readouterr().err
+    assert "which would be deleted with" in capsys.readouterr().err
     assert inside.read_text() == "kept"
+
+
+def test_figures_replace_figures_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.mp4").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine").write_text("kept")
+    assert main(["figures", str(tmp_path / "one.mp4"), "-o", str(tmp_path / "out"), "--overwrite"]) == 2
+    assert "with mine, wanted a new folder or one of figures" in capsys.readouterr().err
+    assert (tmp_path / "out/mine").exists()
 
 
 def test_an_input_inside_of_another_job_s_output_is_never_replaced(
@@ -334,7 +343,7 @@ def test_an_input_inside_of_another_job_s_output_is_never_replaced(
     later.touch()
     words = ["segment", str(tmp_path / "one.mp4"), str(later), "-o", str(tmp_path), "--overwrite"]
     assert main(words) == 2
-    assert "which would be replaced with" in capsys.readouterr().err
+    assert "which would be deleted with" in capsys.readouterr().err
     assert later.exists()
 
 
