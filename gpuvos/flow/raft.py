@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpuvos.errors import InputError, check_choice
-from gpuvos.flow.clip import over_clip, over_pairs
+from gpuvos.flow.clip import frames_at, over_clip, over_pairs
 
 _SMALLEST = 128  # RAFT's correlation pyramid needs sixteen features along both sides, an eighth of the frame's
 
@@ -53,7 +53,14 @@ class TorchvisionRaft(nn.Module):
         Raises:
             InputError: as ``clip_flow``, or the module is in training mode, where batches would mix pairs.
         """
-        return over_clip(self._pair_flow, frames, size=size, direction=direction, chunk=self.chunk)
+        return over_clip(
+            lambda window, here, there: self._pair_flow(frames_at(window, here), frames_at(window, there)),
+            frames,
+            size=size,
+            direction=direction,
+            chunk=self.chunk,
+            cpu_chunk=2,
+        )
 
     @torch.no_grad()
     def pairs(self, first: Tensor, second: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
