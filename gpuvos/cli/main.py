@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from gpuvos.cli.memory import keep_freed_memory
+
 _COMMANDS = {
     "segment": "segment the moving object of a video",
     "demo": "render a clip, segment it, leave pictures",
@@ -45,6 +47,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status: 2 for bad input, 128 and its number after a signal."""
+    keep_freed_memory()
     try:
         with _terminated_like_interrupted():
             return _run(list(sys.argv[1:] if argv is None else argv))

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from gpuvos.batch.worker import SegmentVideo
@@ -192,11 +193,13 @@ def _write_piece(work: Path, piece: Piece, segmenter: VideoSegmenter, *, sheet: 
     clip, result = piece.clip, piece.result
     for name, mask in zip(clip.names, result.mask, strict=True):
         write_mask(work / "masks" / f"{name}.png", mask)
-    if arrays:
+    if arrays:  # a probability of the frames' size takes twelve times the bytes and says little more
+        grid = result.forest.label.shape[-2:]
+        probability = interpolate(result.probability[:, None], grid, mode="area")
         save_npz(
             work / f"result-{clip.names[0]}.npz",
             mask=result.mask,
-            probability=result.probability.half(),
+            probability=probability[:, 0].half(),
             seed_index=result.seeds.index,
             seed_foreground=result.foreground,
             seed_background=result.background,
