@@ -1,8 +1,8 @@
-"""Records everything that the README says about speed: ``python benchmarks/record.py``.
+"""Records what docs/performance.md says about the stages: ``python benchmarks/record.py``.
 
 Runs ``gpuvos bench`` at 480 x 854 (stages and peers; the forests at full resolution as well; cost curves), leaves JSON,
-Markdown, CSV and plots in ``benchmarks/results``, and writes the README's table between its markers. On a GPU the files
-are called ``*-cuda*`` and the README's table is left alone.
+Markdown, CSV and plots in ``benchmarks/results``, and writes the table of that page between its markers. On a GPU the
+files are called ``*-cuda*`` and the table is left alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gpuvos.cli.main import main as gpuvos
 from gpuvos.data.atomic import atomic_file
 
 RESULTS = Path(__file__).with_name("results")
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs/performance.md"
 BEGIN, END = "<!-- speed -->\n", "<!-- end of speed -->\n"
 
 
@@ -29,7 +29,7 @@ def best_peer(measurement: dict[str, Any], stage: str) -> str:
     return "" if quickest is None else f"{quickest['name']} {number(quickest['median'])}"
 
 
-def readme_table(records: list[dict[str, Any]]) -> str:
+def page_table(records: list[dict[str, Any]]) -> str:
     """Time, floor and the quickest peer of every stage."""
     lines = [heading(records[0]), ""]
     lines += [
@@ -46,11 +46,14 @@ def readme_table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_readme(text: str) -> None:
-    whole = README.read_text(encoding="utf-8")
-    before, _, rest = whole.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    with atomic_file(README) as path:
+def write_page(text: str) -> None:
+    """Puts the table between the markers of the page."""
+    whole = PAGE.read_text(encoding="utf-8")
+    before, begin, rest = whole.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{PAGE} has no markers {BEGIN.strip()} and {END.strip()}")
+    with atomic_file(PAGE) as path:
         path.write_text(before + BEGIN + text + END + after, encoding="utf-8")
 
 
@@ -61,7 +64,7 @@ def main() -> None:
     parser.add_argument("--clock", default="processor", help="as in gpuvos bench")
     parser.add_argument("--max-seconds", type=float, default=15.0, help="of a stage")
     parser.add_argument("--curve-seconds", type=float, default=33.0, help="of a point of a curve")
-    parser.add_argument("--readme-only", action="store_true", help="tables from the records that are there")
+    parser.add_argument("--page-only", action="store_true", help="tables from the records that are there")
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
     files = [RESULTS / f"bench-{device.type}.json"]
@@ -74,7 +77,7 @@ def main() -> None:
         runs.append(["bench", *common, *limit, *full, "--json", str(files[1])])
     curves = ["--curves", str(RESULTS), "--max-seconds", str(arguments.curve_seconds)]
     runs.append(["bench", *common, *curves])
-    if not arguments.readme_only:
+    if not arguments.page_only:
         for words in runs:
             if gpuvos(words):
                 raise SystemExit(f"gpuvos {' '.join(words)} failed")
@@ -82,7 +85,7 @@ def main() -> None:
     with atomic_file(RESULTS / f"bench-{device.type}.md") as path:
         path.write_text("\n\n".join(map(table, records)) + "\n", encoding="utf-8")
     if device.type == "cpu":
-        write_readme(readme_table(records))
+        write_page(page_table(records))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Trains a head through the method on rendered clips, from several beginnings: J on unseen clips before and after.
 
-A head of two convolutions gives embedding and objectness, as in the README. Masks are measured without softness.
+A head of two convolutions gives embedding and objectness, as in docs/guide/training-through.md. Masks are measured
+without softness.
 """
 
 from __future__ import annotations

@@ -16,12 +16,18 @@ if KERNEL_DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what needs a GPU where there is none."""
-    if KERNEL_DEVICE == "cpu":
-        for item in items:
-            if item.get_closest_marker("cuda"):
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    """Skips what needs a GPU where there is none; all but the first case of a sampled test are slow."""
+    seen = set()
+    for item in items:
+        if KERNEL_DEVICE == "cpu" and item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        if item.get_closest_marker("sampled"):
+            function = item.nodeid.partition("[")[0]
+            if function in seen:
+                item.add_marker(pytest.mark.slow)
+            seen.add(function)
 
 
 @pytest.fixture(scope="session")

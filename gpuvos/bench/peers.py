@@ -118,7 +118,7 @@ PEERS = (
         "flow",
         "OpenCV DIS, medium",
         "opencv-python-headless",
-        "flow of every pixel by another method, with larger errors (README, Optical flow); not averaged on the grid",
+        "flow of every pixel by another method, with larger errors (docs/performance.md); not averaged on the grid",
         calls.opencv_dis,
     ),
     Peer(

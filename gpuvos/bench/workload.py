@@ -129,7 +129,7 @@ class Inputs:
     @cached_property
     def _regions(self) -> Regions:
         """Seeds, edge weights and regions of the paper's rule, ``[1, T, ...]``."""
-        return steps.regions(self._batch, steps.present_frames(self._batch.embedding, None), self.paper)
+        return steps.regions(self._batch, None, self.paper)
 
     @property
     def weights(self) -> EdgeWeights:

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,17 +16,15 @@ from torch import Tensor, nn
 
 import gpuvos
 from gpuvos.cli.common import (
-    RULES,
-    add_crf_argument,
-    add_method_arguments,
     build_config,
     build_segmenter,
     pick_device,
 )
+from gpuvos.cli.options.common import RULES
 from gpuvos.data.atomic import atomic_file
 from gpuvos.errors import fail
 from gpuvos.metrics import DAVIS2016_OCCLUDED, boundary_accuracy, region_similarity
-from gpuvos.paper.datasets import DATASETS, SPLITS, Benchmark, LabelledVideo
+from gpuvos.paper.datasets import Benchmark, LabelledVideo
 from gpuvos.paper.variants import EXPERIMENTS, mean_of, plan, seed_accuracy, stability
 from gpuvos.pipeline.segment import segment
 from gpuvos.pipeline.video import VideoSegmenter
@@ -50,31 +48,6 @@ class Row(NamedTuple):
     seed_accuracy: float  # share of frames whose foreground seed lies on the object
     feature_seconds: float
     method_seconds: float
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of ``gpuvos evaluate``."""
-    parser.add_argument("--dataset", default="davis2016", choices=DATASETS)
-    parser.add_argument(
-        "--split", choices=SPLITS, help="default: train of davis2016, test of fbms59; segtrack2 has none"
-    )
-    parser.add_argument("--root", type=Path, required=True, help="folder of the dataset in its official layout")
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--rule", nargs="+", choices=RULES, help="one or both; default: robust, both with --experiment")
-    parser.add_argument(
-        "-o", "--output", type=Path, help="folder for tables and sheets; an experiment resumes what is in it"
-    )
-    parser.add_argument(
-        "--experiment",
-        nargs="+",
-        metavar="NAME",
-        choices=(*EXPERIMENTS, "all"),
-        help="the paper's experiments instead: all, or some of " + ", ".join(EXPERIMENTS),
-    )
-    parser.add_argument("--no-crf", action="store_true", help="experiments without the dense CRF, which is slow")
-    parser.add_argument("--cache", type=Path, help="folder for features, about 3 MB a frame; default: OUTPUT/features")
-    add_crf_argument(parser)
-    add_method_arguments(parser)
 
 
 def run(arguments: Namespace) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from gpuvos.cli.common import RULES, add_method_arguments, build_segmenter, pick_device
+from gpuvos.cli.common import build_segmenter, pick_device
 from gpuvos.data.atomic import atomic_folder, check_outside
 from gpuvos.data.images import list_images
 from gpuvos.data.masks import read_mask
@@ -16,23 +16,6 @@ from gpuvos.data.video import read_video
 from gpuvos.errors import fail
 from gpuvos.paper.figures import draw_figures
 from gpuvos.viz.maps import save_png
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of ``gpuvos figures``."""
-    parser.add_argument("video", type=Path, metavar="SEQUENCE", help="folder of images, video file, GIF")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output folder if it exists")
-    parser.add_argument(
-        "--truth",
-        type=Path,
-        help="folder of masks, one a frame; default: the Annotations beside JPEGImages, as in DAVIS",
-    )
-    parser.add_argument("--frame", type=int, default=0, help="frame that figures 3 and 4 show (0)")
-    parser.add_argument("--rule", default=RULES[0], choices=RULES, help="how seeds are labelled")
-    parser.add_argument("--stop", type=int, help="frame to stop before")
-    parser.add_argument("--max-side", type=int, default=960, help="larger frames are scaled down to this (960)")
-    add_method_arguments(parser)
 
 
 def run(arguments: Namespace) -> int:

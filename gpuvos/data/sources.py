@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
-from itertools import dropwhile, islice
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike, as_path, kind_of_path
-from gpuvos.data.images import IMAGE_SUFFIXES, fit, flatten_alpha, list_images, read_image
+from gpuvos.data.decoding import (
+    Clock,
+    decode,
+    film_streams,
+    is_colour,
+    open_video,
+    refusals_named,
+    stated_duration,
+    stated_rate,
+)
+from gpuvos.data.images import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    count_pages,
+    fit,
+    flatten_alpha,
+    list_images,
+    read_image,
+    read_pages,
+)
+from gpuvos.data.orientation import display_matrix
 from gpuvos.errors import InputError, fail
 
 if TYPE_CHECKING:
     from av import VideoFrame
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
 
 DEFAULT_FRAME_RATE = 24.0  # where a file or a folder of images says nothing about time
 
 
 class Selection(NamedTuple):
-    """The frames ``range(start, stop, step)``, and the longer side they may have."""
+    """The frames ``range(start, stop, step)``, the longer side they may have, and the pixels that are decoded."""
 
     start: int = 0
     stop: int | None = None
     step: int = 1
     max_side: int | None = None
+    max_pixels: int = MAX_PIXELS
 
     def num_selected(self, total: int) -> int:
         """How many of ``total`` frames are selected."""
@@ -50,12 +67,18 @@ class Frame(NamedTuple):
     name: str
 
 
-def open_source(path: PathLike) -> VideoSource | ImageSource:
+def open_source(
+    path: PathLike, video_stream: int | None = None, max_pixels: int = MAX_PIXELS
+) -> VideoSource | ImageSource | PageSource:
     """Looks at what ``path`` is; raises InputError where it does not exist or is no video."""
     source = as_path("path", path)
-    if kind_of_path("path", source) == "folder" or source.suffix.lower() in IMAGE_SUFFIXES:
-        return ImageSource(source)
-    return VideoSource(source)
+    if kind_of_path("path", source) == "file" and source.suffix.lower() not in IMAGE_SUFFIXES:
+        return VideoSource(source, video_stream, max_pixels)
+    if video_stream:
+        raise fail("video_stream", f"{video_stream}, but '{source}' is of images", "None")
+    if source.is_file() and count_pages(source) > 1:
+        return PageSource(source, max_pixels)
+    return ImageSource(source)
 
 
 class ImageSource:
@@ -75,7 +98,7 @@ class ImageSource:
         first: tuple[int, int] | None = None
         for number in chosen:
             file = self.files[number]
-            pixels, size = read_image(file, selection.max_side)
+            pixels, size = read_image(file, selection.max_side, selection.max_pixels)
             first = first or size
             if size != first:
                 one, other = (f"{width} x {height}" for height, width in (first, size))
@@ -84,44 +107,86 @@ class ImageSource:
             yield Frame(pixels, number / self.frame_rate, file.stem)
 
 
+class PageSource:
+    """An image file of several pages or an animation: APNG, WebP, TIFF."""
+
+    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
+        self.path = path
+        self.num_frames = count_pages(path)
+        first = next(read_pages(path, max_pixels=max_pixels))
+        self.frame_rate = DEFAULT_FRAME_RATE if first.seconds is None else 1 / first.seconds
+
+    def frames(self, selection: Selection) -> Generator[Frame, None, None]:
+        """Decodes from the first page on and gives out the selected ones; all of them must have one size."""
+        time, size = 0.0, None
+        total = 0
+        with closing(read_pages(self.path, selection.max_side, selection.max_pixels)) as pages:
+            for number, page in enumerate(pages):
+                if number == selection.stop:
+                    return
+                total = number + 1
+                size = size or page.size
+                if page.size != size:
+                    one, other = (f"{width} x {height}" for height, width in (size, page.size))
+                    raise fail("path", f"'{self.path}' with pages of {one} and {other} pixels", "pages of one size")
+                if number >= selection.start and (number - selection.start) % selection.step == 0:
+                    yield Frame(page.pixels, time, f"{number:05d}")
+                time += page.seconds or 1 / self.frame_rate
+        if total <= selection.start:
+            raise selection.empty(self.path, total)
+        if total < self.num_frames:
+            _warn_damaged(self.path, total, self.num_frames)
+
+
 class VideoSource:
     """A file that FFmpeg decodes."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with _open_video(path) as (container, stream):
-            rate = float(stream.average_rate or stream.guessed_rate or 0)
-            self.frame_rate = rate if 0 < rate <= 1000 else DEFAULT_FRAME_RATE
-            self._duration = _stated_duration(container, stream, self.frame_rate)
+    def __init__(self, path: Path, video_stream: int | None = None, max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self._number, self._max_pixels = path, video_stream, max_pixels
+        self._note = ""
+        with open_video(path, video_stream, max_pixels) as (container, stream), refusals_named(path):
+            self.frame_rate = stated_rate(stream) or DEFAULT_FRAME_RATE
+            self._duration = stated_duration(container, stream, self.frame_rate)
             seconds = self._duration or (container.duration or 0) / 1_000_000
             self.num_frames = stream.frames or round(seconds * self.frame_rate)
+            films = [film for film in film_streams(container) if film.frames != 1 and is_colour(film)]
+            if video_stream is None and len(films) > 1:
+                number = list(container.streams.video).index(stream)
+                self._note = (
+                    f"'{path}' has {len(films)} video streams: number {number} of {stream.width} x {stream.height} "
+                    "pixels is read; video_stream=, or --video-stream of the command, takes another"
+                )
 
     def frames(self, selection: Selection) -> Generator[Frame, None, None]:
         """Decodes from the beginning and gives out the selected frames."""
+        if self._note:
+            warnings.warn(self._note, UserWarning, stacklevel=2)
         convert = _Converter(selection.max_side)
         total = 0
         with closing(self._decoded(selection.stop)) as decoded:
             for number, time, frame in decoded:
                 total = number + 1
                 if number >= selection.start and (number - selection.start) % selection.step == 0:
-                    yield Frame(convert(frame), time, f"{number:05d}")
+                    with refusals_named(self.path):
+                        pixels = convert(frame)
+                    yield Frame(pixels, time, f"{number:05d}")
         if total <= selection.start:
             raise selection.empty(self.path, total)
 
     def _decoded(self, stop: int | None) -> Generator[tuple[int, float, VideoFrame], None, None]:
         """Every frame up to ``stop`` with its number and time; warns if the file ends early or is damaged."""
-        number, clock, errors = 0, _Clock(self.frame_rate), 0
+        number, clock, errors = 0, Clock(self.frame_rate), 0
+        packet: int | None = None  # that of the last frame
         # Decoding frames in parallel loses those in flight when a truncated file ends: what is missing after
         # the first pass is decoded again one by one.
         for threads in ("AUTO", "SLICE"):
             damage: list[str] = []
-            with _open_video(self.path) as (container, stream):
+            with open_video(self.path, self._number, self._max_pixels) as (container, stream):
                 stream.thread_type = threads
-                frames = _decode(container, stream, damage)
-                left = islice(frames, number, None) if clock.raw is None else dropwhile(clock.passed, frames)
-                for frame in left:
-                    errors += frame.is_corrupt
-                    yield number, clock.tick(frame), frame
+                for decoded in decode(container, stream, self.path, damage, number, packet):
+                    packet = decoded.packet
+                    errors += decoded.frame.is_corrupt
+                    yield number, clock.tick(decoded), decoded.frame
                     number += 1
                     if number == stop:
                         return
@@ -130,40 +195,16 @@ class VideoSource:
         else:
             errors += 1
         if number == 0:
-            raise fail("path", f"'{self.path}', of which no frame can be decoded", "a video that is not damaged")
+            wanted = f"an undamaged video of at most {self._max_pixels} pixels a frame"
+            raise fail("path", f"'{self.path}', of which no frame can be decoded", wanted)
         if errors:
-            known = f"of about {self.num_frames}" if self.num_frames > number else "with errors"
-            message = f"'{self.path}' is truncated or damaged: {number} frames {known} could be read"
-            warnings.warn(message, UserWarning, stacklevel=2)
+            _warn_damaged(self.path, number, self.num_frames)
 
 
-class _Clock:
-    """Makes times out of presentation times: from 0, strictly increasing, also where a file lacks them."""
-
-    def __init__(self, rate: float) -> None:
-        self.gap = 1 / rate
-        self.raw: float | None = None  # presentation time of the last frame
-        self._origin = 0.0
-        self._time: float | None = None
-        self._end = 0.0  # when the last frame is over, by the clock of the file or by this one
-
-    def passed(self, frame: VideoFrame) -> bool:
-        return frame.pts is not None and self.raw is not None and frame.time <= self.raw
-
-    def tick(self, frame: VideoFrame) -> float:
-        raw = None if frame.pts is None else frame.time
-        if self._time is None:
-            self._origin, time = raw or 0.0, 0.0
-        else:
-            time = self._time + self.gap if raw is None else raw - self._origin
-            if time <= self._time:
-                time = self._time + self.gap
-        lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else self.gap
-        self.raw, self._time, self._end = raw, time, max(time, raw or 0.0) + lasts
-        return time
-
-    def covers(self, duration: float) -> bool:
-        return self._end >= duration - max(1.5 * self.gap, 0.01 * duration)
+def _warn_damaged(path: Path, number: int, total: int) -> None:
+    known = f"of about {total}" if total > number else "with errors"
+    message = f"'{path}' is truncated or damaged: {number} frames {known} could be read"
+    warnings.warn(message, UserWarning, stacklevel=3)
 
 
 class _Converter:
@@ -184,7 +225,7 @@ class _Converter:
 
         if self._size is None:
             self._size = fit(frame.height, frame.width, self._max_side)
-            self._matrix = _display_matrix(frame)
+            self._matrix = display_matrix(frame)
         if frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components):
             frame = VideoFrame.from_ndarray(flatten_alpha(frame.to_ndarray(format="rgba")), format="rgb24")
         height, width = self._size
@@ -196,67 +237,3 @@ class _Converter:
         if abs(a) + abs(d) < abs(b) + abs(c):  # x of the screen runs along y of the file
             a, d, pixels = c, b, pixels.transpose(1, 2)
         return pixels.flip([axis for axis, sign in ((1, d), (2, a)) if sign < 0])
-
-
-def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
-    """The matrix ``(a, b, c, d)`` of x' = a x + c y, y' = b x + d y from the file to the screen."""
-    data: Any = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return 1, 0, 0, 1
-    a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
-    return a, b, c, d
-
-
-@contextmanager
-def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    import av
-    from av.stream import Disposition
-
-    try:
-        container = av.open(str(path.absolute()), "r")  # an absolute name is never taken for a protocol
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise fail("path", f"'{path}' ({reason})", "a video that FFmpeg can read", "is it complete?") from error
-    with container:
-        streams = [video for video in container.streams.video if not video.disposition & Disposition.attached_pic]
-        if not streams or container.format.name == "tty":  # which draws the letters of any text file
-            raise fail("path", f"'{path}' without a video stream", "a file with video")
-        if getattr(streams[0], "codec_context", None) is None:
-            raise fail("path", f"'{path}' in a codec that this PyAV lacks", "a video that FFmpeg can decode")
-        yield container, streams[0]
-
-
-def _decode(container: InputContainer, stream: VideoStream, damage: list[str]) -> Iterator[VideoFrame]:
-    """Decodes to the end, past packets that are broken; what went wrong is appended to ``damage``."""
-    import av
-
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError as error:
-            damage.append(str(error))
-            packet = None
-        try:
-            frames = stream.decode(packet)
-        except av.EOFError:  # flushed already
-            frames = []
-        except av.FFmpegError as error:
-            damage.append(str(error))
-            frames = []
-        yield from frames
-        if packet is None:
-            return
-
-
-def _stated_duration(container: InputContainer, stream: VideoStream, rate: float) -> float | None:
-    """Seconds that the header promises; None where the format has no such field."""
-    if container.format.name == "avi" and stream.frames:  # its duration shrinks with the file
-        return stream.frames / rate
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    hours, *rest = stream.metadata.get("DURATION", "").split(":")  # Matroska, as 00:01:02.5
-    try:
-        return 3600 * float(hours) + 60 * float(rest[0]) + float(rest[1])
-    except (ValueError, IndexError):
-        return None

@@ -44,12 +44,12 @@ def select_seeds(embedding: Tensor, objectness: Tensor, candidates: Tensor, *, n
         merge_leading(candidates.flatten(-2), 1),
         num_seeds,
     ).reshape(*lead, num_seeds)
-    valid = index >= 0
+    invalid, slot = index < 0, index.clamp(min=0)
     return Seeds(
         index,
-        valid,
-        gather_pixels(embedding, index).masked_fill(~valid[..., None], 0),
-        gather_pixels(objectness[..., None, :, :], index).squeeze(-1).masked_fill(~valid, 0),
+        ~invalid,
+        _gather(embedding, slot).masked_fill(invalid[..., None], 0),
+        _gather(objectness[..., None, :, :], slot).squeeze(-1).masked_fill(invalid, 0),
     )
 
 
@@ -70,6 +70,10 @@ def gather_pixels(values: Tensor, index: Tensor) -> Tensor:
     sizes = check_tensor("values", values, "... C H W", filled=True)
     check_tensor("index", index, "... K", kind="int64", leading=values.shape[:-3], like=values)
     check_index("index", index, -1, sizes["H"] * sizes["W"])
+    return _gather(values, index.clamp(min=0))
+
+
+def _gather(values: Tensor, slot: Tensor) -> Tensor:
     flat = values.flatten(-2)  # [..., C, P]
-    slot = index.clamp(min=0)[..., None, :].expand(*flat.shape[:-1], index.shape[-1])
-    return torch.gather(flat, -1, slot).transpose(-1, -2)
+    place = slot[..., None, :].expand(*flat.shape[:-1], slot.shape[-1])
+    return torch.gather(flat, -1, place).transpose(-1, -2)

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from gpuvos.errors import check_choice, check_index, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
-from gpuvos.functional.similarity import squared_distance
-from gpuvos.kernels.blocks import blocks
+from gpuvos.kernels.following_seeds import following_seeds as following_op
 from gpuvos.types import Seeds
 
 
@@ -59,12 +58,7 @@ def following_seeds(embedding: Tensor, following: Tensor, valid: Tensor) -> Tens
         >>> following_seeds(e, e.flip(1), torch.ones(1, 2, dtype=torch.bool))
         tensor([[1, 0]])
     """
-    k = valid.shape[-1]
-    given = (merge_leading(embedding, 2), merge_leading(following, 2), merge_leading(valid, 1))
-    nearest = valid.new_empty((len(given[2]), embedding.shape[-2]), dtype=torch.int64)
-    for block in blocks(len(nearest), 16 * k * k):
-        here, there, exists = (value[block] for value in given)
-        nearest[block] = squared_distance(here, there).masked_fill_(~exists[:, None], torch.inf).argmin(-1)
+    nearest = following_op(merge_leading(embedding, 2), merge_leading(following, 2), merge_leading(valid, 1))
     return nearest.reshape(embedding.shape[:-1])
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from gpuvos.errors import check_count, check_positive, check_share, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.relaxed import soft_below
-from gpuvos.kernels.blocks import BLOCK_BYTES, blocks
-
-_CACHE_BYTES = 4 << 20  # of distances to all points, so that they stay in a processor's cache
+from gpuvos.kernels.neighbor_mean import mean_within, neighbor_mean
 
 
 @full_precision
@@ -145,7 +141,7 @@ def take_vote(
     check_tensor("score", score, "... T K", sizes=sizes, leading=valid.shape[:-2], like=valid)
     check_share("confident_share", confident_share)
     search = _Sequence(embedding, valid, neighbors, largest_share, frames)
-    smoothed = search.mean(score.masked_fill(~valid, 0))
+    smoothed = search.mean(score.masked_fill(search.invalid.reshape(valid.shape), 0))
     confident = confident_seeds(smoothed, valid, confident_share=confident_share, softness=softness)
     return Vote(smoothed, confident, search.mean(confident.to(score.dtype)))
 
@@ -248,11 +244,12 @@ class _Sequence:
         # small numbers keep the product exact enough; frame 0 alone, so that padded frames change no bit
         seeds = seeds - seeds[:, :1].mean(2, keepdim=True)
         self.valid = merge_leading(valid, 2)  # [B, T, K]
-        self.chosen, there = spread_frames(self.valid, frames)  # [B, A]
+        self.invalid = ~self.valid.flatten(1)
+        self.chosen, exists = spread_frames(self.valid, frames)  # [B, A]
         self.search = _Neighbors(
             seeds.flatten(1, 2),
             self._among(seeds).flatten(1, 2),
-            (self._among(self.valid) & there[..., None]).flatten(1),
+            (self._among(self.valid) & exists[..., None]).flatten(1),
             neighbors,
             largest_share,
         )
@@ -265,58 +262,27 @@ class _Sequence:
     def mean(self, label: Tensor) -> Tensor:
         """Mean label ``[..., T, K]`` of the neighbours of every seed."""
         result = self.search.mean(self._among(merge_leading(label, 2)).flatten(1))
-        return result.masked_fill(~self.valid.flatten(1), 0).reshape(label.shape).to(label.dtype)
+        return result.masked_fill(self.invalid, 0).reshape(label.shape).to(label.dtype)
 
 
 class _Neighbors:
     """The nearest points ``[B, A, D]`` of every row ``[B, R, D]``: not as a list, but as a radius, found once."""
 
-    def __init__(self, rows: Tensor, points: Tensor, there: Tensor, neighbors: int, largest_share: float) -> None:
+    def __init__(self, rows: Tensor, points: Tensor, valid: Tensor, neighbors: int, largest_share: float) -> None:
         check_count("neighbors", neighbors)
         check_positive("largest_share", largest_share)
-        count = there.shape[1]
+        count = valid.shape[1]
         self.most = min(neighbors, count, max(3, int(count * largest_share) + 1))
-        self.wanted = (there.sum(1) * largest_share).long().clamp(min=3).clamp(max=self.most)  # [B]
-        self.folds = max(1, math.isqrt(count // self.most))
-        spare = -count % self.folds  # points that are not there
-        self.rows, self.points = rows, pad(points, (0, 0, 0, spare))
-        self.there = pad(there, (0, spare))
-        self.offset = self.points.square().sum(-1).masked_fill(~self.there, torch.inf)
+        self.wanted = (valid.sum(1) * largest_share).long().clamp(min=3, max=self.most)  # [B]
+        self.given = (rows, points, valid)
         self.radius: Tensor | None = None
 
     def mean(self, label: Tensor) -> Tensor:
-        """Mean label ``[B, A]`` of the neighbours of every row, ``[B, R]`` in float64."""
-        values = pad(label.double(), (0, self.there.shape[1] - label.shape[1])).masked_fill(~self.there, 0)
-        first = self.radius is None
-        b, r = self.rows.shape[:2]
-        # no small results between the large temporaries, or the heap of the process grows with every block
-        radius = self.rows.new_empty((b, r, 1)) if self.radius is None else self.radius
-        means = values.new_empty((b, r))
-        budget = _CACHE_BYTES if label.device.type == "cpu" else BLOCK_BYTES
-        for block in blocks(r, 16 * values.numel(), budget=budget):
-            # |p|^2 of the row itself does not change the order of its neighbours
-            distance = torch.baddbmm(self.offset[:, None], self.rows[:, block], self.points.mT, alpha=-2)
-            if first:
-                nearest = _smallest(distance, self.most, self.folds)
-                place = (self.wanted - 1)[:, None, None].expand(-1, nearest.shape[1], 1)
-                # points at inf are not there
-                radius[:, block] = nearest.gather(-1, place).clamp(max=torch.finfo(nearest.dtype).max)
-            near = distance.le_(radius[:, block])  # [B, rows, A], 1 or 0: a mask would be slower
-            means[:, block] = (near.double() * values[:, None]).sum(-1) / near.sum(-1).clamp(min=1)
-        self.radius = radius
-        return means
-
-
-def _smallest(values: Tensor, count: int, folds: int) -> Tensor:
-    """The smallest values of every row ``[B, R, A]`` in ascending order, ``[B, R, count]``.
-
-    Folded into columns of ``folds`` values; the ``count`` columns whose least is smallest hold them all. Two short
-    searches are several times quicker than one long one.
-    """
-    columns = values.reshape(*values.shape[:-1], folds, values.shape[-1] // folds)  # [B, R, folds, ...]
-    best = columns.amin(-2).topk(count, largest=False, sorted=False).indices
-    best = best[..., None, :].expand(*columns.shape[:-1], count)
-    return columns.gather(-1, best).flatten(-2).topk(count, largest=False).values
+        """Mean label ``[B, A]`` of the neighbours of every row, ``[B, R]``."""
+        if self.radius is not None:
+            return mean_within(*self.given, label, self.radius, self.most)
+        mean, self.radius = neighbor_mean(*self.given, label, self.wanted, self.most)
+        return mean
 
 
 def spread_frames(valid: Tensor, frames: int) -> tuple[Tensor, Tensor]:
@@ -326,4 +292,4 @@ def spread_frames(valid: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     length = ((number + 1) * valid.any(2)).amax(1, keepdim=True)  # [B, 1]; padded frames have no valid seed
     count = length.clamp(max=frames)
     place = number[: min(t, frames)]
-    return (place * length // count.clamp(min=1)).clamp(max=t - 1), place < count
+    return place * length // count.clamp(min=1), place < count

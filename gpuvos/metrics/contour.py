@@ -3,100 +3,158 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Points = NDArray[np.float64]
 
-# Headings. The object is on the left hand; a turn to the left, to the next heading, stays at its pixel.
-_DOWN, _UP = 0, 2  # 1 is right, 3 left
-_NONE, _TURN = 4, 5  # no outline leaves a corner; two do, each with a turn to the left
+# Headings: one more is a turn to the right, two more the way back. A corner holds bit ``1 << heading`` of every side.
+_RIGHT, _DOWN, _LEFT, _UP = range(4)
+_JUNCTION = 0b1111  # of four sides: two pixels of the object meet at their corners
+
+
+class _Piece(NamedTuple):
+    """Sides between two junctions, or a whole outline without any."""
+
+    corners: list[int]  # from the first junction to the last, raster numbers
+    first: int  # heading of its side at the first, seen from there
+    last: int  # heading of its side at the last, seen from there
 
 
 def longest_polygon(mask: NDArray[np.bool_], *, tolerance: float, spacing: float) -> Points:
     """The outline with most vertices after simplification, with no side longer than ``spacing``.
 
+    Where two pixels of the object meet at a corner, an outline turns; which way follows the official toolkit, by the
+    order in which outlines are found. So such pixels are joined at some corners and parted at others.
+
     Args:
-        mask: ``[H, W]``; the object is 4-connected, outlines of holes count as well, and the outside of the image is
-            no object. An outline that meets itself at a corner is two.
+        mask: ``[H, W]``; outlines of holes count as well, and the outside of the image is no object.
         tolerance: pixels from the outline to the simplified polygon (Douglas and Peucker).
         spacing: pixels.
 
     Returns:
         ``[N, 2]`` (row, column), in pixels from the corner of the image; the first point is also the last. The polygon
-        begins at the upper end of the leftmost of the outline's topmost vertical sides and goes clockwise around an
-        object, counterclockwise around a hole. N is 0 if no outline keeps three vertices.
+        begins at the upper end of the leftmost of the outline's topmost vertical sides, or where outlines meet, and
+        goes clockwise around an object, counterclockwise around a hole. N is 0 if no outline keeps three vertices.
     """
-    best = np.zeros((0, 2))
-    for outline, hole in sorted(_outlines(mask), key=lambda found: len(found[0]), reverse=True):
+    best, number = np.zeros((0, 2)), 0
+    outlines = list(enumerate(_outlines(mask)))
+    for place, outline in sorted(outlines, key=lambda found: len(found[1]), reverse=True):
         if len(outline) < len(best):  # vertices are points of the outline
             break
         # First only what is straight goes, as in the toolkit: which of equal points is kept depends on it.
         polygon = _simplify(_simplify(outline, 0.05), tolerance)
-        if len(polygon) > max(3, len(best)):
-            best = polygon if hole else polygon[::-1]
+        if len(polygon) > 3 and (len(polygon), -place) > (len(best), -number):
+            best, number = polygon if _object_on_the_right(outline, mask) else polygon[::-1], place
     return _resample(best, spacing) if len(best) else best
 
 
-def _outlines(mask: NDArray[np.bool_]) -> Iterator[tuple[Points, bool]]:
-    """All closed outlines of a mask, and whether it is that of a hole.
+def _object_on_the_right(outline: Points, mask: NDArray[np.bool_]) -> bool:
+    """Whether an outline ``[N, 2]`` has the object on its right hand: clockwise around one, the other way in a hole."""
+    (row, column), (down, right) = outline[0].astype(int), (outline[1] - outline[0]).astype(int)
+    row, column = row - int(down < 0 or right < 0), column - int(down > 0 or right < 0)
+    return 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1] and bool(mask[row, column])
 
-    An outline ``[N, 2]`` goes a pixel a step and ends where it begins: at the upper end of the leftmost of the topmost
-    vertical sides, down.
-    """
+
+def _outlines(mask: NDArray[np.bool_]) -> Iterator[Points]:
+    """All closed outlines ``[N, 2]`` of a mask, a pixel a step; no outline meets a corner twice."""
     inside = np.pad(mask, 1)
     nw, ne, sw, se = inside[:-1, :-1], inside[:-1, 1:], inside[1:, :-1], inside[1:, 1:]
-    leaving = np.full(nw.shape, _NONE)  # heading by corner [H + 1, W + 1]
-    for heading, here in enumerate((se & ~sw, ne & ~se, nw & ~ne, sw & ~nw)):
-        leaving[here] = heading
-    leaving[(nw & se & ~ne & ~sw) | (ne & sw & ~nw & ~se)] = _TURN
-    flat, width = leaving.ravel(), mask.shape[1] + 1
-    corners = np.flatnonzero(flat != _NONE)
-    headings = dict(zip(corners.tolist(), flat[corners].tolist(), strict=True))
-    side = se != sw  # a vertical side begins here and goes down; row by row
+    sides = np.zeros(nw.shape, dtype=np.uint8)  # headings of the sides at every corner [H + 1, W + 1]
+    for heading, here in ((_RIGHT, ne != se), (_DOWN, sw != se), (_LEFT, nw != sw), (_UP, nw != ne)):
+        sides |= here.astype(np.uint8) << heading
+    width = sides.shape[1]
+    pieces = _pieces(sides.ravel(), width)
+    for corners in _loops(pieces):
+        yield np.stack(np.divmod(np.array(corners), width), axis=1).astype(np.float64)
+
+
+def _pieces(sides: NDArray[np.uint8], width: int) -> list[_Piece]:
+    """All sides in pieces: those of the last junction first, then outlines without one, from the top down."""
+    corners = np.flatnonzero(sides)
+    table = dict(zip(corners.tolist(), sides[corners].tolist(), strict=True))
+    pieces: list[_Piece] = []
+    taken: set[tuple[int, int]] = set()
     seen: set[int] = set()
-    for upper, down in zip(np.flatnonzero(side).tolist(), se[side].tolist(), strict=True):
-        if upper not in seen:
-            start = (upper, _DOWN) if down else (upper + width, _UP)
-            for path in _follow(headings, seen, start, width):
-                yield _closed(np.stack(np.divmod(np.array(path), width), axis=1).astype(np.float64))
+    starts = [(junction, heading) for junction in np.flatnonzero(sides == _JUNCTION).tolist() for heading in range(4)]
+    starts.reverse()
+    starts += [
+        (corner, _DOWN) for corner in np.flatnonzero(sides & (1 << _DOWN)).tolist() if table[corner] != _JUNCTION
+    ]
+    for corner, heading in starts:
+        if (corner, heading) in taken or (table[corner] != _JUNCTION and corner in seen):
+            continue
+        piece = _follow(table, corner, heading, width)
+        taken |= {(corner, heading), (piece.corners[-1], piece.last)}
+        seen.update(piece.corners)
+        pieces.append(piece)
+    return pieces
 
 
-def _follow(headings: dict[int, int], seen: set[int], start: tuple[int, int], width: int) -> Iterator[list[int]]:
-    """The outlines met from a corner and heading on until both come again; adds their vertical sides to ``seen``."""
-    steps = (width, 1, -width, -1)
-    corner, heading = start
-    path = [corner]
-    # Place in the path of corners where outlines meet.
-    turns = {corner: 0} if headings[corner] == _TURN else {}
+def _follow(table: dict[int, int], corner: int, heading: int, width: int) -> _Piece:
+    """The piece that leaves a corner by a heading, to the next junction or back to the corner."""
+    steps = (1, width, -1, -width)
+    path, first = [corner], heading
     while True:
-        if heading in (_DOWN, _UP):
-            seen.add(corner if heading == _DOWN else corner - width)
-        corner += steps[heading]
-        path.append(corner)
-        turn = headings[corner] == _TURN
-        heading = (heading + 1) % 4 if turn else headings[corner]
-        if (corner, heading) == start:
-            yield path[:-1]
-            return
-        if turn and turns.setdefault(corner, len(path) - 1) < len(path) - 1:
-            begin = turns[corner]
-            yield path[begin:-1]
-            turns = {other: place for other, place in turns.items() if place <= begin}
-            del path[begin + 1 :]
+        path.append(path[-1] + steps[heading])
+        back = (heading + 2) % 4
+        if path[-1] == corner or table[path[-1]] == _JUNCTION:
+            return _Piece(path, first, back)
+        heading = (table[path[-1]] & ~(1 << back)).bit_length() - 1
 
 
-def _closed(points: Points) -> tuple[Points, bool]:
-    """A closed path ``[N, 2]``, begun and turned as ``_outlines`` has it, and whether it goes around a hole."""
-    row, column = points.T
-    hole = bool((row * np.roll(column, -1) - np.roll(row, -1) * column).sum() < 0)  # twice the signed area
-    if hole:
-        points = points[::-1]
-    after = np.roll(points, -1, axis=0)
-    places = np.flatnonzero((points[:, 0] != after[:, 0]) & (points[:, 0] == points[:, 0].min()))
-    points = np.roll(points, -places[np.argmin(points[places, 1])], axis=0)
-    return np.concatenate([points, points[:1]]), hole
+def _loops(pieces: list[_Piece]) -> Iterator[list[int]]:
+    """Joins pieces to closed outlines, as the toolkit does.
+
+    It begins with the first piece left at the first junction and leaves every junction by the first piece left that is
+    no straight continuation. As soon as it meets a junction of its path again it cuts that outline off and goes on with
+    the rest of the path.
+    """
+    left: dict[int, list[int]] = {}
+    for number, piece in enumerate(pieces):
+        for junction in sorted({piece.corners[0], piece.corners[-1]}):
+            left.setdefault(junction, []).append(number)
+    for start in sorted(left, key=lambda corner: (len(left[corner]) == 1, corner)):
+        while left[start]:
+            yield from _walk(pieces, left, start)
+
+
+def _walk(pieces: list[_Piece], left: dict[int, list[int]], start: int) -> Iterator[list[int]]:
+    """Outlines cut off a path from a junction until nothing of the path is left; takes its pieces from ``left``."""
+    path: list[tuple[int, int]] = []  # junctions, and the piece by which each is left
+    junction, number = start, left[start][0]
+    while True:
+        piece = pieces[number]
+        for end in {piece.corners[0], piece.corners[-1]}:
+            left[end].remove(number)
+        path.append((junction, number))
+        junction = piece.corners[-1] if piece.corners[0] == junction else piece.corners[0]
+        met = [place for place, (other, _) in enumerate(path) if other == junction]
+        if met:
+            yield _joined(pieces, path[met[0] :])
+            del path[met[0] :]
+            if not path:
+                return
+        number = _turn(pieces, left[junction], path[-1][1], junction)
+
+
+def _turn(pieces: list[_Piece], numbers: list[int], coming: int, junction: int) -> int:
+    """The first of the pieces left at a junction that does not go straight on from the one that leads there."""
+    ways = [piece.first if piece.corners[0] == junction else piece.last for piece in (pieces[n] for n in numbers)]
+    came = pieces[coming].first if pieces[coming].corners[0] == junction else pieces[coming].last
+    turns = [number for number, way in zip(numbers, ways, strict=True) if (way - came) % 4 != 2]
+    return (turns or numbers)[0]
+
+
+def _joined(pieces: list[_Piece], path: list[tuple[int, int]]) -> list[int]:
+    """The corners of a closed path, the first of them also the last."""
+    corners: list[int] = []
+    for junction, number in path:
+        piece = pieces[number].corners
+        corners += piece[:-1] if piece[0] == junction else piece[:0:-1]
+    return [*corners, path[0][0]]
 
 
 def _simplify(points: Points, tolerance: float) -> Points:
@@ -157,9 +215,15 @@ def _segment_distance(begin: Points, end: Points, point: Points) -> NDArray[np.f
 
 
 def _resample(polygon: Points, spacing: float) -> Points:
-    """A closed polygon ``[N, 2]`` with sides longer than ``spacing`` cut into equal parts."""
+    """A closed polygon ``[N, 2]`` with sides longer than ``spacing`` cut into equal parts.
+
+    The step is added again and again, as in the toolkit: multiples of it differ in the last bits, which decide on which
+    side of a bin's edge a point lies.
+    """
     side = np.diff(polygon, axis=0)
     parts = np.maximum(np.ceil(np.sqrt((side * side).sum(1)) / spacing), 1).astype(np.int64)
-    number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
-    begin, step = (np.repeat(values, parts, axis=0) for values in (polygon[:-1], side / parts[:, None]))
-    return np.concatenate([begin + number[:, None] * step, polygon[-1:]])
+    pieces = [
+        np.cumsum(np.vstack([begin, np.tile(step, (count - 1, 1))]), axis=0)
+        for begin, step, count in zip(polygon[:-1], side / parts[:, None], parts.tolist(), strict=True)
+    ]
+    return np.concatenate([*pieces, polygon[-1:]])

@@ -68,10 +68,10 @@ def temporal_stability(mask: Tensor) -> Tensor:
     outlines in order at the least total cost, twice: the second time it begins behind the cheapest pair of the first.
     Of all pairs of a point only the cheapest stays, and ``T = 5 * mean C`` over those.
 
-    An object that moves without changing has T 0. The function follows the sources of the official toolkits
-    (constants, where an outline begins, order of ties), but its numbers have not been compared with theirs. Known
-    to differ: where an outline meets itself at a corner of a pixel, the object is 4-connected here, and of more than
-    4,096 points of a very ragged outline only every n-th counts.
+    An object that moves without changing has T 0. The function follows the official toolkit of DAVIS in everything
+    that decides a tie: where an outline begins, which way it turns where it meets itself at a corner of a pixel, how
+    steps and angles are rounded. Known to differ: of more than 4,096 points of a very ragged outline only every n-th
+    counts.
 
     Outlines are followed on the host; shape contexts, costs and matching are computed on the device of the mask.
 
@@ -148,8 +148,8 @@ def _padded(contexts: list[Tensor]) -> tuple[Tensor, Tensor]:
 def shape_contexts(points: Tensor) -> Tensor:
     """Shape contexts: where the points of an outline are, seen from each of them.
 
-    A point counts for itself, in the first sector of the innermost ring. Sectors begin at the direction of the
-    columns and are bounded by comparisons alone, so that the device does not matter.
+    A point counts for itself, in the first sector of the innermost ring. Sectors begin at the direction down the rows
+    and turn towards the columns.
 
     Args:
         points: ``[N, 2]`` float64 (row, column).
@@ -171,18 +171,28 @@ def _histograms(centers: Tensor, points: Tensor, unit: Tensor) -> Tensor:
     ring = torch.full_like(near, -1, dtype=torch.int64)  # outside
     for edge in _RINGS:
         ring += near < edge
-    back = (row < 0) | ((row == 0) & (column < 0))
-    sign = torch.where(back, -1.0, 1.0)
-    y, x = row * sign, column * sign
-    left = (x <= 0) & (y > 0)
-    y, x = torch.where(left, -x, y), torch.where(left, y, x)  # now in the first quarter
-    third = (y * math.sqrt(3.0) >= x).long() + (y >= x * math.sqrt(3.0))
-    sector = torch.where(distance > 0, 6 * back + 3 * left + third, 0)
+    turn = 2 * math.pi
+    angle = _angle(column, row) + turn
+    angle = torch.where(angle >= turn, angle - turn, angle)
+    sector = (angle / (turn / _SECTORS)).floor().long().clamp_max(_SECTORS - 1)
     bins = _SECTORS * len(_RINGS)
     place = torch.where(ring >= 0, sector * len(_RINGS) + ring, bins)
     place += torch.arange(len(centers), device=points.device)[:, None] * (bins + 1)
     count = torch.bincount(place.flatten(), minlength=len(centers) * (bins + 1))
     return count.view(len(centers), bins + 1)[:, :-1].to(points.dtype)
+
+
+def _angle(y: Tensor, x: Tensor) -> Tensor:
+    """``atan2(y, x)`` that is exact beside the axes.
+
+    Points on the axes lie on edges of sectors, where the last bit decides. ``torch.atan2`` is not rounded correctly on
+    every device.
+    """
+    steep = y.abs() > x.abs()
+    low, high = torch.where(steep, -x, y), torch.where(steep, y, x)
+    slope = low / torch.where(high == 0, 1.0, high)  # the angle to the axis if it is small
+    axis = torch.where(high < 0, torch.where(y < 0, -math.pi, math.pi), 0.0).where(~steep, high.sign() * (math.pi / 2))
+    return torch.where(slope.abs() < 1e-8, axis + slope, torch.atan2(y, x))
 
 
 def context_costs(first: Tensor, second: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def build_result(
     return Segmentation(
         mask=probability > 0.5,
         probability=probability,
-        confidence=(2 * probability).sub_(1).abs_(),
+        confidence=torch.rsub(probability, 1, alpha=2).abs_(),
         seeds=regions.seeds,
         forest=regions.forest,
         foreground=labels.foreground,
@@ -55,7 +55,7 @@ def resize(probability: Tensor, size: tuple[int, int] | None) -> Tensor:
 
 def with_probability(result: Segmentation, probability: Tensor) -> Segmentation:
     """The result with another probability, and the mask and confidence that follow from it."""
-    confidence = (2 * probability - 1).abs()
+    confidence = torch.rsub(probability, 1, alpha=2).abs_()
     return result._replace(mask=probability > 0.5, probability=probability, confidence=confidence)
 
 

@@ -16,26 +16,26 @@ from gpuvos.pipeline.rules import RULES
 from gpuvos.types import Features, Labels, Motion, Regions
 
 
-def present_frames(embedding: Tensor, lengths: Tensor | None) -> Tensor:
-    """Which frames of a ragged batch ``[B, T, D, H, W]`` belong to their videos, ``[B, T]`` bool."""
-    b, t = embedding.shape[:2]
+def present_frames(embedding: Tensor, lengths: Tensor | None) -> Tensor | None:
+    """Which frames of a ragged batch ``[B, T, D, H, W]`` belong to their videos, ``[B, T]`` bool; None: all do."""
     if lengths is None:
-        return torch.ones((b, t), dtype=torch.bool, device=embedding.device)
-    return torch.arange(t, device=embedding.device) < lengths[:, None]
+        return None
+    return torch.arange(embedding.shape[1], device=embedding.device) < lengths[:, None]
 
 
-def regions(features: Features, present: Tensor, config: Config) -> Regions:
+def regions(features: Features, present: Tensor | None, config: Config) -> Regions:
     """Edge map, candidate points, diverse seeds and their geodesic regions, Eq. 4-6.
 
     Args:
         features: embedding ``[B, T, D, H, W]``, objectness ``[B, T, H, W]``.
-        present: ``[B, T]`` bool; other frames have no seed.
+        present: ``[B, T]`` bool; other frames have no seed. None: all are.
         config: parameters of the method.
     """
     weights, candidates = embedding_graph(
         features.embedding, reduce=config.edge_reduce, temperature=config.temperature, window=config.window
     )
-    candidates = candidates & present[..., None, None]
+    if present is not None:
+        candidates = candidates & present[..., None, None]
     seeds = F.select_seeds(features.embedding, features.objectness, candidates, num_seeds=config.num_seeds)
     grow = F.minimax_forest if config.distance == "minimax" else F.shortest_forest
     return Regions(seeds, weights, grow(weights, seeds.index, seeds.valid))

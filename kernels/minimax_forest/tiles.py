@@ -191,7 +191,7 @@ def grow_tiles(
     keys,  # [N, tiles, capacity / 2] int64, in the memory of edges
     edges,  # [N, tiles, capacity] int32
     counts,  # [N, tiles, 2] int32: edges, nodes
-    between,  # [N, K, K] int32 bits
+    seed_distance,  # [N, K, K] int32 bits
     h,
     w,
     k,
@@ -250,4 +250,4 @@ def grow_tiles(
     for first in range(tile * share, tl.minimum(tile * share + share, k * k), SIZE):
         cell = first + lane
         mask = cell < tl.minimum(tile * share + share, k * k)
-        tl.store(between + frame * k * k + cell, tl.full((SIZE,), INFINITY, tl.int32), mask=mask)
+        tl.store(seed_distance + frame * k * k + cell, tl.full((SIZE,), INFINITY, tl.int32), mask=mask)

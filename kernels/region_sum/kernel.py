@@ -25,12 +25,12 @@ from gpuvos.kernels.static import Variant
 
 _BLOCK_P = 256  # pixels of a tile, eight of a thread
 _TILES = 8  # of a chunk
+_CHUNKS = 36  # of a frame at least, 2,880 programs for 80 frames
 
 
 def region_sum(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
     """Takes and returns what the reference does; a frame's sums do not depend on the other frames."""
-    partial, counts = _partials(values, label, num_regions, values, values, weighted=False)
-    return _added(partial, torch.float32), _added(counts, torch.int64)
+    return _added(*_partials(values, label, num_regions, values, values, weighted=False))
 
 
 def difference_sum(values: Tensor, labels: tuple[Tensor, ...], weights: tuple[Tensor, ...], origin: Tensor) -> Tensor:
@@ -46,19 +46,24 @@ def difference_sum(values: Tensor, labels: tuple[Tensor, ...], weights: tuple[Te
         ``[N, K, C]`` float32.
     """
     pairs = zip(labels, weights, strict=True)
-    parts = [_partials(values, label, origin.shape[1], w, origin, weighted=True)[0] for label, w in pairs]
-    return _added(torch.cat(parts, 1), torch.float32)
+    parts = [_partials(values, label, origin.shape[1], w, origin, weighted=True) for label, w in pairs]
+    partial, counts = (torch.cat(some, 1) for some in zip(*parts, strict=True))
+    return _added(partial, counts)[0]
 
 
-def _cut(c: int, k: int, *, weighted: bool) -> dict[str, int]:
-    """Sizes of a program: at most 32 accumulators a thread, and chunks so long that their sums are worth writing."""
+def _cut(c: int, k: int, p: int, *, weighted: bool) -> dict[str, int]:
+    """Sizes of a program: at most 32 accumulators a thread, and chunks so long that their sums are worth writing.
+
+    A frame of few pixels is cut into ``_CHUNKS`` all the same, so that a video fills a device. That depends on the
+    frame alone, so its bits do not depend on the number of frames.
+    """
     block_k = max(16, triton.next_power_of_2(k))
     block_c = max(1, min(2 if weighted else 4, triton.next_power_of_2(c), 1024 // block_k))
     return {
         "BLOCK_K": block_k,
         "BLOCK_C": block_c,
         "BLOCK_P": _BLOCK_P,
-        "TILES": max(_TILES, block_k // 16),
+        "TILES": min(max(_TILES, block_k // 16), max(1, triton.cdiv(p, _CHUNKS * _BLOCK_P))),
         "num_warps": 1 if block_k <= 1024 else 4,
     }
 
@@ -68,7 +73,7 @@ def _partials(
 ) -> tuple[Tensor, Tensor]:
     """Sums and counts of every chunk of pixels: ``[N, chunks, K, C]`` float32, ``[N, chunks, K]`` int32."""
     n, c, p = values.shape
-    cut = _cut(c, k, weighted=weighted)
+    cut = _cut(c, k, p, weighted=weighted)
     chunks = triton.cdiv(p, cut["TILES"] * _BLOCK_P)
     partial = values.new_empty((n, chunks, k, c), dtype=torch.float32)
     counts = label.new_empty((n, chunks, k), dtype=torch.int32)
@@ -82,16 +87,16 @@ def _partials(
     return partial, counts
 
 
-def _added(partial: Tensor, dtype: torch.dtype) -> Tensor:
-    """Sum over dimension 1, in order."""
-    n, chunks, *rest = partial.shape
-    total = partial.new_empty((n, *rest), dtype=dtype)
-    if total.numel():
-        size = total[0].numel()
-        _add_partials[(n * triton.cdiv(size, 256),)](
-            partial, total, size, chunks, BLOCK=256, num_warps=4, enable_fp_fusion=False
+def _added(partial: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over dimension 1, in order: ``[N, K, C]`` float32, ``[N, K]`` int64."""
+    n, chunks, k, c = partial.shape
+    total = partial.new_empty((n, k, c))
+    count = counts.new_empty((n, k), dtype=torch.int64)
+    if count.numel():
+        _add_partials[(n * triton.cdiv(k * max(c, 1), 256),)](
+            partial, counts, total, count, k, k * c, chunks, BLOCK=256, num_warps=4, enable_fp_fusion=False
         )
-    return total
+    return total, count
 
 
 @triton.jit
@@ -158,22 +163,26 @@ def _partial_sums(
         tl.store(counts_ptr + row, count, k < K)
 
 
-@triton.jit
-def _add_partials(partial_ptr, total_ptr, size, chunks, BLOCK: tl.constexpr):
-    blocks = tl.cdiv(size, BLOCK)
+@triton.jit(do_not_specialize=["K", "size", "chunks"])
+def _add_partials(partial_ptr, counts_ptr, total_ptr, count_ptr, K, size, chunks, BLOCK: tl.constexpr):
+    blocks = tl.cdiv(tl.maximum(size, K), BLOCK)
     frame = (tl.program_id(0) // blocks).to(tl.int64)
     place = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
-    inside = place < size
-    partial_ptr += frame * chunks * size
-    total = tl.zeros((BLOCK,), total_ptr.dtype.element_ty)
+    partial_ptr += frame * chunks * size + place
+    counts_ptr += frame * chunks * K + place
+    total = tl.zeros((BLOCK,), tl.float32)
+    count = tl.zeros((BLOCK,), tl.int64)
     for _ in range(chunks):
-        total += tl.load(partial_ptr + place, inside, 0).to(total.dtype)
+        total += tl.load(partial_ptr, place < size, 0)
+        count += tl.load(counts_ptr, place < K, 0)
         partial_ptr += size
-    tl.store(total_ptr + frame * size + place, total, inside)
+        counts_ptr += K
+    tl.store(total_ptr + frame * size + place, total, place < size)
+    tl.store(count_ptr + frame * K + place, count, place < K)
 
 
 def _sum_variant(values: str, label: str, c: int, k: int, *, weighted: bool = False) -> Variant:
-    cut = _cut(c, k, weighted=weighted)
+    cut = _cut(c, k, 480 * 854, weighted=weighted)
     num_warps = cut.pop("num_warps")
     pointers = [f"*{values}", f"*{label}", "*fp32", f"*{values}", "*fp32", "*i32"]
     names = ["values_ptr", "label_ptr", "weight_ptr", "origin_ptr", "partial_ptr", "counts_ptr"]
@@ -185,11 +194,6 @@ def _sum_variant(values: str, label: str, c: int, k: int, *, weighted: bool = Fa
     return Variant(_partial_sums, signature, constants, num_warps, note=note)
 
 
-def _add_variant(partial: str, total: str) -> Variant:
-    signature = {"partial_ptr": f"*{partial}", "total_ptr": f"*{total}", "size": "i32", "chunks": "i32"}
-    return Variant(_add_partials, signature | {"BLOCK": "constexpr"}, {"BLOCK": 256}, note=total)
-
-
 VARIANTS = (
     _sum_variant("fp32", "i64", 2, 100),
     _sum_variant("bf16", "i64", 64, 100),
@@ -197,6 +201,10 @@ VARIANTS = (
     _sum_variant("fp32", "i64", 3, 4000),
     _sum_variant("bf16", "i32", 64, 100, weighted=True),
     _sum_variant("fp32", "i64", 52, 300, weighted=True),
-    _add_variant("fp32", "fp32"),
-    _add_variant("i32", "i64"),
-)
+    Variant(
+        _add_partials,
+        {"partial_ptr": "*fp32", "counts_ptr": "*i32", "total_ptr": "*fp32", "count_ptr": "*i64", "K": "i32",
+         "size": "i32", "chunks": "i32", "BLOCK": "constexpr"},
+        {"BLOCK": 256},
+    ),
+)  # fmt: skip

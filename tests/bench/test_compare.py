@@ -50,6 +50,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_equal_outputs_give_a_ratio_and_different_ones_none(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.gpuvos, "__file__", str(checkout / "gpuvos" / "__init__.py"))
     threads = torch.get_num_threads()

@@ -27,6 +27,7 @@ def test_axes_span_what_they_should() -> None:
     assert all(workload.robust_seeds == workload.seeds for workload in axes["seeds"])
 
 
+@pytest.mark.slow
 def test_points_are_measured_and_written(tmp_path: Path) -> None:
     axes = {
         "seeds": [TINY._replace(seeds=n, robust_seeds=n) for n in (3, 6)],

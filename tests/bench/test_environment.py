@@ -35,11 +35,13 @@ def record() -> dict[str, Any]:
     return {**kept, "copy_bandwidth": 1e9, "measurements": [found]}
 
 
+@pytest.mark.slow
 def test_a_record_fits_and_comes_back(record: dict[str, Any], tmp_path: Path) -> None:
     write_record(tmp_path / "record.json", record)
     assert read_record(tmp_path / "record.json") == record
 
 
+@pytest.mark.slow
 def test_floor_and_peers_of_a_measurement(record: dict[str, Any]) -> None:
     (found,) = record["measurements"]
     forest, _, failed = found["rows"]

@@ -18,6 +18,7 @@ def test_quartiles_by_hand() -> None:
     assert spread([5.0]) == Spread(5.0, 5.0, 5.0, 1)
 
 
+@pytest.mark.slow
 def test_calls_are_counted() -> None:
     calls: list[int] = []
     assert measure(lambda: calls.append(1), CPU, rounds=5).seconds.rounds == 5
@@ -26,17 +27,20 @@ def test_calls_are_counted() -> None:
     assert len(calls) == 11
 
 
+@pytest.mark.slow
 def test_rounds_end_early_but_never_below_three() -> None:
     assert measure(lambda: None, CPU, rounds=50, max_seconds=0.0).seconds.rounds == 3
     assert measure(lambda: None, CPU, rounds=2, max_seconds=0.0).seconds.rounds == 2
 
 
+@pytest.mark.slow
 def test_either_clock_gives_ordered_quartiles() -> None:
     for clock in ("wall", "processor"):
         seconds = measure(lambda: sum(range(20000)), CPU, rounds=4, clock=clock).seconds
         assert 0 < seconds.q1 <= seconds.median <= seconds.q3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark is Linux's")
 def test_peak_memory_is_that_of_the_call() -> None:
     kept = torch.ones(64 << 20, dtype=torch.uint8)  # there before: it does not count

@@ -16,6 +16,7 @@ TINY = ["--height", "48", "--width", "64", "--frames", "2", "--channels", "4", "
 QUICK = [*TINY, "--rounds", "1", "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_one_table_and_one_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("jsonschema")
     file = tmp_path / "bench.json"
@@ -34,6 +35,7 @@ def test_one_table_and_one_record(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert (peer["name"] if peer["skipped"] is None else peer["skipped"]) in printed
 
 
+@pytest.mark.slow
 def test_peers_can_be_left_out(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     assert main(["bench", *QUICK, "--stages", "region means", "--no-peers", "--json", str(file)]) == 0

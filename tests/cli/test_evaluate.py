@@ -15,6 +15,7 @@ from gpuvos.data import render_clip
 QUICK = ["--front-end", "appearance", "--num-seeds", "30"]
 
 
+@pytest.mark.slow
 def test_figures_of_a_sequence_of_davis(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "figures"
     sequence = str(davis / "JPEGImages" / "480p" / "one")
@@ -38,6 +39,7 @@ def test_a_sequence_of_which_no_frame_counts(davis: Path, tmp_path: Path, capsys
     assert "root: got 2 frames in 'one', wanted at least three" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_figures_without_truth(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "clip").symlink_to(davis / "JPEGImages" / "480p" / "one")
     assert main(["figures", str(tmp_path / "clip"), "-o", str(tmp_path / "out"), *QUICK]) == 0
@@ -45,6 +47,7 @@ def test_figures_without_truth(davis: Path, tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "out" / "figure7.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["fbms59", "segtrack2"])
 def test_other_datasets(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rendered = render_clip("single", num_frames=5, height=64, width=96, seed=0)

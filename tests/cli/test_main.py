@@ -35,6 +35,7 @@ def davis(tmp_path_factory: pytest.TempPathFactory, write_davis: Callable[..., P
     return write_davis(tmp_path_factory.mktemp("davis"), ("one", "two"), num_frames=5, height=96, width=160)
 
 
+@pytest.mark.slow
 def test_segment_writes_everything(clip: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     assert main(["segment", str(clip), "-o", str(output)]) == 0
@@ -51,6 +52,7 @@ def test_segment_writes_everything(clip: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no work folder is left
 
 
+@pytest.mark.slow
 def test_crf_refines_what_is_written_and_measured(
     clip: Path, davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,6 +71,7 @@ def test_crf_refines_what_is_written_and_measured(
     assert tables[0] != tables[1]
 
 
+@pytest.mark.slow
 def test_segment_in_pieces_keeps_every_frame(clip: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     options = ["--mode", "pieces", "--clip-length", "4", "--start", "1"]
@@ -83,6 +86,7 @@ def arrays(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.concatenate([file[name] for file in files]) for name in files[0]}
 
 
+@pytest.mark.slow
 def test_segment_as_a_stream_that_remembers_all_equals_the_whole(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +108,7 @@ def test_segment_as_a_stream_that_remembers_all_equals_the_whole(
     assert (stream / "sheet.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_stream_reads_on_only_as_it_writes() -> None:
     frames = render_clip("single", num_frames=40, height=32, width=48).frames
     taken = []
@@ -116,14 +121,15 @@ def test_a_stream_reads_on_only_as_it_writes() -> None:
 
     streamer = gpuvos.StreamingSegmenter(AppearanceFeatures(), history=4, latency=3)
     seen, given = [], 0
-    for piece in stream_pieces(streamer, clips(), torch.device("cpu"), advance=seen.append):
+    for piece in stream_pieces(streamer, clips(), torch.device("cpu"), progress=lambda _, done, __: seen.append(done)):
         given += len(piece.clip.names)
         assert taken[-1] <= given + 3 + 2
         assert (piece.features is not None) == (given <= STREAM_PIECE)
         assert torch.equal(piece.clip.frames, frames[given - len(piece.clip.names) : given])
-    assert given == sum(seen) == 40
+    assert given == seen[-1] == len(seen) == 40
 
 
+@pytest.mark.slow
 def test_a_stream_with_a_crf_and_without_arrays(clip: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     options = ["--mode", "stream", "--history", "3", "--latency", "1", "--no-arrays", "--crf"]
@@ -132,6 +138,7 @@ def test_a_stream_with_a_crf_and_without_arrays(clip: Path, tmp_path: Path) -> N
     assert not list(output.glob("*.npz"))
 
 
+@pytest.mark.slow
 def test_segment_with_a_first_mask(clip: Path, tmp_path: Path) -> None:
     truth = render_clip("single", num_frames=6, height=96, width=160, seed=1).mask
     write_mask(tmp_path / "first.png", truth[0])
@@ -154,6 +161,7 @@ def test_segment_with_a_first_mask(clip: Path, tmp_path: Path) -> None:
     assert region_similarity(torch.from_numpy(streamed["mask"]), truth).min() > 0.5
 
 
+@pytest.mark.slow
 def test_output_that_exists_is_kept(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out"
     output.mkdir()
@@ -165,6 +173,7 @@ def test_output_that_exists_is_kept(clip: Path, tmp_path: Path, capsys: pytest.C
     assert not (output / "precious.txt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -220,6 +229,7 @@ def test_frames_that_an_output_would_replace_are_kept(
     assert len(list(frames.iterdir())) == 5
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_is_no_error() -> None:
     code = "import sys; from gpuvos.cli.main import main; sys.stdin.readline(); sys.exit(main(['info']))"
     process = subprocess.Popen(
@@ -231,6 +241,7 @@ def test_output_that_nobody_reads_is_no_error() -> None:
     assert (process.communicate(b"now")[1], process.returncode) == (b"", 141)
 
 
+@pytest.mark.slow
 def test_interrupt_leaves_nothing(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -240,6 +251,7 @@ def test_interrupt_leaves_nothing(clip: Path, tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_evaluate(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "report"
     arguments = ["evaluate", "--root", str(davis), "--rule", "paper", "robust", "-o", str(output), *QUICK]
@@ -261,6 +273,7 @@ def test_evaluate(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["evaluate", "--root", str(davis), "--sequences", "three"]) == 2
 
 
+@pytest.mark.slow
 def test_demo_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "demo"
     assert main(["demo", "-o", str(output), "--frames", "4", "--height", "96", "--width", "160"]) == 0

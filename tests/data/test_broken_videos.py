@@ -24,6 +24,7 @@ def truncated(file: Path, share: float) -> None:
     file.write_bytes(content[: int(len(content) * share)])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "codec", "share"),
     [

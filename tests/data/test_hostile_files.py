@@ -53,6 +53,7 @@ def refused_or_whole(file: Path) -> str:
     return "read with a warning" if said else "read"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["clip.mp4", "clip.mkv", "clip.gif", "still.png", "still.jpg", "still.bmp", "still.webp"]
 )

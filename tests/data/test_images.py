@@ -131,6 +131,7 @@ def test_folders_that_are_refused(tmp_path: Path, pictures: Callable) -> None:
     with pytest.raises(InputError, match=r"start: got 3, but .* has 2 frames"):
         read_video(tmp_path / "mixed", start=3)
     first, *others = [Image.fromarray(image) for image in pictures(3)]
-    first.save(tmp_path / "moving.png", save_all=True, append_images=others)
-    with pytest.raises(InputError, match=r"an animation of 3 frames.*convert"):
-        read_video(tmp_path / "moving.png")
+    (tmp_path / "animations").mkdir()
+    first.save(tmp_path / "animations" / "moving.png", save_all=True, append_images=others)
+    with pytest.raises(InputError, match=r"an animation of 3 frames.*by itself"):
+        read_video(tmp_path / "animations")

@@ -35,6 +35,7 @@ def away_from_edges(instances: Tensor) -> Tensor:
     return (highest == lowest)[:, 0]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scene", SCENES)
 def test_next_frame_warped_back_by_the_flow_is_this_frame(scene: str) -> None:
     clip = small_clip(scene)
@@ -49,6 +50,7 @@ def test_next_frame_warped_back_by_the_flow_is_this_frame(scene: str) -> None:
     assert error[keep].mean() < 0.15 * still[keep].mean()  # without the flow frames differ much
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scene", ["single", "occlusion", "twins", "two"])
 def test_warped_back_instances_agree_where_visible_and_only_there(scene: str) -> None:
     clip = small_clip(scene, num_frames=12)
@@ -133,6 +135,7 @@ def test_types_and_consistency(scene: str) -> None:
     assert clip.frames.float().std() > 20
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(4))
 def test_speeds_stay_in_the_range_of_video(seed: int) -> None:
     clip = render_clip("single", num_frames=24, height=96, width=170, seed=seed)
@@ -229,6 +232,7 @@ def test_stillness() -> None:
     assert torch.equal(clip.frames[0], clip.frames[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
 def test_everything_is_on_the_device_asked_for(scene: str) -> None:
     # Tensors without values fail on any mixture with the CPU.

@@ -35,6 +35,7 @@ def numbers(clip: Clip) -> list[int]:
     return (clip.frames.float().mean((1, 2, 3)) / 8).round().int().tolist()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("start", "stop", "step"), [(0, None, 1), (3, 9, 1), (29, None, 1), (0, 100, 7), (5, 21, 5), (4, 5, 99)]
 )
@@ -120,6 +121,7 @@ def test_downsizing_averages(tmp_path: Path) -> None:
         assert (small[..., 2:-2].int() - 128).abs().max() < 12
 
 
+@pytest.mark.slow
 def test_probe(tmp_path: Path, numbered: Path, moving_square: Callable) -> None:
     assert probe_video(numbered) == (32, 48, 30, 30.0)
     assert probe_video(numbered)._fields == ("height", "width", "num_frames", "frame_rate")
@@ -147,6 +149,7 @@ def stored_matrix(file: Path, matrix: list[int]) -> None:
     file.write_bytes(content)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("matrix", "upright"),
     [

@@ -109,6 +109,7 @@ def test_one_frame(tmp_path: Path, moving_square: Callable) -> None:
         assert math.isfinite(clip.frame_rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
 def test_streaming_writer_writes_the_same_video(
     tmp_path: Path, suffix: str, moving_square: Callable, psnr: Callable
@@ -126,6 +127,7 @@ def test_streaming_writer_writes_the_same_video(
     assert torch.equal(whole.timestamps, parts.timestamps)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("suffix", "resolution"), [(".mp4", 1e-5), (".mkv", 6e-4), (".gif", 6e-3)])
 def test_variable_timestamps(tmp_path: Path, suffix: str, resolution: float, moving_square: Callable) -> None:
     times = torch.tensor([5.0, 5.04, 5.1, 5.5, 5.55, 6.2], dtype=torch.float64)
@@ -177,6 +179,7 @@ def test_failure_closes_the_file(tmp_path: Path, moving_square: Callable, open_f
     assert not any(".partial-" in name for name in open_files())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
 @pytest.mark.parametrize("failure", [RuntimeError("half-way"), KeyboardInterrupt()], ids=["error", "interrupt"])
 @pytest.mark.parametrize("written", [0, 80])  # H.264 keeps about 50 frames before it writes the first
@@ -250,6 +253,7 @@ def test_bad_sequences_of_writes(tmp_path: Path, moving_square: Callable) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_file_does_not_depend_on_what_was_in_memory_before(tmp_path: Path) -> None:
     script = """
         import sys

@@ -183,6 +183,7 @@ def front(request: pytest.FixtureRequest) -> ModuleFeatures:
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("front", _kinds(), indirect=True)
 def test_chunks_types_and_calls_change_nothing(front: ModuleFeatures, frames: Tensor) -> None:
     with torch.no_grad():
@@ -202,11 +203,13 @@ def test_chunks_types_and_calls_change_nothing(front: ModuleFeatures, frames: Te
         torch.testing.assert_close(a, d, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("front", _kinds(), indirect=True)
 def test_segments_frames_to_masks(front: ModuleFeatures, frames: Tensor) -> None:
     assert gpuvos.VideoSegmenter(front)(frames).mask.shape == (3, 33, 47)
 
 
+@pytest.mark.slow
 def test_deeplab_is_that_of_torchvision(frames: Tensor) -> None:
     from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
@@ -234,10 +237,12 @@ def test_deeplab_is_that_of_torchvision(frames: Tensor) -> None:
         DeepLabFeatures(weights={"nothing": torch.zeros(1)}, backbone="mobilenet_v3_large")
 
 
+@pytest.mark.slow
 def test_deeplab_of_resnet(frames: Tensor) -> None:
     assert DeepLabFeatures(weights=None)(frames[:1]).embedding.shape == (1, 68, 9, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet50", "mobilenet_v3_large"])
 def test_deeplab_says_what_to_do_off_line(monkeypatch: pytest.MonkeyPatch, backbone: str) -> None:
     def unreachable(*_args: object, **_kwargs: object) -> None:
@@ -252,6 +257,7 @@ def test_deeplab_says_what_to_do_off_line(monkeypatch: pytest.MonkeyPatch, backb
         DeepLabFeatures(weights=None, backbone=backbone)
 
 
+@pytest.mark.slow
 def test_sam_keeps_the_shape_of_the_frame() -> None:
     """An encoder that gives the mean of every patch: the embedding is where the frame is, the padding is gone."""
     front = SamFeatures(size=64, flow=GivenFlow(), objectness=half, normalize=False, scale=1.0, stride=8)
@@ -273,6 +279,7 @@ def test_sam_keeps_the_shape_of_the_frame() -> None:
     torch.testing.assert_close(features.embedding[:, :3], expected, atol=0.05, rtol=0)
 
 
+@pytest.mark.slow
 def test_sam_reads_a_checkpoint(sam: SamFeatures, frames: Tensor, tmp_path: Path) -> None:
     network: Any = sam.module
     state = network.encoder.state_dict()
@@ -291,6 +298,7 @@ def test_sam_reads_a_checkpoint(sam: SamFeatures, frames: Tensor, tmp_path: Path
         SamFeatures(checkpoint=tmp_path / "other.pth", size=64)
 
 
+@pytest.mark.slow
 def test_sam_of_the_paper_at_another_size(frames: Tensor) -> None:
     front = SamFeatures(variant="vit_b", size=96)
     network: Any = front.module
@@ -304,6 +312,7 @@ def test_sam_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
         SamFeatures(size=64)
 
 
+@pytest.mark.slow
 def test_importing_loads_neither_torchvision_nor_kornia() -> None:
     code = "import sys, gpuvos.features.adapters; print({'torchvision', 'kornia'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

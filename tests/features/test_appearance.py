@@ -65,6 +65,7 @@ def test_bytes_and_floats_agree(generator: torch.Generator) -> None:
         torch.testing.assert_close(one, two)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("grey", [0, 128, 255])
 def test_a_constant_colour_has_nothing_in_it(grey: int) -> None:
     frames = torch.full((3, 3, 24, 32), grey, dtype=torch.uint8)
@@ -134,6 +135,7 @@ def test_contrast_is_high_where_colour_is_unlike_the_borders() -> None:
     assert (color_contrast(torch.full((1, 3, 9, 9), 50.0)) == 0).all()
 
 
+@pytest.mark.slow
 def test_finds_the_object_of_a_rendered_clip() -> None:
     clip = render_clip("single", num_frames=6, height=96, width=160, seed=0)
     result = VideoSegmenter(AppearanceFeatures(), Config(rule="robust"))(clip.frames)

@@ -37,6 +37,7 @@ def network() -> EmbeddingNetwork:
     return network.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "grid"),
     [
@@ -69,6 +70,7 @@ def test_stride_of_small_frames_by_hand() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_blocks_are_network_position_and_motion(network: EmbeddingNetwork) -> None:
     frames = torch.rand(2, 3, 192, 208)
     front = LearnedFeatures(
@@ -88,6 +90,7 @@ def test_blocks_are_network_position_and_motion(network: EmbeddingNetwork) -> No
     assert rest.abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_objectness_of_several_sizes_and_its_floor(network: EmbeddingNetwork) -> None:
     frames = torch.rand(1, 3, 192, 192)
 
@@ -119,6 +122,7 @@ def test_temperature_divides_squared_distances(network: EmbeddingNetwork) -> Non
     torch.testing.assert_close(sharp, 2 * plain)
 
 
+@pytest.mark.slow
 def test_chunks_and_types_change_nothing(network: EmbeddingNetwork) -> None:
     frames = torch.randint(0, 256, (3, 3, 60, 80), dtype=torch.uint8)
     one, all_at_once = (LearnedFeatures(network, flow=GivenFlow(), chunk=chunk)(frames) for chunk in (1, 8))
@@ -128,6 +132,7 @@ def test_chunks_and_types_change_nothing(network: EmbeddingNetwork) -> None:
         torch.testing.assert_close(a, c, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_in_half_precision_is_near_the_other(network: EmbeddingNetwork) -> None:
     frames = torch.randint(0, 256, (2, 3, 192, 200), dtype=torch.uint8)
     single = LearnedFeatures(network, flow=GivenFlow())(frames)
@@ -183,6 +188,7 @@ def test_wrong_frames_are_named(network: EmbeddingNetwork, frames: object) -> No
         LearnedFeatures(network, flow=GivenFlow())(frames)
 
 
+@pytest.mark.slow
 def test_weights_survive_the_file(network: EmbeddingNetwork, tmp_path: Path) -> None:
     path = save_weights(network, tmp_path / "new" / "weights.safetensors", card={"terms": "MIT"})
     card = json.loads(path.with_suffix(".json").read_text())

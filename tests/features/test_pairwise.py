@@ -27,6 +27,7 @@ class Counted(DenseFlow):
         return super().forward(frames, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("latency", "solved"), [(0, 4), (1, 5), (3, 5)])
 def test_flow_of_a_frame_is_solved_once(latency: int, solved: int) -> None:
     flow = Counted()

@@ -50,6 +50,7 @@ def end_point_error(flow, dx, dy, border=12):
     return torch.hypot(inner[:, 0] - dx, inner[:, 1] - dy)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scale", [0.5, 1.0])
 @pytest.mark.parametrize(("dx", "dy"), [(3, -2), (0, 7), (0.37, -0.21), (-1.5, 0.75), (-14, 5)])
 def test_translation(dx, dy, scale):
@@ -191,6 +192,7 @@ def clip():
     return torch.cat([picture(48, 64, 1.5 * t, -0.5 * t) for t in range(5)])
 
 
+@pytest.mark.slow
 def test_clip_equals_pairs(clip):
     for chunk in (1, 3, None):
         flow = clip_flow(clip, chunk=chunk)
@@ -207,6 +209,7 @@ def test_clip_of_one_frame_and_of_none():
     assert clip_flow(torch.zeros(0, 3, 9, 11)).shape == (0, 2, 9, 11)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("size", [(12, 16), (13, 17), (48, 64), (30, 64), (96, 100), (1, 1)])
 def test_clip_on_a_grid_keeps_pixels_of_the_image(clip, size):
     flow = clip_flow(clip, size=size)
@@ -297,6 +300,7 @@ def test_solver_against_a_dense_solve():
     assert torch.allclose(solution, truth, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_whole_computation_traces():
     frames = torch.rand(3, 3, 24, 40)
     with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True) as mode:

@@ -108,6 +108,7 @@ def test_smoothness_kernel_is_exact(labels: int, generator: torch.Generator) -> 
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)  # the kernel ends at 5 deviations
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["patches", "slope", "soft", "noise", "constant"])
 def test_marginals_against_all_pairs(name: str, generator: torch.Generator) -> None:
     image, probability = pictures(generator)[name]
@@ -139,6 +140,7 @@ def test_two_labels_are_a_special_case_of_many(generator: torch.Generator) -> No
     assert (one == 1).all()
 
 
+@pytest.mark.slow
 def test_scales_and_weights_reach_the_model(generator: torch.Generator) -> None:
     image, probability = pictures(generator)["slope"]
     base = {"wa": 2.0, "sa": 20.0, "sc": 9.0, "ws": 1.0, "ss": 2.0}
@@ -184,6 +186,7 @@ STRESS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", STRESS)
 @pytest.mark.parametrize(("h", "w"), [(16, 24), (1, 30), (30, 1), (1, 1)])
 def test_hard_input_gives_finite_results(name: str, h: int, w: int, generator: torch.Generator) -> None:
@@ -238,6 +241,7 @@ def test_nothing_to_do() -> None:
     assert F.dense_crf(torch.zeros(2, 0, 5), torch.zeros(2, 3, 0, 5)).shape == (2, 0, 5)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_unary(generator: torch.Generator) -> None:
     image = torch.rand(1, 3, 3, 4, generator=generator, dtype=torch.float64) * 0.05
     mask = torch.rand(1, 3, 4, generator=generator) < 0.2
@@ -260,6 +264,7 @@ def test_room_for_lattice_points(generator: torch.Generator) -> None:
     assert F.dense_crf(p, image, lattice_points=1).isnan().all()
 
 
+@pytest.mark.slow
 def test_traces_without_reading_values(generator: torch.Generator) -> None:
     p, image = torch.rand(2, 6, 7, generator=generator), torch.rand(2, 3, 6, 7, generator=generator)
     compiled = torch.compile(lambda a, b: F.dense_crf(a, b, iterations=2), fullgraph=True, backend="eager")
@@ -316,6 +321,7 @@ def test_bad_input(change: dict[str, Any], message: str) -> None:
         F.dense_crf(given.pop("probability"), given.pop("image"), **given)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("sequence", ["rhino", "train"])
 def test_against_pydensecrf(sequence: str, development_data: Path, generator: torch.Generator) -> None:

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from gpuvos import functional as F
-from gpuvos.functional.voting import _smallest
 
 
 def brute_smooth(e: np.ndarray, label: np.ndarray, valid: np.ndarray, neighbors: int) -> np.ndarray:
@@ -149,16 +148,6 @@ def test_padding_changes_no_bit(frames: int, generator: torch.Generator) -> None
         assert torch.equal(both[video, :length], F.vote_labels(*alone, neighbors=4, frames=frames))
         assert torch.equal(smooth[video, :length], F.smooth_seed_labels(*alone, neighbors=4, frames=frames))
     assert not both[0, 4:].any()
-
-
-@pytest.mark.parametrize("levels", [0, 3, 200])
-def test_smallest_values_equal_sorting(levels: int, generator: torch.Generator) -> None:
-    values = torch.rand(2, 5, 120, generator=generator)
-    values = (values * levels).floor() if levels else values  # full of ties
-    values[0, 1, 7:] = torch.inf
-    for count, folds in ((1, 1), (3, 6), (5, 4), (12, 10), (30, 2), (120, 1)):
-        wanted = values.sort(-1).values[..., :count]
-        assert torch.equal(_smallest(values, count, folds), wanted)
 
 
 def test_neighbours_among_many_seeds(generator: torch.Generator) -> None:

@@ -73,7 +73,7 @@ def test_margin_where_a_set_is_empty() -> None:
 
 def test_reasons_of_the_paper() -> None:
     features = scene()
-    config = Config(rule="paper", **SMALL)
+    config = Config(rule="paper", background_objectness=0.3, background_saliency=0.01, **SMALL)
     result = segment(*features, config=config)
     why = explain(result, features, config=config)
     share = F.region_mean(result.initial_foreground[:, None].float(), result.forest.label, 12)[..., 0]
@@ -118,6 +118,7 @@ def test_reasons_of_the_vote() -> None:
     assert len(why.reason.unique()) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["paper", "robust"])
 def test_reasons_of_a_stream_are_those_of_its_window(rule: str) -> None:
     frames = render_clip("two", num_frames=9, height=64, width=96).frames

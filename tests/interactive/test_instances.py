@@ -141,6 +141,7 @@ def test_groups_against_scipy(generator: torch.Generator) -> None:
             assert found[t, s] == np.flatnonzero((component == component[s]) & there)[0]
 
 
+@pytest.mark.slow
 def test_rendered_objects() -> None:
     clip = render_clip("two", num_frames=3, height=96, width=160)
     result = gpuvos.VideoSegmenter()(clip.frames)
@@ -155,6 +156,7 @@ def test_rendered_objects() -> None:
     assert min(float(value.max()) for value in overlap) > 0.6
 
 
+@pytest.mark.slow
 def test_one_object_is_the_whole_mask() -> None:
     clip = render_clip("single", num_frames=4, height=96, width=160)
     result = gpuvos.VideoSegmenter()(clip.frames)

@@ -65,6 +65,7 @@ def test_fewer_seeds_than_points(result: Segmentation) -> None:
     assert prompts(result, num_background=0).labels.unique().tolist() in ([1], [-1, 1])
 
 
+@pytest.mark.slow
 def test_sam_takes_the_prompts() -> None:
     """kornia's decoder with random weights: masks of the prompted object, other prompts give other masks."""
     sam = pytest.importorskip("kornia.models.sam", exc_type=ImportError)

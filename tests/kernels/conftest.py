@@ -180,6 +180,24 @@ def _region_inputs(name: str, dtype: torch.dtype, generator: torch.Generator) ->
     return [(label, rand(2, 12), rand(2, 4, 4), seed, background), no_seeds]
 
 
+def _label_inputs(name: str, rand: Callable[..., Tensor], generator: torch.Generator) -> list[tuple[Any, ...]]:
+    """Inputs of an op that tells object and background seeds apart."""
+    if name == "residual_flow":
+        return [(rand(n, 2, h, w), rand(n, h, w), 3) for n, h, w in ((2, 9, 7), (1, 1, 6), (1, 1, 1))]
+    if name == "neighbor_mean":
+        some, wanted = torch.rand(2, 9, generator=generator) < 0.7, torch.tensor([2, 4])
+        case = (rand(2, 5, 3), rand(2, 9, 3), some, rand(2, 9), wanted, 4)
+        return [
+            case,
+            (*case[:2], some & False, *case[3:]),
+            (rand(1, 1, 1), rand(1, 1, 1), some[:1, :1] | True, rand(1, 1), wanted[:1] - 1, 1),
+        ]
+    if name != "following_seeds":
+        raise NotImplementedError(f"give the new op {name} some inputs here")
+    some = torch.tensor([[True, False, True], [False, False, False]])
+    return [(rand(2, 4, 5), rand(2, 3, 5), some), (rand(1, 1, 1), rand(1, 1, 1), some[:1, :1])]
+
+
 def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any, ...]]:
     """A few argument tuples of an op: an ordinary one, one with nothing to find, one as thin as it gets."""
     g = torch.Generator().manual_seed(3)
@@ -214,7 +232,7 @@ def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any,
         return [_lattice_inputs(name, n, d, p, dtype, g) for n, d, p in ((2, 3, 9), (1, 5, 1), (1, 1, 4))]
     if name == "gaussian_filter":
         return [(rand(2, 3, 5), 1.5, 4), (rand(1, 1, 4), 1.0, 0), (rand(1, 1, 1), 0.5, 2)]
-    raise NotImplementedError(f"give the new op {name} some inputs here")
+    return _label_inputs(name, rand, g)
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ DIFFERENTIABLE = (
     "grid_edges",
     "lattice_filter",
     "nearest_seeds",
+    "neighbor_mean",
     "region_sum",
 )
 
@@ -66,6 +67,7 @@ def test_the_walk_finds_the_ops() -> None:
     known = {
         "edge_candidates",
         "farthest_points",
+        "following_seeds",
         "foreground_probability",
         "gaussian_filter",
         "grid_edges",
@@ -74,8 +76,10 @@ def test_the_walk_finds_the_ops() -> None:
         "lattice_neighbors",
         "minimax_forest",
         "nearest_seeds",
+        "neighbor_mean",
         "permutohedral_lattice",
         "region_sum",
+        "residual_flow",
         "shortest_forest",
     }
     assert known <= set(OPS)
@@ -105,6 +109,7 @@ def test_an_op_without_a_gradient_says_so(name: str, op_inputs: Inputs) -> None:
         real[0].sum().backward()
 
 
+@pytest.mark.slow
 def test_the_first_call_of_an_op_does_not_import_the_compiler() -> None:
     program = (
         "import sys, torch; from gpuvos.kernels.grid_edges import grid_edges;"
@@ -159,12 +164,14 @@ def test_the_device_of_the_tensors_is_the_current_one(
     assert events[2:] == ["left"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPS)
 def test_opcheck(name: str, op_inputs: Inputs) -> None:
     for arguments in op_inputs(name):
         torch.library.opcheck(op_of(name), arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_opcheck_with_gradients(name: str, op_inputs: Inputs) -> None:
     for arguments in op_inputs(name):
@@ -172,6 +179,7 @@ def test_opcheck_with_gradients(name: str, op_inputs: Inputs) -> None:
         torch.library.opcheck(op_of(name), leaves)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", OPS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_fake_results_look_like_real_ones(name: str, dtype: torch.dtype, op_inputs: Inputs) -> None:
@@ -200,6 +208,7 @@ def test_fake_results_of_strided_inputs_are_contiguous(name: str, op_inputs: Inp
         assert two.is_contiguous()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", OPS)
 def test_compiles_into_one_graph(name: str, op_inputs: Inputs) -> None:
     torch.compiler.reset()  # or the other ops' graphs count towards the limit of recompilations

@@ -37,6 +37,7 @@ def assert_equal(right: Tensor, down: Tensor, window: int, reduce: str, device: 
     assert torch.equal(got, reference.edge_candidates(right, down, window, reduce, 0.8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "h", "w", "window"),
     [
@@ -62,6 +63,7 @@ def test_equals_reference(
     assert (n, h, w) in poisoned_buffers
 
 
+@pytest.mark.slow
 def test_windows_that_are_no_power_of_two_plus_one(generator: torch.Generator, kernel_device: str) -> None:
     for window in (7, 11, 13):
         assert_equal(*draw(generator, 1, 15, 18), window, "max", kernel_device)
@@ -77,6 +79,7 @@ def test_windows_above_the_largest_take_the_reference(
         assert_equal(*draw(generator, 1, 9, 20), kernel.MAX_WINDOW, "mean", kernel_device)
 
 
+@pytest.mark.slow
 def test_halves_and_layouts(generator: torch.Generator, kernel_device: str) -> None:
     right, down = draw(generator, 1, 6, 9, levels=9)
     for dtype in (torch.float16, torch.bfloat16):

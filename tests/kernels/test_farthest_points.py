@@ -144,6 +144,7 @@ def small_sets(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, int]:
     return embedding, priority, candidates, draw(st.integers(1, 8))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(case=small_sets())
 def test_any_small_set(case: tuple[Tensor, Tensor, Tensor, int]) -> None:

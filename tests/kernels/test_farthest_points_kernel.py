@@ -40,6 +40,7 @@ def assert_equal(case: Case, k: int, device: str) -> Tensor:
     return got
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "d", "p", "k", "share"),
     [
@@ -67,6 +68,7 @@ def test_equals_reference(
     assert (n, k) in poisoned_buffers
 
 
+@pytest.mark.slow
 def test_held_read_anew_and_in_place_agree(
     generator: torch.Generator, kernel_device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +90,7 @@ def test_held_read_anew_and_in_place_agree(
     assert torch.equal(assert_equal(case, 14, kernel_device), held)
 
 
+@pytest.mark.slow
 def test_frames_of_different_counts_in_one_call(generator: torch.Generator, kernel_device: str) -> None:
     embedding, priority, candidates = draw(generator, 4, 2, 2100, 1.0)
     for frame, count in enumerate((0, 1, 600, 2100)):  # none, one, more than are held, more than rows
@@ -124,6 +127,7 @@ def test_distances_that_overflow_and_are_no_numbers_stay_in_bounds(kernel_device
         assert ((got >= -1) & (got < 4)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_types_are_computed_in_float32(dtype: torch.dtype, generator: torch.Generator, kernel_device: str) -> None:
     embedding, priority, candidates = draw(generator, 2, 20, 50, 0.7)
@@ -136,6 +140,7 @@ def test_real_embeddings(generator: torch.Generator, kernel_device: str) -> None
     assert_equal(draw(generator, 2, 16, 80, 0.9, whole=False), 12, kernel_device)
 
 
+@pytest.mark.slow
 def test_memory_layout_does_not_matter(
     generator: torch.Generator, kernel_device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def test_empty_sets(generator: torch.Generator) -> None:
     assert not nothing[0].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(), (1,)], ids=str)
 def test_gradients(generator: torch.Generator, shape: tuple[int, ...]) -> None:
     embedding, seeds, foreground, background, t = draw(generator, 3, 2, 5, 4)

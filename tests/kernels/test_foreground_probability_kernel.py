@@ -29,6 +29,7 @@ def wide(case: Case) -> Case:
     return (embedding.double(), seeds.double(), *rest)  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_equals_reference(
     dtype: torch.dtype,
@@ -72,6 +73,7 @@ def test_far_pixels_and_large_distances(kernel_device: str) -> None:
         assert got[int(t > 1)].tolist() == pytest.approx(wanted, rel=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_backward(dtype: torch.dtype, generator: torch.Generator, kernel_device: str) -> None:
     case = draw(generator, 3, 5, 70, 6, dtype)

@@ -12,6 +12,7 @@ pytest.importorskip("triton")
 from gpuvos.kernels.gaussian_filter import kernel
 
 
+@pytest.mark.sampled
 @pytest.mark.usefixtures("poisoned_buffers")
 @pytest.mark.parametrize(("n", "h", "w"), [(2, 9, 13), (1, 1, 20), (1, 20, 1), (1, 1, 1), (3, 2, 2)])
 @pytest.mark.parametrize(("sigma", "reach"), [(1.0, 5), (0.5, 0), (4.0, 15)])

@@ -31,6 +31,7 @@ def assert_close(embedding: Tensor, device: str, *, exact: bool = False) -> None
         torch.testing.assert_close(got.cpu(), wanted, rtol=rtol, atol=0)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "shape",
     [
@@ -60,6 +61,7 @@ def test_equals_reference(
     assert_close((embedding.float() * 4).round().to(dtype), kernel_device, exact=True)
 
 
+@pytest.mark.slow
 def test_half_is_accumulated_in_float32(kernel_device: str) -> None:
     for width in (2, 3):  # two pixels a word, and one
         embedding = torch.zeros(1, 64, 2, width, dtype=torch.float16)

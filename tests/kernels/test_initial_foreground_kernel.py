@@ -40,6 +40,7 @@ def assert_equal(case: Case, device: str) -> Tensor:
     return found
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("levels", [0, 3], ids=["distinct", "ties"])
 @pytest.mark.parametrize(
     "shape",

@@ -42,6 +42,7 @@ def features_of(kind: str, n: int, d: int, p: int, generator: torch.Generator, e
     return torch.full((n, d, p), extent / 3)  # "constant"
 
 
+@pytest.mark.sampled
 @pytest.mark.usefixtures("poisoned_buffers", "small_blocks")
 @pytest.mark.parametrize("kind", ["random", "ties", "constant"])
 @pytest.mark.parametrize(("n", "d", "p"), [(2, 5, 19), (1, 3, 8), (1, 1, 1), (1, 10, 3)])
@@ -67,6 +68,7 @@ def test_lattice_of_other_types_layouts_and_outliers(generator: torch.Generator,
         assert same(lattice_kernel.permutohedral_lattice(case.to(kernel_device), [2.0] * 5), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("poisoned_buffers", "small_blocks")
 @pytest.mark.parametrize(("n", "d", "p"), [(2, 5, 30), (1, 3, 40), (1, 1, 1)])
 def test_neighbors_bit_for_bit(n: int, d: int, p: int, generator: torch.Generator, kernel_device: str) -> None:
@@ -94,6 +96,7 @@ def to(device: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(value.to(device) for value in arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("poisoned_buffers", "small_blocks")
 @pytest.mark.parametrize("kind", ["random", "ties", "constant"])
 @pytest.mark.parametrize(("n", "d", "p", "channels"), [(2, 5, 19, 1), (1, 3, 40, 3), (1, 1, 1, 1)])
@@ -111,6 +114,7 @@ def test_filter_equals_reference(
         torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_blocks")
 def test_a_point_that_runs_over_many_programs(generator: torch.Generator, kernel_device: str) -> None:
     # 6 points hold 6 x 600 corners: each runs over more programs (of 16 corners) than one step of the carry takes
@@ -121,6 +125,7 @@ def test_a_point_that_runs_over_many_programs(generator: torch.Generator, kernel
     torch.testing.assert_close(found.double().cpu(), wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()) + 1e-4)
 
 
+@pytest.mark.slow
 def test_filter_of_other_types_and_layouts(generator: torch.Generator, kernel_device: str) -> None:
     values, *lattice = filter_inputs(torch.rand(2, 3, 12, generator=generator) * 3, 2, generator)
     turned = tuple(v.transpose(0, -1).contiguous().transpose(0, -1) for v in (values, *lattice))

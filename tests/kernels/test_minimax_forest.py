@@ -108,6 +108,7 @@ def test_all_weights_zero(check: Check, random_graph: Callable[..., Graph], gene
     check((right * 0, down * 0, index, valid))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["random", "falling", "rising", "constant"])
 def test_one_corridor(
     check: Check,
@@ -270,6 +271,7 @@ def threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_repeated_runs_and_threads_agree(
     random_graph: Callable[..., Graph], generator: torch.Generator, threads: Callable[[int], None]
 ) -> None:
@@ -299,6 +301,7 @@ def small_graphs(draw: st.DrawFn) -> Graph:
     return torch.tensor(right).view(1, h, w - 1), torch.tensor(down).view(1, h - 1, w), index, index >= 0
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(graph=small_graphs())
 def test_any_small_grid(check: Check, graph: Graph) -> None:

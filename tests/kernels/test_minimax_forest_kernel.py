@@ -50,6 +50,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     return patch
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("levels", [0, 1, 3], ids=["distinct", "zeros and ones", "ties"])
 @pytest.mark.parametrize(
     "shape",
@@ -72,6 +73,7 @@ def test_equals_reference(
     assert len(poisoned_buffers) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "levels", "regions"),
     [
@@ -91,6 +93,7 @@ def test_two_levels_of_tiles_as_they_are(
     assert len(poisoned_buffers) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("side", "children", "shape", "levels", "regions"),
     [
@@ -180,6 +183,7 @@ def test_the_kernels_run(
     assert all(torch.equal(got.cpu(), want) for got, want in zip(found, wanted, strict=True))
 
 
+@pytest.mark.slow
 def test_frames_without_a_valid_seed(
     small_tiles: Callable[[int, int], None], generator: torch.Generator, kernel_device: str
 ) -> None:
@@ -208,6 +212,7 @@ def test_seeds_at_one_pixel(kernel_device: str) -> None:
     assert_equal((right, down, index, torch.tensor([[True, False, True, True, True, True]])), kernel_device)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [130, 300])
 def test_many_seeds(k: int, generator: torch.Generator, kernel_device: str) -> None:
     assert_equal(graph(1, 18, 20, k, 5, generator), kernel_device)
@@ -219,6 +224,7 @@ def test_indices_of_invalid_seeds_are_not_looked_at(generator: torch.Generator, 
     assert_equal((right, down, index, torch.tensor([[False, False, False, True]])), kernel_device)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["rising", "falling", "constant", "random"])
 @pytest.mark.parametrize(("side", "h", "w"), [(32, 31, 32), (8, 17, 20)])
 def test_a_snake_through_all_tiles(
@@ -238,6 +244,7 @@ def test_a_snake_through_all_tiles(
     assert_equal((right[None], down[None], index, torch.ones(1, 3, dtype=torch.bool)), kernel_device)
 
 
+@pytest.mark.slow
 def test_a_long_chain_of_pixels(kernel_device: str) -> None:
     # every weight larger than the one before along one line: pixels hook in one chain of 2,000
     right = torch.arange(1.0, 2000.0)[None, None]
@@ -245,6 +252,7 @@ def test_a_long_chain_of_pixels(kernel_device: str) -> None:
     assert_equal((right, right.new_zeros(1, 0, 2000), index, index >= 0), kernel_device)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rising", [True, False])
 def test_a_long_chain_of_nodes(rising: bool, small_tiles: Callable[[int, int], None], kernel_device: str) -> None:
     # a line of 40 tiles whose weights rise (fall) all along: the tiles' nodes hook in one chain, in the frame's program
@@ -255,6 +263,7 @@ def test_a_long_chain_of_nodes(rising: bool, small_tiles: Callable[[int, int], N
     assert_equal((right, right.new_zeros(1, 0, 160), index, index >= 0), kernel_device)
 
 
+@pytest.mark.slow
 def test_as_many_rounds_as_there_can_be(small_tiles: Callable[[int, int], None], kernel_device: str) -> None:
     # edge i of a line weighs the number of trailing zeros of i: every round joins pairs, and there are log2(pixels)
     weights = torch.tensor([float((i & -i).bit_length()) for i in range(1, 128)])
@@ -264,6 +273,7 @@ def test_as_many_rounds_as_there_can_be(small_tiles: Callable[[int, int], None],
         assert_equal((weights[None, None], weights.new_zeros(1, 0, 128), index, index >= 0), kernel_device)
 
 
+@pytest.mark.slow
 def test_a_tile_with_as_many_nodes_as_fit(small_tiles: Callable[[int, int], None], kernel_device: str) -> None:
     # in the middle one of 3 x 3 tiles every pixel of the border goes out first, and those inside are seeds
     small_tiles(4, 32)
@@ -274,6 +284,7 @@ def test_a_tile_with_as_many_nodes_as_fit(small_tiles: Callable[[int, int], None
     assert_equal((right, down, torch.arange(144)[None], torch.ones(1, 144, dtype=torch.bool)), kernel_device)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_types_and_strides(dtype: torch.dtype, generator: torch.Generator, kernel_device: str) -> None:
     right, down, index, valid = graph(2, 35, 12, 6, 0, generator)
@@ -283,6 +294,7 @@ def test_half_types_and_strides(dtype: torch.dtype, generator: torch.Generator, 
     assert_equal(turned, kernel_device)
 
 
+@pytest.mark.slow
 def test_minus_zero_infinite_and_tiny_weights(generator: torch.Generator, kernel_device: str) -> None:
     right = torch.tensor([[[0.0, -0.0, 0.0, -0.0]]])
     index = torch.tensor([[4, 2]])
@@ -293,6 +305,7 @@ def test_minus_zero_infinite_and_tiny_weights(generator: torch.Generator, kernel
     assert_equal((right + torch.inf, down + torch.inf, index, valid), kernel_device)
 
 
+@pytest.mark.slow
 def test_little_scratch_memory_changes_nothing(
     small_tiles: Callable[[int, int], None], generator: torch.Generator, kernel_device: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -313,6 +326,7 @@ def test_frames_of_too_many_pixels_are_refused() -> None:
         kernel.minimax_forest(*given, index, index.bool())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("k", [1, 37, 130])
 def test_closure_equals_floyd_warshall(k: int, generator: torch.Generator, kernel_device: str) -> None:
     table = torch.randint(1, 40, (2, k, k), generator=generator).float()

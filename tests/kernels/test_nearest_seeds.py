@@ -147,6 +147,7 @@ def test_half_seeds_of_a_float_embedding(generator: torch.Generator) -> None:
     assert_equals_brute_force(case, rtol=1e-5, sure=1e-3)
 
 
+@pytest.mark.slow
 def test_gradients(generator: torch.Generator) -> None:
     embedding, seeds, foreground, background = draw(generator, 2, 3, 7, 4)
     foreground[:, 0], background[:, 1] = True, True

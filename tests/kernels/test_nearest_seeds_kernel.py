@@ -50,6 +50,7 @@ def _short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "BLOCK_K", 16)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_short_steps")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_equals_reference(
@@ -64,6 +65,7 @@ def test_equals_reference(
     assert poisoned_buffers
 
 
+@pytest.mark.sampled
 @pytest.mark.usefixtures("_short_steps")
 @pytest.mark.parametrize("shape", [(1, 70, 5, 6), (1, 1, 1, 1), (3, 2, 17, 1)], ids=str)
 def test_other_shapes(shape: tuple[int, int, int, int], generator: torch.Generator, kernel_device: str) -> None:
@@ -100,6 +102,7 @@ def test_hand_worked_with_ties_and_a_nan(kernel_device: str) -> None:
     assert (near[0, 4].item(), far[0, 4].item()) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_short_steps")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_of_equal_seeds_the_lowest_is_named(dtype: torch.dtype, generator: torch.Generator, kernel_device: str) -> None:
@@ -122,6 +125,7 @@ def test_an_offset_costs_no_accuracy(dtype: torch.dtype, generator: torch.Genera
     assert_near(case, kernel_device, sure=1e-3)
 
 
+@pytest.mark.slow
 def test_mixed_types_and_layouts(generator: torch.Generator, kernel_device: str) -> None:
     embedding, seeds, foreground, background = draw(generator, 2, 5, 20, 9, torch.float16)
     wanted = assert_near((embedding, seeds.float() + 1e-4, foreground, background), kernel_device)
@@ -157,6 +161,7 @@ def test_lists(kernel_device: str) -> None:
     assert listed.offset[0, 0, :2].tolist() == pytest.approx([small**2, 9])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_backward(dtype: torch.dtype, generator: torch.Generator, kernel_device: str) -> None:
     case = draw(generator, 2, 5, 70, 6, dtype)

@@ -29,6 +29,7 @@ def assert_equal(values: Tensor, label: Tensor, k: int, device: str, *, exact: b
     torch.testing.assert_close(total.double().cpu(), wanted, rtol=0, atol=atol)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("n", "c", "p", "k"),
     [(2, 3, 700, 7), (1, 1, 1, 1), (3, 2, 5, 40), (1, 5, 257, 100), (2, 2, 0, 3), (0, 2, 5, 3), (2, 0, 9, 3)],
@@ -48,6 +49,7 @@ def test_labels_of_no_order(generator: torch.Generator, kernel_device: str) -> N
     assert_equal(values.round(), label, 9, kernel_device, exact=True)
 
 
+@pytest.mark.slow
 def test_several_chunks_and_a_frame_alone(
     generator: torch.Generator, kernel_device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +81,7 @@ def test_no_regions(kernel_device: str) -> None:
     assert (total.shape, count.shape) == ((2, 0, 3), (2, 0))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_is_accumulated_in_float32(dtype: torch.dtype, kernel_device: str) -> None:
     values = torch.ones(1, 1, 5000, dtype=dtype, device=kernel_device)

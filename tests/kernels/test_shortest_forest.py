@@ -282,6 +282,7 @@ def small_graphs(draw: st.DrawFn) -> Graph:
     return torch.tensor(right).view(1, h, w - 1), torch.tensor(down).view(1, h - 1, w), index, index >= 0
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(graph=small_graphs())
 def test_any_small_grid(check: Check, graph: Graph) -> None:

@@ -47,6 +47,7 @@ def assert_same(graph: Graph, device: str) -> tuple[Tensor, ...]:
     return got
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [0, 3], ids=["real", "ties"])
 @pytest.mark.parametrize("shape", [(1, 10, 18), (2, 9, 7), (1, 1, 20), (1, 20, 1), (3, 1, 1)], ids=str)
 def test_equals_reference(
@@ -72,6 +73,7 @@ def snake_graph(snake: Callable[..., tuple[Tensor, Tensor, list[int]]], h: int, 
     return right[None], down[None], index, torch.tensor([[True, False]])
 
 
+@pytest.mark.slow
 def test_the_last_launch_finds_what_the_others_left(
     snake: Callable[..., tuple[Tensor, Tensor, list[int]]],
     monkeypatch: pytest.MonkeyPatch,
@@ -88,6 +90,7 @@ def test_the_last_launch_finds_what_the_others_left(
     assert (left[0] == -1).any()
 
 
+@pytest.mark.slow
 def test_as_a_rule_the_last_launch_has_nothing_to_do(
     random_graph: Callable[..., Graph],
     generator: torch.Generator,
@@ -101,6 +104,7 @@ def test_as_a_rule_the_last_launch_has_nothing_to_do(
     assert idle.launches == 3
 
 
+@pytest.mark.slow
 def test_walls_seeds_at_one_pixel_and_bad_weights(kernel_device: str) -> None:
     nan, inf = torch.nan, torch.inf
     right = torch.tensor([[[1.0, nan, 2.0, inf, 1.0, -3.0, 2.0, 0.5, 1e-30]]])
@@ -115,6 +119,7 @@ def test_walls_seeds_at_one_pixel_and_bad_weights(kernel_device: str) -> None:
     assert torch.equal(got[0].cpu(), label)
 
 
+@pytest.mark.slow
 def test_many_seeds(kernel_device: str) -> None:
     k = 150  # of two programs; the lowest of those at a pixel counts
     index = torch.arange(k).flip(0)[None] // 10
@@ -123,6 +128,7 @@ def test_many_seeds(kernel_device: str) -> None:
     assert label[0, 0, :15].tolist() == [10 * (14 - pixel) for pixel in range(15)]
 
 
+@pytest.mark.slow
 def test_nothing_to_do(random_graph: Callable[..., Graph], generator: torch.Generator, kernel_device: str) -> None:
     right, down, index, valid = random_graph(2, 4, 5, 3, generator)
     assert_same((right, down, index, torch.zeros_like(valid)), kernel_device)
@@ -130,6 +136,7 @@ def test_nothing_to_do(random_graph: Callable[..., Graph], generator: torch.Gene
     assert_same((right[:0], down[:0], index[:0], valid[:0]), kernel_device)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_weights_and_layouts(
     dtype: torch.dtype, random_graph: Callable[..., Graph], generator: torch.Generator, kernel_device: str

@@ -50,6 +50,7 @@ def test_compiles_everywhere_and_spills_nowhere(op: str, rows: list[dict[str, An
         assert row["shared"] <= SHARED[row["architecture"]], row
 
 
+@pytest.mark.slow
 def test_unknown_op_and_interpreted_process_are_named(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gpuvos", "bench", "--static", "--architectures", "90", "--ops"]
     done = subprocess.run([*command, "nothing"], capture_output=True, text=True, check=False)

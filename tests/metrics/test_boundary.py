@@ -127,6 +127,7 @@ def masks_of_many_kinds(height: int, width: int, seed: int) -> Tensor:
     return torch.from_numpy(masks)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("size", [(16, 23), (1, 19), (19, 1), (1, 1), (2, 2), (9, 40)])
 @pytest.mark.parametrize("radius", [0, 1, 2, 3, 5, 8, 30])
 def test_against_brute_force(size: tuple[int, int], radius: int) -> None:
@@ -199,6 +200,7 @@ def load(root: Path, sequence: str, frame: str) -> Tensor:
         return torch.from_numpy(np.array(image.convert("L")) > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_equals_the_official_toolkit(development_data: Path) -> None:
     """J and F of the official DAVIS toolkit for 424 pairs of masks."""

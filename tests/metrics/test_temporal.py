@@ -29,7 +29,7 @@ def histograms_by_angle(points: Array) -> Array:
     for one, (row, column) in enumerate(points):
         for other, (r, c) in enumerate(points):
             inner = int((distance[one, other] / distance.mean() < edges).sum())  # 0: outside, 5: innermost
-            angle = math.atan2(r - row, c - column) % (2 * math.pi)
+            angle = math.atan2(c - column, r - row) % (2 * math.pi)
             if inner:
                 found[one, 5 * int(angle / (math.pi / 6)) + inner - 1] += 1
     return found / found.sum(1, keepdims=True)
@@ -82,10 +82,10 @@ def test_shape_contexts_by_hand() -> None:
     square = torch.tensor([[0.0, 0.0], [0.0, 2.0], [2.0, 2.0], [2.0, 0.0]], dtype=torch.float64)
     found = shape_contexts(square)
     assert found.shape == (4, 60)
-    # Seen from the first: itself in sector 0, innermost ring; right (0 degrees), diagonal (45), down (90), all in the
+    # Seen from the first: itself in sector 0, innermost ring; down (0 degrees), diagonal (45), right (90), all in the
     # outermost ring, for 2 / 1.707 = 1.17 and 2.83 / 1.707 = 1.66 lie between 1 and 2.
     assert found[0].nonzero()[:, 0].tolist() == [0, 4, 5, 15]
-    # From the third: left (180), diagonal (225), up (270).
+    # From the third: up (180), diagonal (225), left (270).
     assert found[2].nonzero()[:, 0].tolist() == [4, 30, 35, 45]
     assert set(found[found > 0].tolist()) == {0.25}
 
@@ -206,6 +206,7 @@ def test_any_batch_and_any_id(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(temporal_stability(masks), alone)
 
 
+@pytest.mark.slow
 def test_an_outline_with_very_many_points_is_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     masks = torch.stack([blob(48, 60, phase) for phase in (0.0, 0.4)])
     counts = [len(longest_polygon(mask.numpy(), tolerance=1.5, spacing=3.0)) for mask in masks]

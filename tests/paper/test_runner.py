@@ -41,6 +41,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 def test_writes_every_table(whole: Path) -> None:
     written = set(reports(whole))
     for name in ("main", "adaptation", "oracles", "drift"):
@@ -54,6 +55,7 @@ def test_writes_every_table(whole: Path) -> None:
     assert rows[0][1] == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(davis: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     begun = subprocess.Popen(
@@ -75,6 +77,7 @@ def test_killed_and_started_again(davis: Path, whole: Path, tmp_path: Path) -> N
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())  # none was made again
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_does(davis: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     done = subprocess.run(
@@ -88,6 +91,7 @@ def test_two_processes_write_what_one_does(davis: Path, whole: Path, tmp_path: P
     assert done.stdout.decode().count("### Table 3") == 1
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_table(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", "--root", str(davis), *OPTIONS, "-o"]
     assert main([*words, str(tmp_path / "one")]) == 0
@@ -110,6 +114,7 @@ def test_two_processes_share_the_table(davis: Path, tmp_path: Path, capsys: pyte
     assert [row[0] for row in written[0]] == ["one", "two", "three"]
 
 
+@pytest.mark.slow
 def test_other_options_are_not_mixed_with_old_results(davis: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     main_only = ["evaluate", "--root", str(davis), "-o", str(output), "--experiment", "main", "--no-crf"]

@@ -194,6 +194,7 @@ def test_markdown_is_plain() -> None:
     assert report.markdown(table).splitlines()[4:] == ["| x | - |", "| y | 12.3 |", "", "note"]
 
 
+@pytest.mark.slow
 def test_other_embeddings() -> None:
     front_end = LearnedFeatures(EmbeddingNetwork(dimensions=8))
     frames = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
@@ -206,6 +207,7 @@ def test_other_embeddings() -> None:
     assert torch.equal(part(features.embedding, "context"), features.embedding[:, 8:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_figures_of_any_clip(rule: str) -> None:
     clip = render_clip("single", num_frames=3, height=48, width=80, seed=1)

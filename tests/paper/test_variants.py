@@ -46,6 +46,7 @@ def whole_method(bench: Workbench, config: Config, **options: Tensor) -> tuple[l
     return scores(segment(*bench.features, config=config, size=(64, 96), **options).mask, bench)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("period", PERIODS)
 def test_adaptation_is_that_of_the_method(bench: Workbench, rule: str, period: int | None) -> None:
@@ -142,6 +143,7 @@ def test_true_seed_labels_beat_the_rule(bench: Workbench) -> None:
     assert sum(bench.measure("ceiling")["j"]) / 5 > truth
 
 
+@pytest.mark.slow
 def test_every_planned_variant_is_measured(bench: Workbench) -> None:
     variants = {variant for wanted in plan(EXPERIMENTS, RULES, crf=True).values() for variant in wanted}
     for variant in variants - {"paper/crf", "robust/crf", "robust/semi-crf", "paper/semi-crf"}:

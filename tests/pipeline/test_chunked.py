@@ -108,6 +108,7 @@ def test_results_that_do_not_fit_are_refused() -> None:
         in_parts(lambda a, b: [torch.zeros(b - a).as_subclass(Large)], 4, 2)
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("ignore:out of memory")  # the second one
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:20])
 def test_out_of_memory_is_answered_by_smaller_parts(frames: Tensor, error: Exception) -> None:
@@ -136,6 +137,7 @@ def test_a_chunk_bounds_what_the_front_end_sees(frames: Tensor, chunk: int) -> N
     assert same(features, Narrow(100)(frames))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [LearnedFeatures, AppearanceFeatures])
 def test_chunks_of_the_front_ends_are_the_whole_bit_for_bit(frames: Tensor, make: Callable[[], nn.Module]) -> None:
     front_end = make()
@@ -226,6 +228,7 @@ def clip(tmp_path: Path, frames: Tensor, monkeypatch: pytest.MonkeyPatch) -> lis
     return ["segment", "clip.mp4", "--front-end", "appearance", "--num-seeds", "20", "--device", "cpu"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [False, True])
 def test_the_command_goes_on_as_a_stream(
     clip: list[str], late: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -253,6 +256,7 @@ def test_the_command_goes_on_as_a_stream(
     assert found == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["whole", "stream", "pieces"])
 def test_the_command_says_that_memory_does_not_suffice(
     clip: list[str], mode: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -37,6 +37,7 @@ class Product(nn.Module):
         return result.mask, result.probability
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["paper", "robust"])
 def test_exported_program_runs_in_another_process(rule: str, tmp_path: Path) -> None:
     g = torch.Generator().manual_seed(0)

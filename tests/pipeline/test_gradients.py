@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -10,6 +11,7 @@ from gpuvos import functional as F
 K = 5
 
 
+@pytest.mark.slow
 def test_chain_by_finite_differences(generator: torch.Generator) -> None:
     """Embedding, objectness, flow and temperature, through seeds and regions to scores and the CRF's result."""
     e = torch.randn(2, 2, 4, 5, generator=generator, dtype=torch.float64)

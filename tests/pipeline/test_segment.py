@@ -157,6 +157,7 @@ def test_robust_rule_is_the_chain_of_its_steps() -> None:
     assert torch.equal(result.background, result.seeds.valid & ~chosen)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("width", [16, 13])  # a frame that vectors divide, and one that they do not
@@ -293,6 +294,7 @@ def test_order_of_channels(distance: str) -> None:
             assert torch.equal(getattr(one, name), getattr(two, name)), name
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 5, 6), (2, 3, 1, 7), (3, 2, 4, 1), (2, 2, 2, 2)])

@@ -26,7 +26,6 @@ from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.functional.voting import take_vote
 from gpuvos.nn import DenseCRF
-from gpuvos.pipeline.result import one_frame
 
 RULES = ["paper", "robust"]
 SMALL = {"num_seeds": 12, "num_background": 4, "window": 3, "smoothing_neighbors": 6, "smoothing_share": 1.0}
@@ -77,6 +76,7 @@ def pushed(segmenter: StreamingSegmenter, frames: Tensor) -> list[Segmentation]:
     return [result for frame in frames if (result := segmenter.push(frame)) is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("distance", ["minimax", "shortest"])
 @pytest.mark.parametrize("every", [1, 3, None])
@@ -95,6 +95,7 @@ def test_equals_the_whole_clip_bit_for_bit(rule: str, distance: str, every: int 
             segmenter.reset()
 
 
+@pytest.mark.slow
 def test_the_network_sees_every_frame_once(monkeypatch: pytest.MonkeyPatch) -> None:
     front = LearnedFeatures()
     seen = []
@@ -128,6 +129,7 @@ class ClipFeatures(nn.Module):
         return self.front(frames)
 
 
+@pytest.mark.slow
 def test_equals_the_whole_clip_of_a_real_front_end() -> None:
     frames = render_clip("single", num_frames=4, height=48, width=64).frames
     net = nn.Conv2d(3, 70, 7, stride=4, padding=3)
@@ -139,6 +141,7 @@ def test_equals_the_whole_clip_of_a_real_front_end() -> None:
     assert segmenter.flush() is None
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("latency", [0, 1, 2, 11, 12, 30])
 def test_push_returns_the_frame_of_its_latency(latency: int) -> None:
     front = Recorded(12)
@@ -162,6 +165,7 @@ def test_push_returns_the_frame_of_its_latency(latency: int) -> None:
     assert segmenter.flush() is None
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(("window", "latency"), [(4, 1), (5, 3), (2, 1), (6, 5)])
 def test_what_a_window_decides(rule: str, window: int, latency: int) -> None:
@@ -200,6 +204,7 @@ def test_what_a_window_decides(rule: str, window: int, latency: int) -> None:
     assert votes or rule == "paper"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rule", RULES)
 def test_sees_no_frame_beyond_its_latency(rule: str) -> None:
     one, two = Recorded(12, seed=0), Recorded(12, seed=1)
@@ -241,6 +246,7 @@ def held(segmenter: StreamingSegmenter) -> int:
     return sum(map(count, (*values, window.frames, window._following, bank, seen._frames, seen._seen)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_memory_does_not_grow(rule: str) -> None:
     front = Recorded(60)
@@ -295,6 +301,7 @@ def test_a_crf_refines_as_it_does_offline(window: int | None, latency: int | Non
         assert torch.equal(refined_here, VideoSegmenter(front, config, crf=crf)(frames).probability)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_a_first_mask_is_followed_as_it_is_offline(rule: str) -> None:
     front, config = Recorded(9), Config(rule=rule, **SMALL)
@@ -335,16 +342,6 @@ def test_a_frame_alone() -> None:
     for latency in (0, 1, None):
         segmenter = StreamingSegmenter(front, history=None, latency=latency)
         assert_same(segmenter.push(frame[0]) or segmenter.flush(), VideoSegmenter(front)(frame))
-
-
-def test_one_frame_of_a_result() -> None:
-    front = Recorded(3)
-    whole = VideoSegmenter(front, Config(**SMALL))(front.frames())
-    part = one_frame(whole, 1)
-    for (name, a), (_, b) in zip(leaves(part), leaves(whole), strict=True):
-        assert torch.equal(a, b if name.startswith("track_score") else b[1:2]), name
-    with pytest.raises(InputError, match=r"number: got 3, wanted a frame in \[0, 2\]"):
-        one_frame(whole, 3)
 
 
 def test_out_of_memory_is_said_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ def _fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", OPTIONS, ids=name_of)
 def test_fake_tensors_give_the_shapes_and_types_of_real_ones(config: Config) -> None:
     # a fake tensor has no values: a .item(), a nonzero or a data-dependent branch would raise
@@ -90,6 +91,7 @@ class Transfers(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", OPTIONS, ids=name_of)
 def test_nothing_passes_between_host_and_device(config: Config) -> None:
     mask, lengths = torch.ones(9, 11, dtype=torch.bool), torch.tensor([3, 2])
@@ -124,6 +126,7 @@ def test_transfers_are_noticed() -> None:
         assert transfers.seen == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", OPTIONS, ids=name_of)
 def test_compiles_as_one_graph(config: Config) -> None:
     real = features(3)
@@ -145,6 +148,7 @@ class Method(nn.Module):
         return result.mask, result.probability
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", OPTIONS, ids=name_of)
 def test_exports(config: Config) -> None:
     module = Method(config)
@@ -241,6 +245,7 @@ def test_every_function_in_every_mode(scope: Callable[[], AbstractContextManager
             assert torch.equal(one, two), name
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("config", OPTIONS, ids=name_of)
 def test_the_method_keeps_its_precision_under_autocast(config: Config) -> None:
     real = features(3, h=24, w=32)
@@ -256,6 +261,7 @@ def test_the_method_keeps_its_precision_under_autocast(config: Config) -> None:
             assert torch.equal(one, two)
 
 
+@pytest.mark.slow
 def test_frames_to_masks_under_autocast() -> None:
     clip = render_clip("single", num_frames=2, height=48, width=72)
     segmenter = gpuvos.VideoSegmenter()
@@ -284,6 +290,7 @@ def test_the_method_in_a_cuda_graph(config: Config) -> None:
         assert torch.equal(one, two)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("config", OPTIONS, ids=name_of)
 def test_the_method_under_deterministic_algorithms(config: Config) -> None:
     expected = gpuvos.segment(*features(3), config=config)
@@ -301,6 +308,7 @@ def test_the_method_under_deterministic_algorithms(config: Config) -> None:
     assert torch.equal(results[0].foreground, expected.foreground)
 
 
+@pytest.mark.slow
 def test_every_function_gives_fake_shapes_and_types() -> None:
     real = features(3)
     expected = every_function(*real)

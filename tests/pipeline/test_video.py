@@ -70,6 +70,7 @@ def test_any_callable_is_a_front_end(rule: str) -> None:
     assert not result.probability.requires_grad
 
 
+@pytest.mark.slow
 def test_default_front_end_takes_bytes_and_floats() -> None:
     frames, _ = red_square()
     segmenter = VideoSegmenter(config=Config(**SMALL))

@@ -52,6 +52,7 @@ def measure(run: Callable[[], object], folder: Path) -> tuple[int, int]:
     return int(changes.cumsum(0).max()), bytes_of(result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["robust", "paper"])
 def test_a_longer_clip_needs_little_more_than_its_results(
     rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
@@ -71,6 +72,7 @@ def test_a_longer_clip_needs_little_more_than_its_results(
     assert more < 0.3 * (sizes[1] - sizes[0])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
 def test_a_vote_leaves_no_holes_in_the_heap() -> None:
     done = subprocess.run([sys.executable, "-c", _VOTE], capture_output=True, text=True, check=True)

@@ -112,6 +112,7 @@ def test_every_public_name_has_a_case(public: Callable) -> None:
     assert public(data) == set(CASES)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_refused_by_name_or_as_promised(holds: Callable, name: str) -> None:
     holds(CASES[name], 15)

@@ -36,7 +36,7 @@ def sampler(**options: float) -> object:
 
 REFUSED: dict[str, Callable[[], object]] = {
     "smoothness_sigma": lambda: F.dense_crf(CLIP[:, 0], CLIP, smoothness_sigma=float("inf")),
-    "initial": lambda: seed_sets(0, 3),
+    "initial_foreground": lambda: seed_sets(0, 3),
     "source": lambda: F.largest_edges(EdgeWeights(torch.rand(3, 3), torch.rand(2, 4)), NONE, NONE.bool()),
     "threshold": lambda: metrics.summary(torch.rand(3), threshold=""),  # type: ignore[arg-type]
     "color": lambda: viz.overlay(CLIP, MASK, color=(1, 2, 256)),

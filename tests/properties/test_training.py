@@ -47,6 +47,7 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[
 }  # fmt: skip
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_refused_by_name_or_as_promised(holds: Callable, name: str) -> None:
     holds(CASES[name])

@@ -116,6 +116,7 @@ def test_every_public_name_has_a_case(public: Callable) -> None:
     assert public(gpuvos) == {name for name in CASES if " " not in name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_refused_by_name_or_as_promised(holds: Callable, name: str) -> None:
     holds(CASES[name])

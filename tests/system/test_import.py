@@ -22,6 +22,7 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_torch_alone() -> None:
     extra = run(
         "import sys, torch; before = set(sys.modules); import gpuvos; gpuvos.Config, gpuvos.segment\n"
@@ -31,6 +32,7 @@ def test_importing_the_package_loads_torch_alone() -> None:
     assert extra == "[]"
 
 
+@pytest.mark.slow
 def test_importing_touches_no_device_and_starts_no_heavy_module() -> None:
     loaded = run(
         "import gpuvos, sys; print('torch' in sys.modules, [m for m in sys.modules if m.startswith('gpuvos.')])"
@@ -60,6 +62,7 @@ def test_unknown_names_raise() -> None:
         exec("from gpuvos import segmnt")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str) -> None:
     module = importlib.import_module(name)

@@ -129,6 +129,7 @@ def end_again_and_again(run: Run, words: Callable[[], list[str]], folder: Path) 
     raise AssertionError
 
 
+@pytest.mark.slow
 def test_evaluate(run: Run, davis: Path, tmp_path: Path) -> None:
     words = ["evaluate", "--root", str(davis), "-o", "out", "--sequences", "one", *QUICK]
     assert run(words, tmp_path / "whole") == 0
@@ -136,6 +137,7 @@ def test_evaluate(run: Run, davis: Path, tmp_path: Path) -> None:
     assert read(tmp_path / "ended") == read(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_experiments(run: Run, davis: Path, tmp_path: Path) -> None:
     words = ["evaluate", "--root", str(davis), "-o", "out", "--experiment", "main", "--no-crf", *QUICK]
     assert run(words, tmp_path / "whole") == 0
@@ -143,6 +145,7 @@ def test_experiments(run: Run, davis: Path, tmp_path: Path) -> None:
     assert read(tmp_path / "ended") == read(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_train(run: Run, tmp_path: Path) -> None:
     words = [
         "train",
@@ -172,6 +175,7 @@ def test_train(run: Run, tmp_path: Path) -> None:
     assert read(tmp_path / "ended") == read(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_segment(run: Run, davis: Path, tmp_path: Path) -> None:
     video = str(davis / "JPEGImages/480p/one")
     words = ["segment", video, "-o", "out", *QUICK]
@@ -180,6 +184,7 @@ def test_segment(run: Run, davis: Path, tmp_path: Path) -> None:
     assert read(tmp_path / "ended") == read(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_process_with_its_threads(davis: Path, tmp_path: Path) -> None:
     words = [
         "segment",
@@ -207,6 +212,7 @@ def test_a_process_with_its_threads(davis: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_heard_while_a_command_is_imported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

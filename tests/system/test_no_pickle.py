@@ -39,6 +39,7 @@ def calls_that_unpickle(source: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_no_code_that_unpickles() -> None:
     assert calls_that_unpickle("import pickle\ntorch.load(f)\nnp.load(f, allow_pickle=True)") == [
         "pickle",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tomllib
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_wheel_holds_exactly_the_tree(wheel: Path) -> None:
     tracked = subprocess.run(
         ["git", "ls-files", "gpuvos", "kernels"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -50,9 +53,39 @@ def test_wheel_holds_exactly_the_tree(wheel: Path) -> None:
     assert "gpuvos/kernels/minimax_forest/reference.py" in held
 
 
+@pytest.mark.slow
 def test_no_top_level_name_but_ours(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"gpuvos"}
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_licence_and_the_notices_of_the_weights(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (info,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+    metadata = message_from_bytes(archive.read(f"{info}/METADATA"))
+    assert metadata["License-Expression"] == "Apache-2.0"
+    notices = {"gpuvos/features/network/NOTICE", "gpuvos/flow/NOTICE"}
+    assert set(metadata.get_all("License-File", [])) == {"LICENSE", *notices}
+    assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+    for notice in notices:
+        assert archive.read(notice) == (ROOT / notice).read_bytes()
+
+
+def test_every_file_of_weights_has_a_notice_and_all_are_small() -> None:
+    weights = [path for path in (ROOT / "gpuvos").rglob("*") if path.suffix in (".safetensors", ".pt", ".onnx")]
+    assert len(weights) == 3
+    for path in weights:
+        assert path.name in path.with_name("NOTICE").read_text().splitlines()
+        assert "sha256" in json.loads(path.with_suffix(".json").read_text())
+    assert sum(path.stat().st_size for path in weights) < 8_000_000
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f'__version__ = "{version}"' in (ROOT / "gpuvos/__init__.py").read_text()
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_bare_kernels_is_not_importable(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy
@@ -15,6 +16,7 @@ from gpuvos.data import render_clip
 CONFIG = gpuvos.Config(num_seeds=40, window=3, smoothing_share=0.05)
 
 
+@pytest.mark.slow
 def test_a_head_trained_through_the_method_beats_the_untrained_one() -> None:
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Conv2d(3, 32, 7, stride=4, padding=3), nn.Tanh()).requires_grad_(False)
@@ -51,6 +53,7 @@ def test_a_head_trained_through_the_method_beats_the_untrained_one() -> None:
     assert after > before + 0.1, (before, after)
 
 
+@pytest.mark.slow
 def test_objectness_is_trained_through_the_method() -> None:
     """Two things move and one is meant: a hint says which, and its sign is learned through the weights of the seeds."""
     scenes = [render_clip("two", num_frames=3, height=64, width=96, seed=seed) for seed in range(7)]

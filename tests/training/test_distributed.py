@@ -90,6 +90,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_gradients_and_the_log_are_means_over_processes(make_tiny: Callable[[], nn.Module], run: Path) -> None:
     stills, config = RenderedStills(2, height=48, width=64), TrainingConfig(**SMALL)
     temperature = measure_temperature(make_tiny(), stills, config, torch.device("cpu"))
@@ -127,6 +128,7 @@ def test_gradients_and_the_log_are_means_over_processes(make_tiny: Callable[[], 
         assert float(row[name]) == pytest.approx((terms[0][name] + terms[1][name]) / 2, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_processes_agree_and_resume_without_a_difference(make_tiny: Callable[[], nn.Module], run: Path) -> None:
     names = [name for name, _ in make_tiny().named_parameters()]
     ends = [torch.load(run / f"{folder}-{process}.pt") for folder in ("through", "stopped") for process in range(2)]

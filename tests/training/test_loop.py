@@ -30,6 +30,7 @@ def same_state(ours: nn.Module, theirs: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_tiny_network_learns_one_batch_by_heart(tiny: nn.Module, stills: RenderedStills) -> None:
     sampler = BatchSampler(stills, batch_size=4, size=64, paste_share=0, rest=True)
     batch = sampler.draw(sampler.generator(0))
@@ -51,6 +52,7 @@ def test_a_tiny_network_learns_one_batch_by_heart(tiny: nn.Module, stills: Rende
         assert history[-1][name] < 0.8 * history[0][name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distil", [False, True])
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     distil: bool,
@@ -126,6 +128,7 @@ def test_a_shared_encoder_changes_nothing(
     assert same_state(*networks)
 
 
+@pytest.mark.slow
 def test_time_ends_a_run(tiny: nn.Module, stills: RenderedStills, tmp_path: Path) -> None:
     config = TrainingConfig(steps=10**6, minutes=0.02, **SMALL)
     state = train(tiny, stills, None, tmp_path, config, distil=False, progress=False)

@@ -102,6 +102,7 @@ def test_unlabelled_images_count_for_nothing() -> None:
     assert not embedding.grad.any()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("keep", ["none", "spread", "distances"])
 def test_gradcheck(keep: str, generator: torch.Generator) -> None:
     embedding = torch.randn(2, 3, 3, 3, generator=generator, dtype=torch.float64, requires_grad=True)

@@ -26,6 +26,7 @@ def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpuvos.cli.train._FITTED", 4)
 
 
+@pytest.mark.slow
 def test_without_data_it_trains_on_rendered_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "run"
     assert main(["train", "-o", str(output), "--steps", "2", *QUICK]) == 0

@@ -92,7 +92,7 @@ def _labels(vote: Vote, valid: Tensor, config: Config) -> Labels:
     """Foreground is what enough of the neighbours speak for, background the rest."""
     chosen = (vote.share > config.vote_threshold) & valid
     confident = vote.confident > 0.5 if config.softness else vote.confident
-    return Labels(chosen, valid & ~chosen, vote.share, confident)
+    return Labels(chosen, valid ^ chosen, vote.share, confident)
 
 
 def _with_tracks(labels: Labels, regions: Regions, motion: Motion, tracks: Tracks, config: Config) -> Labels:

@@ -196,6 +196,7 @@ def test_sizes_that_differ(root: Path) -> None:
         Davis2016(root)["rhino"]
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_real_training_set(development_data: Path) -> None:
     if not (development_data / "davis2016").is_dir():

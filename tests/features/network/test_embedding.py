@@ -40,6 +40,7 @@ def network() -> EmbeddingNetwork:
     return lively(EmbeddingNetwork(dimensions=8, width=16))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 2), (16, 16), (33, 50), (47, 31)])
 def test_any_size_gives_the_grid_at_stride_4(network: EmbeddingNetwork, size: tuple[int, int]) -> None:
     with torch.no_grad():
@@ -55,6 +56,7 @@ def test_at_most_five_million_parameters() -> None:
     assert sum(parameter.numel() for parameter in EmbeddingNetwork().parameters()) < 5e6
 
 
+@pytest.mark.slow
 def test_images_of_a_batch_do_not_meet(network: EmbeddingNetwork) -> None:
     images = torch.rand(3, 3, 40, 36)
     with torch.no_grad():
@@ -94,6 +96,7 @@ def test_corrections_start_at_zero() -> None:
     torch.testing.assert_close(output.object_logit.sigmoid(), 1 - background, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_parameter_is_trained() -> None:
     torch.manual_seed(0)
     network = lively(EmbeddingNetwork(dimensions=8, width=16)).train()
@@ -156,6 +159,7 @@ def test_fused_network_says_the_same(network: EmbeddingNetwork) -> None:
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
+@pytest.mark.slow
 def test_projection_keeps_distances_between_scaled_necks() -> None:
     torch.manual_seed(0)
     network = lively(EmbeddingNetwork(dimensions=300, width=4))  # more than the neck has: nothing is left out
@@ -181,6 +185,7 @@ def test_projection_keeps_distances_between_scaled_necks() -> None:
     torch.testing.assert_close(torch.cdist(first.mT, first.mT), torch.cdist(second.mT, second.mT), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_projection_orders_components_and_needs_images() -> None:
     torch.manual_seed(0)
     network = lively(EmbeddingNetwork(dimensions=6, width=4))
@@ -194,6 +199,7 @@ def test_projection_orders_components_and_needs_images() -> None:
         fit_projection(network, [])
 
 
+@pytest.mark.slow
 def test_traces_without_values_and_exports(network: EmbeddingNetwork) -> None:
     images = torch.rand(1, 3, 37, 52)
     program = torch.export.export(fuse(network), (images,)).module()
@@ -231,6 +237,7 @@ def read(path: Path) -> Tensor:
     return torch.from_numpy(np.array(Image.open(path)))
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("source", "classes", "floor"),
