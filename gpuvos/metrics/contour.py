@@ -80,9 +80,7 @@ def _pieces(sides: NDArray[np.uint8], width: int) -> list[_Piece]:
     seen: set[int] = set()
     starts = [(junction, heading) for junction in np.flatnonzero(sides == _JUNCTION).tolist() for heading in range(4)]
     starts.reverse()
-    starts += [
-        (corner, _DOWN) for corner in np.flatnonzero(sides & (1 << _DOWN)).tolist() if table[corner] != _JUNCTION
-    ]
+    starts += [(corner, _DOWN) for corner in np.flatnonzero(sides & (1 << _DOWN)).tolist() if table[corner] != _JUNCTION]
     for corner, heading in starts:
         if (corner, heading) in taken or (table[corner] != _JUNCTION and corner in seen):
             continue
