@@ -4,9 +4,14 @@
 
 - ``kernels``: the tests of the ops, on the GPU instead of Triton's interpreter;
 - ``method``: all other tests that need a GPU, among them the method in a CUDA graph and without synchronisation;
-- ``memcheck`` and ``racecheck``: NVIDIA's compute-sanitizer over the kernels' tests of small sizes; skipped where
-  the tool is not installed;
+- ``memcheck``, ``initcheck``, ``synccheck`` and ``racecheck``: NVIDIA's compute-sanitizer over the kernels' tests of
+  small sizes; skipped where the tool is not installed;
 - ``bench``: ``gpuvos bench --json``.
+
+``memcheck`` sees accesses outside of an allocation, and none inside of a neighbouring tensor of torch's cache, which is
+therefore off; ``initcheck`` reads of device memory that nothing has written, byte by byte; ``synccheck`` barriers that
+some threads of a block do not reach; ``racecheck`` races in shared memory alone. What programs exchange through global
+memory none of them sees: that is ``tests/kernels/test_races.py``.
 
 It prints a line a check and writes one report with versions, results, the ends of the outputs and the times. The exit
 status is 0 if no check failed, 1 if one did, 2 without a CUDA device.
@@ -50,7 +55,7 @@ def checks(folder: Path) -> list[Check]:
     return [
         Check("kernels", (*PYTEST, "tests/kernels")),
         Check("method", (*PYTEST, "tests", "-m", "cuda", "--ignore=tests/kernels")),
-        *(sanitizer_check(tool) for tool in ("memcheck", "racecheck")),
+        *(sanitizer_check(tool) for tool in ("memcheck", "initcheck", "synccheck", "racecheck")),
         Check("bench", (sys.executable, "-m", "gpuvos", "bench", "--json", str(folder / "bench.json"))),
     ]
 
@@ -70,7 +75,7 @@ def sanitizer_check(tool: str) -> Check:
         "not cuda",
     )
     # memory of torch's own cache would hide what lies outside of a tensor
-    environment = (("PYTORCH_NO_CUDA_MEMORY_CACHING", "1"),) if tool == "memcheck" else ()
+    environment = (("PYTORCH_NO_CUDA_MEMORY_CACHING", "1"),) if tool in ("memcheck", "initcheck") else ()
     missing = (
         "" if found else "compute-sanitizer is neither on PATH nor in /usr/local/cuda/bin: install the CUDA toolkit"
     )

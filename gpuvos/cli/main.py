@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from gpuvos.cli.memory import keep_freed_memory
 from gpuvos.cli.options.common import Parser, UsageError
 
 _COMMANDS = {
@@ -48,6 +49,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status: 2 for bad input, 128 and its number after a signal."""
+    keep_freed_memory()
     try:
         with _terminated_like_interrupted(), warnings.catch_warnings():
             if argv is None:

@@ -204,11 +204,12 @@ def _write_piece(
     work: Path, piece: Piece, segmenter: VideoSegmenter, *, sheet: bool, arrays: bool, told: Progress
 ) -> None:
     clip, result = piece.clip, piece.result
-    if arrays:
+    if arrays:  # a probability of the frames' size takes twelve times the bytes and says little more
+        probability = interpolate(result.probability[:, None], result.forest.label.shape[-2:], mode="area")
         save_npz(
             work / f"result-{clip.names[0]}.npz",
             mask=result.mask,
-            probability=result.probability.half(),
+            probability=probability[:, 0].half(),
             seed_index=result.seeds.index,
             seed_foreground=result.foreground,
             seed_background=result.background,

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from gpuvos.data.atomic import kind_of_path
-from gpuvos.errors import fail
+from gpuvos.errors import InputError, fail
 
 _LARGEST_JSON = 2**26  # bytes
 
 
 def check_regular(argument: str, path: Path, wanted: str) -> None:
     """Raises InputError unless a path names a regular file; a pipe would block whoever reads it."""
-    if kind_of_path(argument, path) != "file":
+    try:
+        folder = kind_of_path(argument, path) != "file"
+    except InputError as error:  # says what is there, not what was wanted
+        raise InputError(f"{error}: {wanted}") from error
+    if folder:
         raise fail(argument, f"'{path}', a folder", wanted)
 
 

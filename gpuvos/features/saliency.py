@@ -104,7 +104,7 @@ class SaliencyFeatures(nn.Module):
         return torch.cat((embedding, channel), 1), self._combined(objectness, saliency)
 
     def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
-        """Features from ``appearance`` and the flow of the clip."""
+        """Features from ``encode`` and the flow of the clip."""
         features: Features = self.base.complete(embedding, objectness, flow)
         return features
 

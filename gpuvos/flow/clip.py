@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-_CPU_CHUNK, _DEVICE_CHUNK = 2, 16  # working set near the cache of a core; enough pixels to fill a GPU
+_CHUNK = 16  # pairs: enough pixels to fill a GPU, and for a CPU to make much of a call on a coarse level
 _DEFAULTS = FlowParameters()
 
 
@@ -77,7 +77,7 @@ def clip_flow(
         size: (h, w) of the grid to average the flow on; None keeps (H, W).
         direction: ``forward`` (t to t + 1; the last frame gets minus its flow to the frame before) or
             ``backward`` (t to t - 1; the first frame gets minus its flow to the frame after).
-        chunk: pairs solved together. By default 2 on the CPU and 16 elsewhere.
+        chunk: pairs solved together. By default 16.
         parameters: those of ``optical_flow``.
         validate: look for values out of range, which reads back from the device.
         progress: called as ``progress("flow", done, total)`` after every chunk.
@@ -93,7 +93,7 @@ def clip_flow(
         torch.Size([4, 2, 8, 12])
     """
     return over_clip(
-        lambda first, second: _pair_flow(first, second, parameters),
+        lambda window, here, there: _window_flow(window, here, there, parameters),
         frames,
         size=size,
         direction=direction,
@@ -202,23 +202,26 @@ class DenseFlow(nn.Module):
 
 
 def over_clip(
-    pair_flow: Callable[[Tensor, Tensor], Tensor],
+    window_flow: Callable[[Tensor, list[int], list[int]], Tensor],
     frames: Tensor,
     *,
     size: tuple[int, int] | None,
     direction: str,
     chunk: int | None,
+    cpu_chunk: int = _CHUNK,
     validate: bool = True,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Runs ``pair_flow`` over the neighbouring frames of a clip; arguments and result as of ``clip_flow``.
+    """Runs ``window_flow`` over the neighbouring frames of a clip; arguments and result as of ``clip_flow``.
 
     Args:
-        pair_flow: from two batches of frames ``[N, C, H, W]`` to a flow ``[N, 2, h, w]`` in pixels of its own size.
+        window_flow: from frames ``[n, C, H, W]`` and the numbers of the first and of the second frames of N pairs to
+            a flow ``[N, 2, h, w]`` in pixels of its own size.
         frames: ``[T, C, H, W]``.
         size: rows and columns of the result; None takes those of the frames.
         direction: ``forward`` or ``backward``.
-        chunk: most pairs in a call of ``pair_flow``.
+        chunk: most pairs in a call of ``window_flow``; 16 where it is None.
+        cpu_chunk: the same on a CPU.
         validate: see ``clip_flow``.
         progress: see ``clip_flow``.
 
@@ -231,7 +234,7 @@ def over_clip(
     sizes = _check_frames("frames", frames, "T C H W", validate)
     check_choice("direction", direction, ("forward", "backward"))
     if chunk is None:
-        chunk = _CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK
+        chunk = cpu_chunk if frames.device.type == "cpu" else _CHUNK
     if chunk < 1:
         raise fail("chunk", repr(chunk), "a whole number above zero")
     if size is not None and (len(size) != 2 or min(size) < 1):
@@ -241,18 +244,20 @@ def over_clip(
     flow = torch.zeros((length, 2, *(size or image)), device=frames.device)
     if length < 2:
         return flow
-    here, there = (frames[:-1], frames[1:]) if direction == "forward" else (frames[1:], frames[:-1])
-    found = flow[:-1] if direction == "forward" else flow[1:]
-    for start in range(0, length - 1, chunk):
-        part = slice(start, start + chunk)
-        found[part] = _on_grid(pair_flow(here[part], there[part]), image, size)
-        if progress is not None:
-            progress("flow", min(start + chunk, length - 1), length)
     # the frame without a neighbour on that side looks the other way
-    lone, neighbour = (-1, -2) if direction == "forward" else (0, 1)
-    flow[lone] = -_on_grid(pair_flow(frames[lone][None], frames[neighbour][None]), image, size)[0]
-    if progress is not None:
-        progress("flow", length, length)
+    step, lone, instead = (1, length - 1, length - 2) if direction == "forward" else (-1, 0, 1)
+    partners = [number + step for number in range(length)]
+    partners[lone] = instead
+    for start in range(0, length, chunk):
+        there = partners[start : start + chunk]
+        stop = start + len(there)
+        low, high = min(start, *there), max(stop - 1, *there)
+        window = frames[low : high + 1]
+        first, second = [number - low for number in range(start, stop)], [number - low for number in there]
+        flow[start:stop] = _on_grid(window_flow(window, first, second), image, size)
+        if progress is not None:
+            progress("flow", stop, length)
+    flow[lone].neg_()
     return flow
 
 
@@ -283,6 +288,11 @@ def over_pairs(
     return _on_grid(pair_flow(first, second), (sizes["H"], sizes["W"]), size)
 
 
+def frames_at(frames: Tensor, numbers: list[int]) -> Tensor:
+    """Frames ``[N, ...]`` of these numbers; unlike an index, it makes a GPU wait for nothing."""
+    return torch.cat([frames[number : number + 1] for number in numbers])
+
+
 def _on_grid(flow: Tensor, image: tuple[int, int], size: tuple[int, int] | None) -> Tensor:
     """Brings a flow, in pixels of its own size, to ``size``, in pixels of the image."""
     if size is None or size[0] > flow.shape[-2] or size[1] > flow.shape[-1]:
@@ -300,6 +310,13 @@ def _pair_flow(first: Tensor, second: Tensor, parameters: FlowParameters) -> Ten
         return torch.zeros((0, 2, *first.shape[-2:]), device=first.device)
     levels = [pyramid(_grey(frames), scale=parameters.scale) for frames in (first, second)]
     return coarse_to_fine(levels[0], levels[1], parameters)
+
+
+def _window_flow(frames: Tensor, here: list[int], there: list[int], parameters: FlowParameters) -> Tensor:
+    """As ``_pair_flow`` for the pairs of these numbers; the pyramid of a frame that two pairs share is made once."""
+    levels = pyramid(_grey(frames), scale=parameters.scale)
+    first, second = ([frames_at(level, numbers) for level in levels] for numbers in (here, there))
+    return coarse_to_fine(first, second, parameters)
 
 
 def _grey(frames: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gpuvos.data.tensor_file import read_state
 from gpuvos.errors import InputError, check_choice, fail
-from gpuvos.flow.clip import over_clip, over_pairs
+from gpuvos.flow.clip import frames_at, over_clip, over_pairs
 from gpuvos.types import Progress
 
 BUNDLED = Path(__file__).with_name("raft_small.safetensors")
@@ -71,11 +71,12 @@ class TorchvisionRaft(nn.Module):
             InputError: as ``clip_flow``, or the module is in training mode, where batches would mix pairs.
         """
         return over_clip(
-            self._pair_flow,
+            lambda window, here, there: self._pair_flow(frames_at(window, here), frames_at(window, there)),
             frames,
             size=size,
             direction=direction,
             chunk=self.chunk,
+            cpu_chunk=2,
             validate=validate,
             progress=progress,
         )

@@ -14,6 +14,7 @@ astray.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from torch import Tensor
 from gpuvos.errors import check_count, check_positive, fail
 
 _COARSEST = 6  # pixels: below it the shorter side is not halved any more
+_FILLS_CACHE = 1 << 14  # pixels from which on a CPU is quicker with one pair at a time: some 20 maps of them
 _TIE = 1e-6  # holds a pixel with neither data nor neighbours (a 1 x 1 image) where it is
 
 
@@ -155,15 +157,22 @@ def coarse_to_fine(first: list[Tensor], second: list[Tensor], parameters: FlowPa
     for source, target in zip(reversed(first), reversed(second), strict=True):
         height, width = source.shape[-2:]
         flow = resize_flow(flow, (height, width))
-        edges = tuple(
-            torch.exp(-parameters.edge * torch.diff(source, dim=dim).abs()).mul_(0.5 * parameters.smoothness)
-            for dim in (-1, -2)
-        )
-        for _ in range(parameters.warps):
-            flow = median3(_refine(source, target, flow, edges, parameters))
-        # a wider one, once a level, keeps small wrong regions from growing on the way to finer levels
-        flow = median3(median3(flow, dilation=2))
+        alone = source.device.type == "cpu" and height * width >= _FILLS_CACHE
+        parts = [torch.split(value, 1) if alone else (value,) for value in (source, target, flow)]
+        flow = torch.cat([_level(one, other, start, parameters) for one, other, start in zip(*parts, strict=True)])
     return flow
+
+
+def _level(source: Tensor, target: Tensor, flow: Tensor, parameters: FlowParameters) -> Tensor:
+    """One level of the pyramid: flow ``[N, 2, h, w]`` between images ``[N, 1, h, w]``, from one to begin with."""
+    edges = tuple(
+        torch.exp(-parameters.edge * torch.diff(source, dim=dim).abs()).mul_(0.5 * parameters.smoothness)
+        for dim in (-1, -2)
+    )
+    for _ in range(parameters.warps):
+        flow = median3(_refine(source, target, flow, edges, parameters))
+    # a wider one, once a level, keeps small wrong regions from growing on the way to finer levels
+    return median3(median3(flow, dilation=2))
 
 
 def _refine(
@@ -233,19 +242,39 @@ def _solve(
 ) -> Tensor:
     """Chebyshev-accelerated block Jacobi: u <- M (b + sum of weighted neighbours), M given by its entries."""
     radius = 0.98  # bound on the spectral radius that the acceleration assumes; a safe one for few steps
-    before, now, omega = flow, flow, 1.0
-    total, *room = (torch.empty_like(b) for _ in range(4))
+    before = now = _views(flow.contiguous())
+    total, *room = (_views(torch.empty_like(b)) for _ in range(4))
+    first, others = b[..., :1], b[..., 1:]
+    omega = 1.0
     for step in range(steps):
-        total[..., :1] = b[..., :1]
-        torch.addcmul(b[..., 1:], right, now[..., :-1], out=total[..., 1:])
-        total[..., :-1].addcmul_(right, now[..., 1:])
-        total[..., 1:, :].addcmul_(down, now[..., :-1, :])
-        total[..., :-1, :].addcmul_(down, now[..., 1:, :])
-        after = torch.mul(diagonal, total, out=room[step % 3])
-        after[:, :1].addcmul_(off_diagonal, total[:, 1:])
-        after[:, 1:].addcmul_(off_diagonal, total[:, :1])
+        total.first_column.copy_(first)
+        torch.addcmul(others, right, now.to_column, out=total.from_column)
+        total.to_column.addcmul_(right, now.from_column)
+        total.from_row.addcmul_(down, now.to_row)
+        total.to_row.addcmul_(down, now.from_row)
+        after = room[step % 3]
+        torch.mul(diagonal, total.all, out=after.all)
+        after.x.addcmul_(off_diagonal, total.y)
+        after.y.addcmul_(off_diagonal, total.x)
         if step:
             omega = 2 / (2 - radius**2) if step == 1 else 1 / (1 - radius**2 * omega / 4)
-            torch.lerp(before, after, omega, out=after)
+            torch.lerp(before.all, after.all, omega, out=after.all)
         before, now = now, after
-    return now
+    return now.all
+
+
+class _Views(NamedTuple):
+    """A flow ``[N, 2, H, W]`` and the parts that the solver works on; making one takes as long as a small sum."""
+
+    all: Tensor
+    first_column: Tensor
+    from_column: Tensor  # from the second on, and so on
+    to_column: Tensor
+    from_row: Tensor
+    to_row: Tensor
+    x: Tensor
+    y: Tensor
+
+
+def _views(t: Tensor) -> _Views:
+    return _Views(t, t[..., :1], t[..., 1:], t[..., :-1], t[..., 1:, :], t[..., :-1, :], t[:, :1], t[:, 1:])

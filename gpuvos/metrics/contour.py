@@ -62,10 +62,12 @@ def _outlines(mask: NDArray[np.bool_]) -> Iterator[Points]:
     """All closed outlines ``[N, 2]`` of a mask, a pixel a step; no outline meets a corner twice."""
     inside = np.pad(mask, 1)
     nw, ne, sw, se = inside[:-1, :-1], inside[:-1, 1:], inside[1:, :-1], inside[1:, 1:]
-    sides = np.zeros(nw.shape, dtype=np.uint8)  # headings of the sides at every corner [H + 1, W + 1]
+    sides: NDArray[np.uint8] = np.zeros(
+        nw.shape, dtype=np.uint8
+    )  # headings of the sides at every corner [H + 1, W + 1]
     for heading, here in ((_RIGHT, ne != se), (_DOWN, sw != se), (_LEFT, nw != sw), (_UP, nw != ne)):
         sides |= here.astype(np.uint8) << heading
-    width = sides.shape[1]
+    width = inside.shape[1] - 1
     pieces = _pieces(sides.ravel(), width)
     for corners in _loops(pieces):
         yield np.stack(np.divmod(np.array(corners), width), axis=1).astype(np.float64)
@@ -80,9 +82,8 @@ def _pieces(sides: NDArray[np.uint8], width: int) -> list[_Piece]:
     seen: set[int] = set()
     starts = [(junction, heading) for junction in np.flatnonzero(sides == _JUNCTION).tolist() for heading in range(4)]
     starts.reverse()
-    starts += [
-        (corner, _DOWN) for corner in np.flatnonzero(sides & (1 << _DOWN)).tolist() if table[corner] != _JUNCTION
-    ]
+    downwards = np.flatnonzero(sides & (1 << _DOWN)).tolist()
+    starts += [(corner, _DOWN) for corner in downwards if table[corner] != _JUNCTION]
     for corner, heading in starts:
         if (corner, heading) in taken or (table[corner] != _JUNCTION and corner in seen):
             continue

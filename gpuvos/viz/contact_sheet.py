@@ -121,7 +121,7 @@ def _columns(
         outline = maps.mask_contour(_stretch(truth[:, None].float(), size)[:, 0] > 0.5, thickness=2)
         overlay = maps.overlay(overlay, outline, color=TRUTH, alpha=1.0, contour=False)
     dots = maps.overlay(dim, _marks(candidates, size), color=CANDIDATE, alpha=1.0, contour=False)
-    colors = maps.embedding_colors(features.embedding).index_select(0, chosen)
+    colors = maps.embedding_colors(embedding)
     probability = result.probability.index_select(0, chosen)
     return {
         "frame": maps.to_frames(frame),

@@ -83,7 +83,7 @@ def _enclose(
             spread = value * ((2.0 / 3.0 / ((D - j) * (D - j + 1))) ** 0.5)
             y = tail - (D - j) * spread
             tail = tail + spread
-        whole = tl.floor(y)
+        whole = _floor(y)
         step = axis_step(D - j, word, D)
         key += whole.to(tl.int64) * step
         parts, steps = _insert(parts, steps, j, y - whole, tl.zeros((BLOCK,), tl.int64) + step)
@@ -94,6 +94,15 @@ def _enclose(
         corner = place + tl.cast(t + 1, tl.int64) * P
         tl.store(corner_ptr + corner, key, mask=p < P)
         tl.store(weight_ptr + corner, parts[t] - parts[t + 1], mask=p < P)
+
+
+@triton.jit
+def _floor(y):
+    """Also of negative numbers so small that ``tl.floor``, which flushes them, says 0 and not -1."""
+    bits = y.to(tl.int32, bitcast=True)
+    magnitude = bits & 0x7FFFFFFF
+    flushed = (bits < 0) & (magnitude > 0) & (magnitude < 0x00800000)
+    return tl.where(flushed, -1.0, tl.floor(y))
 
 
 @triton.jit

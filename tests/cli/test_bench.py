@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from gpuvos.bench.environment import read_record
-from gpuvos.cli.bench import add_arguments, build_workloads
+from gpuvos.cli.bench import build_workloads
 from gpuvos.cli.main import main
+from gpuvos.cli.options.bench import add_arguments
 
 TINY = ["--height", "48", "--width", "64", "--frames", "2", "--channels", "4", "--seeds", "5"]
 QUICK = [*TINY, "--rounds", "1", "--device", "cpu"]
@@ -46,7 +47,7 @@ def test_peers_can_be_left_out(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["--stages", "nothing"], "--stages: got 'nothing'"),
-        (["--frames", "0"], "frames: got 0"),
+        (["--frames", "0"], "--frames: got 0"),
         (["--rounds", "0"], "--rounds: got 0"),
         (["--threads", "-1"], "--threads: got -1"),
         (["--height", "48"], "--height, --width: got one of them, wanted both or neither"),

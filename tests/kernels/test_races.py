@@ -20,6 +20,9 @@ import gpuvos.kernels
 
 pytest.importorskip("triton")
 
+import triton
+import triton.language as tl
+
 Inputs = Callable[..., list[tuple[Any, ...]]]
 
 FOLDER = Path(next(iter(gpuvos.kernels.__path__)))
@@ -34,8 +37,8 @@ INTENDED = {
     "finish_pixels, inside: meet atomic, meet read": "an old value costs an atomic that changes nothing",
     "merge_tiles, inside: propose read, propose atomic": "an old value costs an atomic that changes nothing",
     "merge_tiles, inside: propose atomic, propose read": "an old value costs an atomic that changes nothing",
-    "merge_tiles, inside: chain read, chain write": "both pointers lead to the root; a pass that moves nothing is the last",
-    "merge_tiles, inside: chain write, chain read": "both pointers lead to the root; a pass that moves nothing is the last",
+    "merge_tiles, inside: chain read, chain write": "both lead to the root, and the last pass moves nothing",
+    "merge_tiles, inside: chain write, chain read": "both lead to the root, and the last pass moves nothing",
     "close_seeds, inside: close_seeds read, close_seeds write": "the minimum of the step takes what was read",
 }  # fmt: skip
 
@@ -187,18 +190,16 @@ def test_every_barrier_that_is_left_out_is_missed(path: Path, cases: Callable[[s
     assert all(missed.values()), [line for line, found in missed.items() if not found]
 
 
+@triton.jit
+def planted(x_ptr, y_ptr, ORDERED: tl.constexpr):
+    i = tl.arange(0, 8)
+    tl.store(x_ptr + i, i)
+    if ORDERED:
+        tl.debug_barrier()
+    tl.store(y_ptr + tl.program_id(0) * 8 + i, tl.load(x_ptr + 7 - i))
+
+
 def test_the_detector_sees_planted_races() -> None:
-    import triton
-    import triton.language as tl
-
-    @triton.jit
-    def planted(x_ptr, y_ptr, ORDERED: tl.constexpr):
-        i = tl.arange(0, 8)
-        tl.store(x_ptr + i, i)
-        if ORDERED:
-            tl.debug_barrier()
-        tl.store(y_ptr + tl.program_id(0) * 8 + i, tl.load(x_ptr + 7 - i))
-
     x, y = torch.zeros(8, dtype=torch.int32), torch.zeros(16, dtype=torch.int32)
     with races.watched() as watch:
         planted[(1,)](x, y, ORDERED=False)

@@ -41,7 +41,9 @@ def _on_the_cpu_alone() -> bool:
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
-        if frame.f_code.co_name == "check_index" or Path(frame.f_code.co_filename).is_relative_to(KERNELS):
+        if frame.f_code.co_name in ("check_index", "_check_graph") or Path(frame.f_code.co_filename).is_relative_to(
+            KERNELS
+        ):
             return True
     return False
 

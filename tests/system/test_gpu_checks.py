@@ -73,11 +73,14 @@ def test_report_of_checks_that_pass_fail_and_are_missing(
     assert [row["name"] for row in json.loads(file.read_text())["checks"]] == ["kernels", "racecheck"]
 
 
+SANITIZERS = ["memcheck", "initcheck", "synccheck", "racecheck"]
+
+
 def test_commands(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script.shutil, "which", lambda *_, **__: None)
     absent = {check.name: check for check in script.checks(tmp_path)}
-    assert list(absent) == ["kernels", "method", "memcheck", "racecheck", "bench"]
-    assert [name for name, check in absent.items() if check.missing] == ["memcheck", "racecheck"]
+    assert list(absent) == ["kernels", "method", *SANITIZERS, "bench"]
+    assert [name for name, check in absent.items() if check.missing] == SANITIZERS
     assert absent["bench"].command[1:] == ("-m", "gpuvos", "bench", "--json", str(tmp_path / "bench.json"))
     monkeypatch.setattr(script.shutil, "which", lambda name, **_: f"/opt/{name}")
     check = script.sanitizer_check("racecheck")
