@@ -18,6 +18,7 @@ from gpuvos.metrics.warping import matching_cost
 _TOLERANCE = 1.5  # pixels of Douglas and Peucker; 3 there, in units of half a pixel
 _SPACING = 3.0  # most pixels between the points of an outline
 _SECTORS, _RINGS = 12, (2.0, 1.0, 0.5, 0.25, 0.125)  # of a shape context; rings end at so many mean distances
+_PI_REST = 1.2246467991473532e-16  # pi less its float64
 _FACTOR = 5.0  # brings T into the range of J and F
 
 # Sequences of DAVIS-2016 of which the toolkit measures no T, for occlusions and the like: 27 of 50 are left.
@@ -192,7 +193,8 @@ def _angle(y: Tensor, x: Tensor) -> Tensor:
     low, high = torch.where(steep, -x, y), torch.where(steep, y, x)
     slope = low / torch.where(high == 0, 1.0, high)  # the angle to the axis if it is small
     axis = torch.where(high < 0, torch.where(y < 0, -math.pi, math.pi), 0.0).where(~steep, high.sign() * (math.pi / 2))
-    return torch.where(slope.abs() < 1e-8, axis + slope, torch.atan2(y, x))
+    rest = slope + axis * (_PI_REST / math.pi)  # what pi has beyond its float64
+    return torch.where(slope.abs() < 1e-8, axis + rest, torch.atan2(y, x))
 
 
 def context_costs(first: Tensor, second: Tensor) -> Tensor:
