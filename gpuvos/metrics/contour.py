@@ -70,7 +70,7 @@ def _outlines(mask: NDArray[np.bool_]) -> Iterator[Points]:
     sides = np.zeros(nw.shape, dtype=np.uint8)  # headings of the sides at every corner [H + 1, W + 1]
     for heading, here in ((_RIGHT, ne != se), (_DOWN, sw != se), (_LEFT, nw != sw), (_UP, nw != ne)):
         sides |= here.astype(np.uint8) << heading
-    width = sides.shape[1]
+    width = mask.shape[1] + 1
     pieces = _pieces(sides.ravel(), width)
     for corners in _loops(pieces):
         yield np.stack(np.divmod(np.array(corners), width), axis=1).astype(np.float64)

@@ -134,7 +134,8 @@ def _frames(folder: Path) -> list[Path]:
 
 def _annotations(sequence: Path, frames: list[Path]) -> list[_Annotation]:
     """Masks of a sequence, by ascending frame."""
-    folder, suffixes = sequence / "GroundTruth", _SUFFIXES
+    folder = sequence / "GroundTruth"
+    suffixes: tuple[str, ...] = _SUFFIXES
     if not folder.is_dir():
         if next(sequence.glob("*Def.dat"), None) is None:
             raise fail("root", f"no folder '{folder}'", "GroundTruth in every sequence", "unpack the archive anew")
@@ -224,7 +225,7 @@ def _colour(code: int) -> int:
 
 def _warn_of_unlisted(file: Path, values: Tensor, listed: set[int]) -> None:
     """Warns of regions that the definition forgot (a whole person of marple7 among them); they count as object."""
-    found, count = values.unique(return_counts=True)
+    found, count = torch.unique(values, return_counts=True)  # type: ignore[no-untyped-call]
     odd = [f"{v} ({n} pixels)" for v, n in zip(found.tolist(), count.tolist(), strict=True) if v not in listed]
     if listed and odd:
         text = f"'{file}' holds values that its definition does not list, taken for the object: {', '.join(odd)}"

@@ -114,13 +114,15 @@ def _check_objects(truth: Path, found: list[str]) -> None:
     """Raises InputError if objects of a sequence of several are missing; warns where they look merged."""
     count = _OBJECTS.get(truth.name, 1)
     missing = [str(number) for number in range(1, count + 1) if str(number) not in found]
-    if not found and count > 1:
+    if not found:
+        if count == 1:
+            return
         merged = (
             f"'{truth}' has no folder an object: its masks are taken for the {count} objects of SegTrack-v2, merged"
         )
         warnings.warn(merged, stacklevel=5)
-    elif len(found) < count:
-        got = f"'{truth}' with {len(found)} of {count} objects, without {', '.join(missing)}"
+    elif missing:
+        got = f"'{truth}' with {count - len(missing)} of {count} objects, without {', '.join(missing)}"
         remedy = "unpack the archive anew: J over a part of the objects is no number of SegTrack-v2"
         raise fail("root", got, f"folders 1 to {count}, one an object", remedy)
 
