@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LARGEST = 1e30  # of numbers: their products are floats still
+MOST = 2**31 - 1  # of counts
+MOST_SIDE = 2**16  # of an image, in pixels
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # torch computes with no others
 _KINDS = {"float": _FLOATS, "int64": (torch.int64,), "bool": (torch.bool,), "frames": (*_FLOATS, torch.uint8)}
 _KIND_NAMES = {
@@ -32,6 +35,16 @@ class OutOfMemoryError(InputError, torch.OutOfMemoryError, MemoryError):
 def fail(argument: str, got: str, wanted: str, remedy: str = "") -> InputError:
     """Builds the error for ``argument``: what came, what was wanted, what to do about it."""
     return InputError(f"{argument}: got {got}, wanted {wanted}{'; ' + remedy if remedy else ''}")
+
+
+def printable(text: str) -> str:
+    r"""The text with control characters written out, so that a file's name cannot give orders to a terminal.
+
+    Example:
+        >>> print(printable("a\x1b[2Jb.mp4"))
+        a\x1b[2Jb.mp4
+    """
+    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
 
 
 def check_tensor(
@@ -103,18 +116,29 @@ def check_index(argument: str, value: Tensor, low: int, stop: int) -> None:
         raise fail(argument, f"values from {smallest} to {largest}", f"values in [{low}, {stop - 1}]")
 
 
-def check_positive(argument: str, value: float, *, zero: bool = False) -> None:
-    """Raises InputError unless ``value`` is above zero (or zero, where ``zero`` allows it)."""
+def check_positive(argument: str, value: Any, *, zero: bool = False, low: float = 0, high: float = LARGEST) -> None:
+    """Raises InputError unless ``value`` is a finite number above zero (or zero, where ``zero`` allows it).
+
+    Args:
+        argument: the name to put into the message.
+        value: the value that the caller passed; fractions and decimals, which torch does not take, are refused.
+        zero: allow zero.
+        low: the smallest value, where that is above zero.
+        high: the largest value.
+    """
     try:
-        fits = bool(value > 0 or (zero and value == 0))
+        fits = bool(value > 0 or (zero and value == 0)) and low <= value <= high
+        fits = fits and (isinstance(value, int | float) or hasattr(value, "dtype"))
     except (TypeError, ValueError, RuntimeError):  # not a number at all, or many
         fits = False
     if not fits:
-        raise fail(argument, repr(value), "zero or more" if zero else "a number above zero")
+        wanted = "zero or more" if zero else "a number above zero"
+        bounds = f", from {low:g} to {high:g}" if low else f", at most {high:g}"
+        raise fail(argument, shortened(value), wanted + bounds)
 
 
-def check_count(argument: str, value: Any, low: int = 1) -> None:
-    """Raises InputError unless ``value`` is a whole number (no bool, no tensor) of at least ``low``.
+def check_count(argument: str, value: Any, low: int = 1, high: int = MOST) -> None:
+    """Raises InputError unless ``value`` is a whole number (no bool, no tensor) from ``low`` to ``high``.
 
     Example:
         >>> check_count("num_seeds", 2.0)
@@ -123,17 +147,29 @@ def check_count(argument: str, value: Any, low: int = 1) -> None:
     """
     whole = hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
     if not whole or getattr(value, "ndim", None) or value < low:
-        raise fail(argument, repr(value), f"an integer of at least {low}")
+        raise fail(argument, shortened(value), f"an integer of at least {low}")
+    if value > high:
+        raise fail(argument, shortened(value), f"an integer of at most {high}")
+
+
+def shortened(value: object) -> str:
+    """The text of a value, cut where it is long; an integer of thousands of digits has none."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"{type(value).__name__} of very many digits"
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def check_size(argument: str, value: Any) -> None:
-    """Raises InputError unless ``value`` is ``(rows, columns)``, whole numbers above zero."""
+    """Raises InputError unless ``value`` is ``(rows, columns)``, whole numbers above zero and at most 65536."""
     try:
         rows, columns = value
-        check_count(argument, rows)
-        check_count(argument, columns)
+        check_count(argument, rows, high=MOST_SIDE)
+        check_count(argument, columns, high=MOST_SIDE)
     except (InputError, TypeError, ValueError, RuntimeError):
-        raise fail(argument, repr(value), "(rows, columns), both above zero") from None
+        wanted = f"(rows, columns), both above zero and at most {MOST_SIDE}"
+        raise fail(argument, shortened(value), wanted) from None
 
 
 def check_share(argument: str, value: float) -> None:

@@ -71,3 +71,32 @@ class DenseCRF(nn.Module):
             f"appearance={self.appearance_weight} ({self.appearance_sigma} px, {self.color_sigma} levels), "
             f"smoothness={self.smoothness_weight} ({self.smoothness_sigma} px)"
         )
+
+
+class GuidedFilter(nn.Module):
+    """Refines foreground probabilities by a guided filter; see ``gpuvos.functional.guided_filter``.
+
+    Args:
+        radius: of the window, in pixels of the image.
+        epsilon: variance of the colour below which a window counts as flat.
+        subsample: pixels of the image per pixel that the models are fitted to.
+
+    Example:
+        >>> import torch
+        >>> GuidedFilter()(torch.rand(2, 24, 32), torch.rand(2, 3, 24, 32)).shape
+        torch.Size([2, 24, 32])
+    """
+
+    def __init__(self, *, radius: int = 8, epsilon: float = 1e-4, subsample: int = 4) -> None:
+        super().__init__()
+        self.radius, self.epsilon, self.subsample = radius, epsilon, subsample
+
+    def forward(self, probability: Tensor, image: Tensor, *, validate: bool = True) -> Tensor:
+        """Probability ``[T, H, W]`` of the foreground given ``probability [T, H, W]`` and ``image [T, C, H, W]``."""
+        return F.guided_filter(
+            probability, image, radius=self.radius, epsilon=self.epsilon, subsample=self.subsample, validate=validate
+        )
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"radius={self.radius}, epsilon={self.epsilon}, subsample={self.subsample}"

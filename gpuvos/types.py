@@ -22,6 +22,8 @@ from torch import Tensor
 
 from gpuvos.config import Config
 
+Progress = Callable[[str, int, int], object]  # what runs ("network", "flow", ...), frames done, frames in all
+
 
 class Features(NamedTuple):
     """What a front end returns for a clip, on the grid of the method."""

@@ -15,7 +15,8 @@ def test_defaults_of_the_paper() -> None:
     config = Config(rule="paper")
     assert (config.num_seeds, config.window, config.num_background) == (100, 9, 30)
     assert (config.edge_reduce, config.distance, config.rank_by) == ("max", "minimax", "both")
-    assert (config.coverage, config.background_objectness, config.background_saliency) == (0.5, 0.3, 0.01)
+    assert (config.coverage, config.background_objectness, config.background_saliency) == (0.5, 0.1, 0.005)
+    assert not config.squared_saliency
     assert (config.adapt_every, config.mask_coverage, config.temperature) == (1, 0.5, 1.0)
 
 
@@ -48,6 +49,7 @@ GOOD = {
     "num_background": [1, 200],
     "rank_by": ["both", "motion", "objectness"],
     "coverage": [0, 1],
+    "squared_saliency": [True, False],
     "background_objectness": [0, 1.0],
     "background_saliency": [0, 1.0],
     "adapt_every": [1, 9, None],
@@ -73,6 +75,7 @@ BAD = {
     "num_background": COUNT,
     "rank_by": ["saliency"],
     "coverage": SHARE,
+    "squared_saliency": [1, "yes", None],
     "background_objectness": SHARE,
     "background_saliency": SHARE,
     "adapt_every": COUNT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,23 +14,11 @@ from gpuvos.data.images import IMAGE_SUFFIXES
 from gpuvos.errors import fail
 
 VIDEO_SUFFIXES = (
-    ".avi",
-    ".flv",
-    ".gif",
-    ".m2ts",
-    ".m4v",
-    ".mkv",
-    ".mov",
-    ".mp4",
-    ".mpeg",
-    ".mpg",
-    ".mts",
-    ".mxf",
-    ".ogv",
-    ".ts",
-    ".webm",
-    ".wmv",
-)
+    ".264", ".265", ".3g2", ".3gp", ".apng", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".h265",
+    ".hevc", ".m2p", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg",
+    ".mpv", ".mts", ".mxf", ".nut", ".ogg", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+)  # fmt: skip
+_BESIDE = 10  # images for each video from which on a folder is one of images with a video beside them
 
 
 class Job(NamedTuple):
@@ -53,6 +42,10 @@ def plan_jobs(inputs: Sequence[str], output: Path | None) -> list[Job]:
     Raises:
         InputError: if an input holds no video, or two videos would be written to one folder.
 
+    Warns:
+        UserWarning: if files of a folder are left out. A folder of videos may hold images, such as their posters: it
+            is one of frames only from more than ten images for each video on.
+
     Example:
         >>> [str(job.output.relative_to("/out")) for job in plan_jobs(["/a/one.mp4", "/b/two.mkv"], Path("/out"))]
         ['one-gpuvos', 'two-gpuvos']
@@ -61,6 +54,8 @@ def plan_jobs(inputs: Sequence[str], output: Path | None) -> list[Job]:
     """
     if len(inputs) == 1 and not inputs[0].startswith("@") and not _is_tree(as_path("video", inputs[0])):
         video = Path(inputs[0]).absolute()
+        if video.is_dir():
+            _say_videos_beside(video, [entry.name for entry in video.iterdir()])
         return [Job(video, (output or _folder(video, Path())).absolute())]
     root = (output or Path()).absolute()
     jobs: dict[Path, Job] = {}
@@ -71,7 +66,7 @@ def plan_jobs(inputs: Sequence[str], output: Path | None) -> list[Job]:
                 got = f"'{other.video}' and '{job.video}', both of which would become '{job.output}'"
                 raise fail("video", got, "one video of a name", "give the folder they are in, or rename one")
     if not jobs:
-        raise fail("video", f"{', '.join(inputs)} without any path", "lists of at least one video")
+        raise fail("video", f"{', '.join(inputs)}, which names no video", "lists of at least one video")
     return list(jobs.values())
 
 
@@ -92,24 +87,45 @@ def _jobs(source: Path, root: Path) -> Iterator[Job]:
     if not _is_tree(source):
         yield Job(source, _folder(source, root))
         return
-    found = False
-    for folder, folders, names in os.walk(source):
+    found, seen = False, {source.resolve()}
+    left_out: list[str] = []
+    for folder, folders, names in os.walk(source, followlinks=True):
         here = Path(folder)
         beneath = root / here.relative_to(source)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and here / name != root)
+        for name in [name for name in folders if (here / name).is_symlink()]:  # a link to what was seen may lead round
+            real = (here / name).resolve()
+            if real in seen:
+                folders.remove(name)
+            seen.add(real)
         if RECORD in names:  # results of an earlier run
             folders.clear()
-        elif any(_visible(name, IMAGE_SUFFIXES) for name in names):
+        elif _is_frames(names):
             folders.clear()
             found = True
+            _say_videos_beside(here, names)
             yield Job(here, _folder(here, beneath.parent))
         else:
             for name in sorted(name for name in names if _visible(name, VIDEO_SUFFIXES)):
                 found = True
                 yield Job(here / name, _folder(here / name, beneath))
+            others = [name for name in names if not name.startswith(".") and not _visible(name, VIDEO_SUFFIXES)]
+            left_out += sorted(str((here / name).relative_to(source)) for name in others)
     if not found:
-        wanted = "a video, a folder of images, or a folder of such"
-        raise fail("video", f"folder '{source}' without any", wanted)
+        got = f"'{source}', a folder in which no file has the name of a video or an image"
+        raise fail("video", got, "a video, a folder of images, or a folder of such")
+    _say_left_out(source, left_out, "no names of videos")
+
+
+def _say_videos_beside(folder: Path, names: Iterable[str]) -> None:
+    _say_left_out(folder, sorted(name for name in names if _visible(name, VIDEO_SUFFIXES)), "its frames are images")
+
+
+def _say_left_out(folder: Path, names: list[str], why: str) -> None:
+    if names:
+        listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        files = "1 file is" if len(names) == 1 else f"{len(names)} files are"
+        warnings.warn(f"'{folder}': {files} left out ({why}): {listed}", UserWarning, stacklevel=2)
 
 
 def _is_tree(path: Path) -> bool:
@@ -117,7 +133,14 @@ def _is_tree(path: Path) -> bool:
     if not path.is_dir():
         return False
     with os.scandir(path) as entries:
-        return not any(_visible(entry.name, IMAGE_SUFFIXES) for entry in entries)
+        return not _is_frames([entry.name for entry in entries])
+
+
+def _is_frames(names: Sequence[str]) -> bool:
+    """Whether a folder of these files is a video whose frames are images: posters of videos are no frames."""
+    images = sum(_visible(name, IMAGE_SUFFIXES) for name in names)
+    videos = sum(_visible(name, VIDEO_SUFFIXES) for name in names)
+    return images > _BESIDE * videos
 
 
 def _visible(name: str, suffixes: tuple[str, ...]) -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
+
+from gpuvos.data.side_files import read_json
+from gpuvos.errors import InputError
 
 RECORD = "record.json"
 
@@ -37,12 +41,20 @@ def input_hash(video: Path) -> str | None:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a folder of results; None where there is none."""
+    """The record of a folder of results; None where there is none that this package wrote."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json("path", folder / RECORD)
+    except InputError:
         return None
-    return record if isinstance(record, dict) else None
+    kinds = {"settings_hash": str, "run": str, "frames": int, "attempts": int}
+    whole = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+    return record if whole else None
+
+
+def count_files(folder: Path) -> int:
+    """How many files a folder of results holds, at any depth, without the record."""
+    found = sum(len(names) for _, _, names in os.walk(folder))
+    return found - (folder / RECORD).is_file()
 
 
 def write_record(folder: Path, **facts: object) -> None:

@@ -8,13 +8,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from gpuvos.batch.jobs import Job
 from gpuvos.batch.worker import DONE, FAILED, Outcome, RunOptions
 from gpuvos.cli.progress import progress
-from gpuvos.data.atomic import atomic_file
+from gpuvos.data.atomic import atomic_file, lock_path
+from gpuvos.data.locks import lock_file
+from gpuvos.errors import fail, printable
 
 Engine = Callable[[Sequence[Job]], Iterator[Outcome]]
 
@@ -40,11 +43,14 @@ def run_jobs(jobs: Sequence[Job], engine: Engine, options: RunOptions, report: P
         report: file that lists the videos that failed; it is removed where none did.
     """
     with ThreadPoolExecutor(_LOOKUPS) as pool:
-        finished = list(pool.map(options.finished, jobs))
+        finished = list(pool.map(partial(_finished, options), jobs))
     waiting = [job for job, there in zip(jobs, finished, strict=True) if not there]
     done, frames, failures = 0, 0, []
     for parent in {job.output.parent for job in waiting}:
-        parent.mkdir(parents=True, exist_ok=True)  # here, so that no process removes what another needs
+        try:
+            parent.mkdir(parents=True, exist_ok=True)  # here, so that no process removes what another needs
+        except OSError as error:
+            raise fail("--output", f"'{parent}' ({error.strerror})", "a folder that can be written to") from error
     try:
         with progress(len(waiting), len(jobs) - len(waiting), unit="video") as advance:
             for outcome in engine(waiting) if waiting else ():
@@ -52,15 +58,29 @@ def run_jobs(jobs: Sequence[Job], engine: Engine, options: RunOptions, report: P
                 frames += outcome.frames if outcome.status == DONE else 0
                 if outcome.status == FAILED:
                     failures.append(outcome)
-                    print(f"{outcome.video}: {outcome.error}", file=sys.stderr, flush=True)
-                advance(Path(outcome.video).name)
+                    print(printable(f"{outcome.video}: {outcome.error}"), file=sys.stderr, flush=True)
+                advance(printable(Path(outcome.video).name))
     finally:
         for job in waiting:
-            shutil.rmtree(options.work_folders(job), ignore_errors=True)
+            _clean(options, job)
         with suppress(OSError):  # not empty while another run goes on
             options.scratch.rmdir()
     _write_report(report, failures)
     return Summary(done, len(jobs) - done - len(failures), tuple(failures), frames)
+
+
+def _finished(options: RunOptions, job: Job) -> bool:
+    """Whether a job is done, and nobody who writes it, or was killed then, left a lock."""
+    return options.finished(job) and not lock_path(job.output).exists()
+
+
+def _clean(options: RunOptions, job: Job) -> None:
+    """Deletes the work folders of a job, unless another run is at it."""
+    folders = options.work_folders(job)
+    if folders.is_dir():
+        with suppress(OSError), lock_file(lock_path(job.output), wait=False) as held:
+            if held:
+                shutil.rmtree(folders, ignore_errors=True)
 
 
 def _write_report(report: Path, failures: Sequence[Outcome]) -> None:

@@ -1,1 +1,1 @@
-"""The commands of ``gpuvos``, one file each: ``add_arguments(parser)`` and ``run(arguments) -> exit status``."""
+"""The commands of ``gpuvos``, a file each with ``run(arguments) -> exit status``; ``options`` has what they take."""

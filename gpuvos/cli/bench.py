@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,12 +19,12 @@ from gpuvos.bench.peers import PEERS
 from gpuvos.bench.runner import measure_workload
 from gpuvos.bench.stages import Stage, chosen_stages
 from gpuvos.bench.table import comparison_table, heading, measurement_table
-from gpuvos.bench.timing import CLOCKS, copy_bandwidth
-from gpuvos.bench.workload import DTYPES, SIZES, Workload, check_workload
+from gpuvos.bench.timing import copy_bandwidth
+from gpuvos.bench.workload import SIZES, Workload, check_workload
 from gpuvos.cli.common import pick_device
 from gpuvos.data.atomic import atomic_file
 from gpuvos.errors import check_positive, fail
-from gpuvos.kernels.static import ARCHITECTURES, Usage, compile_op, kernel_names
+from gpuvos.kernels.static import Usage, compile_op, kernel_names
 
 _HOST: dict[str, Any] = {
     "frames": 8,
@@ -37,59 +36,6 @@ _DEVICE: dict[str, Any] = {
     "stride": [4, 1],
     "dtype": "bfloat16",
 }  # of a GPU: what the aims are for
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of the command."""
-    sizes = parser.add_argument_group("workload")
-    sizes.add_argument("--size", choices=tuple(SIZES), default="480p", help="of the frames (default 480p)")
-    sizes.add_argument("--height", type=int, help="rows of the frames, instead of --size")
-    sizes.add_argument("--width", type=int, help="columns of the frames, instead of --size")
-    sizes.add_argument(
-        "--stride",
-        type=int,
-        nargs="+",
-        metavar="S",
-        help="of the grid, one table each (default 4; 4 and 1 on a GPU)",
-    )
-    sizes.add_argument("--frames", type=int, metavar="T", help="default 8, 80 on a GPU")
-    sizes.add_argument("--channels", type=int, default=64, metavar="D", help="of the embedding (default 64)")
-    sizes.add_argument("--seeds", type=int, metavar="K", help="of a frame (default 100, and 300 for the robust rule)")
-    sizes.add_argument("--dtype", choices=tuple(DTYPES), help="default float32, bfloat16 on a GPU")
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
-    parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice where absent")
-    parser.add_argument("--stages", nargs="+", metavar="WORD", help="only those whose name has one of the words")
-    parser.add_argument("--rounds", type=int, default=7, help="timed calls of a stage (default 7)")
-    parser.add_argument(
-        "--max-seconds",
-        type=float,
-        default=60.0,
-        metavar="S",
-        help="after so long a stage ends with three rounds or what it has; of a point of --curves (default 60)",
-    )
-    parser.add_argument(
-        "--clock", choices=tuple(CLOCKS), default="wall", help="of a CPU: processor time of all threads"
-    )
-    parser.add_argument("--no-peers", action="store_true", help="leave other packages out")
-    parser.add_argument("--peer-frames", type=int, default=2, help="frames for peers on the CPU (default 2)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record there as well")
-    parser.add_argument("--base", metavar="REV", help="compare with that commit of the checkout instead")
-    parser.add_argument(
-        "--curves",
-        type=Path,
-        metavar="FOLDER",
-        help="instead: time and peak memory against T, pixels, D and K as JSON, CSV and plots",
-    )
-    static = parser.add_argument_group("kernels")
-    static.add_argument(
-        "--static",
-        action="store_true",
-        help="instead: compile every Triton kernel (no GPU needed) and print registers, spills, shared memory",
-    )
-    static.add_argument("--ops", nargs="+", metavar="OP", help="only these")
-    static.add_argument(
-        "--architectures", nargs="+", type=int, default=list(ARCHITECTURES), metavar="SM", help="80 90 100"
-    )
 
 
 def run(arguments: Namespace) -> int:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from pathlib import Path
+import sys
+from argparse import Namespace
 
-from gpuvos.cli.common import RULES, add_method_arguments, build_segmenter, pick_device
+from gpuvos.cli.common import build_segmenter, pick_device
+from gpuvos.cli.findings import Findings
 from gpuvos.cli.pieces import segment_clip
+from gpuvos.cli.progress import Stages
 from gpuvos.data.atomic import atomic_folder
 from gpuvos.data.masks import write_masks
-from gpuvos.data.synthetic import SCENES, render_clip
+from gpuvos.data.synthetic import render_clip
 from gpuvos.data.video_writer import write_video
 from gpuvos.metrics import boundary_accuracy, region_similarity
 from gpuvos.viz.contact_sheet import contact_sheet
 from gpuvos.viz.maps import overlay, save_png
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of ``gpuvos demo``."""
-    parser.add_argument("-o", "--output", type=Path, default=Path("gpuvos-demo"), help="folder to write")
-    parser.add_argument("--scene", default="single", choices=SCENES, help="what is rendered")
-    parser.add_argument("--frames", type=int, default=24, help="number of frames")
-    parser.add_argument("--height", type=int, default=240)
-    parser.add_argument("--width", type=int, default=432)
-    parser.add_argument("--seed", type=int, default=0, help="another number, another clip")
-    parser.add_argument("--rule", default=RULES[0], choices=RULES, help="how seeds are labelled")
-    add_method_arguments(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -39,7 +29,13 @@ def run(arguments: Namespace) -> int:
     )
     names = tuple(f"{number:05d}" for number in range(arguments.frames))
     segmenter, device = build_segmenter(arguments, arguments.rule), pick_device(arguments.device)
-    features, result = segment_clip(segmenter, rendered.frames, device)
+    costs = {"network": 350.0, "flow": 80.0, "method": 50.0}
+    with Stages(costs, arguments.frames, name="demo", lines=True) as told:
+        features, result = segment_clip(segmenter, rendered.frames, device, progress=told)
+    findings = Findings(segmenter.config)
+    findings.add(result)
+    if sentence := findings.sentence("demo"):
+        print(f"gpuvos: {sentence}", file=sys.stderr)
     mask = result.mask.cpu()
     earlier = (arguments.output / "sheet.png").is_file()  # a folder of anything else is kept
     with atomic_folder(arguments.output, overwrite=earlier) as work:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from gpuvos.batch.local import run_local
 from gpuvos.batch.ray import RayOptions, run_ray
 from gpuvos.batch.run import Engine, run_jobs
 from gpuvos.batch.worker import RunOptions, SegmentVideo, Worker
-from gpuvos.errors import check_positive, fail
-
-ENGINES = ("local", "ray")
+from gpuvos.data.atomic import lock_path
+from gpuvos.data.side_files import read_bytes
+from gpuvos.errors import fail, printable
 
 # What results do not depend on; every other argument of the command is in the record.
 _OPERATION = {
@@ -34,30 +33,11 @@ _OPERATION = {
 }
 
 
-def add_engine_arguments(parser: ArgumentParser) -> None:
-    """Where many videos are segmented, and what happens to those that fail."""
-    parser.add_argument("--engine", default="local", choices=ENGINES, help="local: one after another; ray: in parallel")
-    parser.add_argument("--retries", type=int, default=2, help="further attempts of a video that fails (2)")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        help="actors of --engine ray; default: one a GPU, without GPUs one a core and 4 GiB of memory",
-    )
-    parser.add_argument(
-        "--ray-address",
-        default=os.environ.get("RAY_ADDRESS") or "local",
-        help="cluster of --engine ray: auto, HOST:PORT; default: RAY_ADDRESS, else this machine alone",
-    )
-
-
 def run_engine(arguments: Namespace, open_segmenter: Callable[[Namespace], SegmentVideo]) -> int:
     """Segments every video that is not done yet; returns the exit status, 1 where a video failed."""
     jobs = plan_jobs(arguments.video, arguments.output)
     if arguments.first_mask is not None and len(jobs) > 1:
         raise fail("--first-mask", f"{len(jobs)} videos", "one video")
-    check_positive("--retries", arguments.retries, zero=True)
-    if arguments.workers is not None:
-        check_positive("--workers", arguments.workers)
     single = arguments.engine == "local" and [Path(text).absolute() for text in arguments.video] == [jobs[0].video]
     root = jobs[0].output.parent if single or arguments.output is None else arguments.output.absolute()
     options = RunOptions(
@@ -67,6 +47,8 @@ def run_engine(arguments: Namespace, open_segmenter: Callable[[Namespace], Segme
         arguments.retries,
         arguments.overwrite,
     )
+    if arguments.overwrite:
+        _check_kept(arguments, jobs)
     if single:
         return _run_single(arguments, jobs[0], partial(open_segmenter, arguments), options)
     summary = run_jobs(jobs, _engine(arguments, open_segmenter, options), options, root / "failures.json")
@@ -84,13 +66,31 @@ def run_engine(arguments: Namespace, open_segmenter: Callable[[Namespace], Segme
 
 def _run_single(arguments: Namespace, job: Job, build: Callable[[], SegmentVideo], options: RunOptions) -> int:
     """One video here: its errors are those of the command."""
-    if options.finished(job):
-        print(f"{job.output} is there already, with these settings; --overwrite makes it again")
+    output = printable(str(job.output))
+    there = options.finished(job) and not lock_path(job.output).exists()
+    if there or Worker(build(), options).attempt(job) is None:
+        print(f"{output} is there already, with these settings; --overwrite makes it again")
         return 0
-    Worker(build(), options).attempt(job)
     arrays = "" if arguments.no_arrays else ", result-*.npz"
-    print(f"{job.output}: masks/*.png, overlay.mp4, sheet.png{arrays}")
+    print(f"{output}: masks/*.png, overlay.mp4, sheet.png{arrays}")
     return 0
+
+
+def _check_kept(arguments: Namespace, jobs: Sequence[Job]) -> None:
+    """Raises InputError where a folder that is to be replaced holds what a job of this run reads."""
+    replaced = {job.output.resolve(): job.output for job in jobs}
+    kept = [("video", job.video) for job in jobs]
+    kept += [
+        (option, path)
+        for option in ("first-mask", "weights")
+        if (path := getattr(arguments, option.replace("-", "_"))) is not None
+    ]
+    for option, path in kept:
+        whole = path.resolve()
+        for folder in (whole, *whole.parents):
+            if folder in replaced:
+                got = f"'{replaced[folder]}', which would be deleted with '{path}' in it"
+                raise fail("--output", got, f"a folder without the {option} of this run")
 
 
 def _engine(arguments: Namespace, open_segmenter: Callable[[Namespace], SegmentVideo], options: RunOptions) -> Engine:
@@ -120,8 +120,4 @@ def settings(arguments: Namespace) -> Mapping[str, object]:
 
 
 def _digest(name: str, path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        option = "--" + name.replace("_", "-")
-        raise fail(option, f"'{path}' ({error.strerror})", "a file that can be read") from error
+    return hashlib.sha256(read_bytes("--" + name.replace("_", "-"), path, "a file that can be read")).hexdigest()

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,17 +17,15 @@ from torch import Tensor, nn
 
 import gpuvos
 from gpuvos.cli.common import (
-    RULES,
-    add_crf_argument,
-    add_method_arguments,
     build_config,
     build_segmenter,
     pick_device,
 )
+from gpuvos.cli.options.common import RULES
 from gpuvos.data.atomic import atomic_file
 from gpuvos.errors import fail
 from gpuvos.metrics import DAVIS2016_OCCLUDED, boundary_accuracy, foreground_score, region_similarity
-from gpuvos.paper.datasets import DATASETS, SPLITS, Benchmark, LabelledVideo
+from gpuvos.paper.datasets import Benchmark, LabelledVideo
 from gpuvos.paper.predictions import Predictions, sign_test, unpacked
 from gpuvos.paper.variants import EXPERIMENTS, mean_of, plan, seed_accuracy, stability
 from gpuvos.pipeline.segment import segment
@@ -56,41 +54,6 @@ class Row(NamedTuple):
     precision: float  # of FBMS, over all scored frames of the sequence together
     recall: float
     f_measure: float
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of ``gpuvos evaluate``."""
-    parser.add_argument("--dataset", default="davis2016", choices=DATASETS)
-    parser.add_argument(
-        "--split", choices=SPLITS, help="default: train of davis2016, test of fbms59; segtrack2 has none"
-    )
-    parser.add_argument("--root", type=Path, help="folder of the dataset in its official layout")
-    parser.add_argument("--frames", type=Path, help="with --masks: your own videos, a folder of images or of folders")
-    parser.add_argument("--masks", type=Path, help="true masks of --frames, of the same names")
-    parser.add_argument(
-        "--predictions",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="DIR",
-        help="score masks of other methods as well: a folder or a zip archive with a folder a sequence",
-    )
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--rule", nargs="+", choices=RULES, help="one or both; default: robust, both with --experiment")
-    parser.add_argument(
-        "-o", "--output", type=Path, help="folder for tables and sheets; an experiment resumes what is in it"
-    )
-    parser.add_argument(
-        "--experiment",
-        nargs="+",
-        metavar="NAME",
-        choices=(*EXPERIMENTS, "all"),
-        help="the paper's experiments instead: all, or some of " + ", ".join(EXPERIMENTS),
-    )
-    parser.add_argument("--no-crf", action="store_true", help="experiments without the dense CRF, which is slow")
-    parser.add_argument("--cache", type=Path, help="folder for features, about 3 MB a frame; default: OUTPUT/features")
-    add_crf_argument(parser)
-    add_method_arguments(parser)
 
 
 def run(arguments: Namespace) -> int:

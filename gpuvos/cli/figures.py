@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+import re
+from argparse import Namespace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from gpuvos.cli.common import RULES, add_method_arguments, build_segmenter, pick_device
+from gpuvos.cli.common import build_segmenter, pick_device
 from gpuvos.data.atomic import atomic_folder, check_outside
 from gpuvos.data.images import list_images
 from gpuvos.data.masks import read_mask
@@ -18,27 +19,13 @@ from gpuvos.paper.figures import draw_figures
 from gpuvos.viz.maps import save_png
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of ``gpuvos figures``."""
-    parser.add_argument("video", type=Path, metavar="SEQUENCE", help="folder of images, video file, GIF")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output folder if it exists")
-    parser.add_argument(
-        "--truth",
-        type=Path,
-        help="folder of masks, one a frame; default: the Annotations beside JPEGImages, as in DAVIS",
-    )
-    parser.add_argument("--frame", type=int, default=0, help="frame that figures 3 and 4 show (0)")
-    parser.add_argument("--rule", default=RULES[0], choices=RULES, help="how seeds are labelled")
-    parser.add_argument("--stop", type=int, help="frame to stop before")
-    parser.add_argument("--max-side", type=int, default=960, help="larger frames are scaled down to this (960)")
-    add_method_arguments(parser)
-
-
 def run(arguments: Namespace) -> int:
     """Draws the figures; returns the exit status."""
     if arguments.overwrite:
-        check_outside("--output", arguments.video, arguments.output)
+        for kept in (arguments.video, arguments.truth, arguments.weights):
+            if kept is not None:
+                check_outside("--output", kept, arguments.output)
+        _check_ours(arguments.output)
     segmenter, device = build_segmenter(arguments, arguments.rule), pick_device(arguments.device)
     clip = read_video(arguments.video, stop=arguments.stop, max_side=arguments.max_side)
     frames = clip.frames.to(device)
@@ -54,6 +41,14 @@ def run(arguments: Namespace) -> int:
     if truth is None:
         print("no true masks were found: figure 7 needs them (--truth)")
     return 0
+
+
+def _check_ours(folder: Path) -> None:
+    """Raises InputError where a folder that is to be replaced holds anything but figures."""
+    others = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    others = [name for name in others if re.fullmatch(r"figure\d\.png", name) is None]
+    if others:
+        raise fail("--output", f"'{folder}' with {others[0]}", "a new folder or one of figures", "choose another one")
 
 
 def _truth(arguments: Namespace, frames: Tensor) -> Tensor | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pkgutil
 import platform
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
@@ -16,10 +16,6 @@ from gpuvos import kernels
 from gpuvos.kernels.backend import choose
 
 _PACKAGES = ("torch", "triton", "torchvision", "kornia", "numpy", "av", "pillow")
-
-
-def add_arguments(_parser: ArgumentParser) -> None:
-    """``gpuvos info`` takes no arguments."""
 
 
 def run(_arguments: Namespace) -> int:

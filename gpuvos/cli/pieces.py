@@ -11,10 +11,9 @@ from torch import Tensor
 
 from gpuvos.data.video import Clip
 from gpuvos.errors import fail
-from gpuvos.pipeline.segment import segment
 from gpuvos.pipeline.stream import StreamingSegmenter
 from gpuvos.pipeline.video import VideoSegmenter
-from gpuvos.types import Features, Segmentation, map_tensors
+from gpuvos.types import Features, Progress, Segmentation, map_tensors
 
 STREAM_PIECE = 32  # frames that are written together
 
@@ -28,14 +27,17 @@ class Piece(NamedTuple):
 
 
 def segment_clip(
-    segmenter: VideoSegmenter, frames: Tensor, device: torch.device, first_mask: Tensor | None = None
+    segmenter: VideoSegmenter,
+    frames: Tensor,
+    device: torch.device,
+    first_mask: Tensor | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Features, Segmentation]:
     """Features and segmentation of frames ``[T, 3, H, W]`` on a device, and refined where there is a CRF."""
     frames = frames.to(device)
-    size = (frames.shape[-2], frames.shape[-1])
-    features = segmenter.features(frames)
-    result = segment(*features, config=segmenter.config, size=size, first_mask=first_mask)
-    return features, segmenter.refine(result, frames)
+    features = segmenter.features(frames, progress=progress)
+    result = segmenter.label(features, frames, first_mask=first_mask, progress=progress)
+    return features, segmenter.refine(result, frames, progress=progress)
 
 
 def clip_pieces(
@@ -44,14 +46,16 @@ def clip_pieces(
     device: torch.device,
     first_mask: Tensor | None = None,
     *,
-    advance: Callable[[int], object] = lambda _: None,
+    progress: Callable[[int], Progress] | None = None,
 ) -> Iterator[Piece]:
-    """Every clip on its own; ``first_mask`` is that of the first one. ``advance`` hears of frames that are done."""
+    """Every clip on its own; ``first_mask`` is that of the first one. ``progress`` makes what to tell."""
+    done = 0
     for number, clip in enumerate(clips):
         if first_mask is not None and number:
             raise fail("--first-mask", "several pieces", "one stream or one piece", "leave out --mode pieces")
-        features, result = segment_clip(segmenter, clip.frames, device, first_mask)
-        advance(len(clip.names))
+        told = None if progress is None else progress(done)
+        features, result = segment_clip(segmenter, clip.frames, device, first_mask, told)
+        done += len(clip.names)
         yield Piece(clip, result, features)
 
 
@@ -61,9 +65,9 @@ def stream_pieces(
     device: torch.device,
     first_mask: Tensor | None = None,
     *,
-    advance: Callable[[int], object] = lambda _: None,
+    progress: Progress | None = None,
 ) -> Iterator[Piece]:
-    """All clips as one stream, out in pieces of ``STREAM_PIECE`` frames; ``advance`` hears of every frame."""
+    """All clips as one stream, out in pieces of ``STREAM_PIECE`` frames; ``progress`` hears of every frame."""
     waiting: deque[Clip] = deque()  # of one frame each
 
     def frames() -> Iterator[Tensor]:
@@ -75,9 +79,10 @@ def stream_pieces(
 
     done: list[tuple[Clip, Segmentation, Features | None]] = []
     first = True
-    for result in streamer.stream(frames(), first_mask=first_mask):
+    for count, result in enumerate(streamer.stream(frames(), first_mask=first_mask), 1):
         done.append((waiting.popleft(), result, streamer.last_features if first else None))
-        advance(1)
+        if progress is not None:
+            progress("frames", count, count)
         if len(done) == STREAM_PIECE:
             yield _joined(done)
             done, first = [], False

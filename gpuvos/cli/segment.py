@@ -4,92 +4,42 @@ from __future__ import annotations
 
 import shutil
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from gpuvos.batch.worker import SegmentVideo
-from gpuvos.cli.common import (
-    RULES,
-    add_crf_argument,
-    add_method_arguments,
-    build_segmenter,
-    pick_device,
-)
-from gpuvos.cli.engine import add_engine_arguments, run_engine
+from gpuvos.cli.common import build_segmenter, pick_device
+from gpuvos.cli.engine import run_engine
+from gpuvos.cli.findings import Findings
 from gpuvos.cli.pieces import Piece, clip_pieces, stream_pieces
+from gpuvos.cli.progress import Stages
+from gpuvos.data.images import fit
 from gpuvos.data.masks import read_mask, save_npz, write_mask
 from gpuvos.data.prefetch import prefetch
-from gpuvos.data.video import Clip, iterate_video, probe_video, read_video
+from gpuvos.data.video import Clip, VideoInfo, iterate_video, probe_video, read_video
 from gpuvos.data.video_writer import VideoWriter
-from gpuvos.errors import check_count, fail
+from gpuvos.errors import fail
 from gpuvos.pipeline.chunked import attempt, explain_memory
 from gpuvos.pipeline.stream import StreamingSegmenter
 from gpuvos.pipeline.video import VideoSegmenter
+from gpuvos.types import Progress
 from gpuvos.viz.contact_sheet import contact_sheet
 from gpuvos.viz.maps import overlay, save_png
 
-MODES = ("auto", "whole", "stream", "pieces")
 _READ = 16  # frames of a stream that are decoded together
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of ``gpuvos segment``."""
-    parser.add_argument(
-        "video",
-        nargs="+",
-        help="video file, GIF, folder of images; folder of such; @FILE: a list of them, one a line",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        help="folder to write; default: NAME-gpuvos beside you. Several videos: NAME-gpuvos in it",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace output folders that exist")
-    parser.add_argument("--rule", default=RULES[0], choices=RULES, help="how seeds are labelled")
-    parser.add_argument("--first-mask", type=Path, help="PNG mask of the object in the first frame: semi-supervised")
-    parser.add_argument("--start", type=int, default=0, help="first frame")
-    parser.add_argument("--stop", type=int, help="frame to stop before")
-    parser.add_argument("--step", type=int, default=1, help="take every STEP-th frame")
-    parser.add_argument("--max-side", type=int, default=960, help="larger frames are scaled down to this (960)")
-    _add_length_arguments(parser)
-    add_crf_argument(parser)
-    add_engine_arguments(parser)
-    add_method_arguments(parser)
-
-
-def _add_length_arguments(parser: ArgumentParser) -> None:
-    """How videos of any length fit into memory."""
-    parser.add_argument(
-        "--mode",
-        default=MODES[0],
-        choices=MODES,
-        help="whole: all frames at once; stream: one object through any length in flat memory; pieces: of "
-        "--clip-length frames, each on its own; auto: whole up to --clip-length frames if they fit into memory, "
-        "else stream",
-    )
-    parser.add_argument(
-        "--clip-length",
-        type=int,
-        default=200,
-        help="longest video that auto takes whole; frames of a piece (200)",
-    )
-    parser.add_argument("--history", type=int, default=32, help="frames that a stream remembers (32)")
-    parser.add_argument("--latency", type=int, default=8, help="frames that a stream looks ahead (8)")
-    parser.add_argument("--no-arrays", action="store_true", help="leave out result-*.npz, which take most of the disk")
+_DRAWN = 8  # frames of the overlay that are drawn together
 
 
 def run(arguments: Namespace) -> int:
     """Segments and writes masks, overlay, contact sheet and arrays; returns the exit status."""
-    check_count("--step", arguments.step)
-    check_count("--clip-length", arguments.clip_length)
     return run_engine(arguments, open_segmenter)
 
 
@@ -101,55 +51,92 @@ def open_segmenter(arguments: Namespace) -> SegmentVideo:
 
 def segment_file(arguments: Namespace, segmenter: VideoSegmenter, device: torch.device, path: Path, work: Path) -> int:
     """Segments one video into a folder that exists and is empty; returns the number of frames."""
-    total, mode = _expected_frames(arguments, path), arguments.mode
-    fill = partial(_fill, arguments, segmenter, device, path, work, total)
+    info = probe_video(path, video_stream=arguments.video_stream, max_pixels=arguments.max_pixels)
+    total, mode = _expected_frames(arguments, info), arguments.mode
+    named = None if arguments.first_mask is None else _first_mask(arguments, info).to(device)
+    fill = partial(_fill, arguments, segmenter, path, work, total, named)
     if mode == "auto" and total is not None and total <= arguments.clip_length:
-        count, _ = attempt(partial(fill, "whole"))
+        count, _ = attempt(partial(fill, "whole", device))
         if count is not None:
             return count
         print(f"{path}: out of memory for all frames at once, going on as a stream", file=sys.stderr)
         for left in work.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-    return fill("stream" if mode == "auto" else mode)
+    return fill("stream" if mode == "auto" else mode, device)
 
 
 @explain_memory("video")
 def _fill(
     arguments: Namespace,
     segmenter: VideoSegmenter,
-    device: torch.device,
     path: Path,
     work: Path,
     total: int | None,
+    named: Tensor | None,
     mode: str,
+    device: torch.device,
 ) -> int:
     """Writes everything of one video in one of the modes."""
-    count = 0
+    names: list[str] = []
+    findings = Findings(segmenter.config, named=named is not None)
     with ExitStack() as stack:
-        clips = stack.enter_context(closing(prefetch(_clips(arguments, mode, path))))
+        costs = _costs(arguments, mode, total)
+        told = stack.enter_context(Stages(costs, total, name=path.name, lines=arguments.engine == "local"))
+        clips = stack.enter_context(closing(prefetch(_clips(arguments, mode, path, told))))
         first = next(clips)
-        bar = stack.enter_context(tqdm(total=total, unit="frame", disable=None, leave=None))
-        segmented = _pieces(arguments, mode, segmenter, chain([first], clips), device, bar.update)
+        segmented = _pieces(arguments, mode, segmenter, chain([first], clips), device, named, told)
         video = stack.enter_context(VideoWriter(work / "overlay.mp4", frame_rate=first.frame_rate))
         for number, piece in enumerate(segmented):
-            _write_piece(work, piece, segmenter, sheet=number == 0, arrays=not arguments.no_arrays)
-            video.write(overlay(piece.clip.frames, piece.result.mask.cpu()))
-            count += len(piece.clip.names)
-    return count
+            here = told.from_frame(len(names))
+            _write_masks(work, piece, here)
+            _write_overlay(video, piece, here)
+            _write_piece(work, piece, segmenter, sheet=number == 0, arrays=not arguments.no_arrays, told=told)
+            findings.add(piece.result)
+            names += piece.clip.names
+    _check_written(work, names)
+    if sentence := findings.sentence(str(path)):
+        print(f"gpuvos: {sentence}", file=sys.stderr)
+    return len(names)
 
 
-def _clips(arguments: Namespace, mode: str, path: Path) -> Iterator[Clip]:
+def _check_written(work: Path, names: Sequence[str]) -> None:
+    """Raises InputError unless every mask and the overlay are there: they could have been deleted meanwhile."""
+    masks = {file.name for file in (work / "masks").glob("*.png")}
+    missing = [name for name in names if f"{name}.png" not in masks]
+    if missing or len(masks) != len(names) or not (work / "overlay.mp4").is_file():
+        got = f"a work folder with {len(masks)} masks of {len(names)} frames when all was written"
+        raise fail("--output", got, "a folder that nobody else touches", "run it again")
+
+
+def _costs(arguments: Namespace, mode: str, total: int | None) -> dict[str, float]:
+    """Milliseconds of a frame in every stage, roughly, on one core."""
+    if mode == "stream":
+        costs = {"frames": 500.0}
+    else:
+        network = 350.0 if arguments.front_end == "bundled" else 60.0
+        costs = {"decode": 5.0, "network": network, "flow": 80.0, "method": 50.0}
+        if arguments.refine == "crf":
+            costs["refine"] = 350.0
+    return {**costs, "masks": 5.0, "overlay": 40.0, "page": 3000.0 / max(total or 100, 1)}
+
+
+def _clips(arguments: Namespace, mode: str, path: Path, told: Stages) -> Iterator[Clip]:
     """The frames asked for, as many at a time as are segmented together."""
-    selection = {
-        "start": arguments.start,
-        "stop": arguments.stop,
-        "step": arguments.step,
-        "max_side": arguments.max_side,
-    }
+    options = ("start", "stop", "step", "max_side", "max_pixels", "video_stream")
+    selection = {name: getattr(arguments, name) for name in options}
     if mode == "whole":
-        return iter([read_video(path, **selection)])
+        return iter([read_video(path, **selection, progress=told)])
     chunk = _READ if mode == "stream" else arguments.clip_length
-    return iterate_video(path, chunk=chunk, **selection)
+    return _counted(iterate_video(path, chunk=chunk, **selection), told)
+
+
+def _counted(clips: Iterator[Clip], told: Stages) -> Iterator[Clip]:
+    """The same clips; their frames are said to be decoded where that is a stage."""
+    count = 0
+    for clip in clips:
+        count += len(clip.names)
+        told.note("decode", count)
+        yield clip
 
 
 def _pieces(
@@ -158,18 +145,12 @@ def _pieces(
     segmenter: VideoSegmenter,
     clips: Iterable[Clip],
     device: torch.device,
-    advance: Callable[[int], object],
+    named: Tensor | None,
+    told: Stages,
 ) -> Iterator[Piece]:
     """The video, segmented; wrong options raise here, not at the first piece."""
-    first_mask = None if arguments.first_mask is None else (read_mask(arguments.first_mask) > 0).to(device)
     if mode != "stream":
-        return clip_pieces(segmenter, clips, device, first_mask, advance=advance)
-    if not 0 <= arguments.latency < arguments.history:
-        raise fail(
-            "--latency",
-            f"{arguments.latency} with --history {arguments.history}",
-            "0 or more, below --history",
-        )
+        return clip_pieces(segmenter, clips, device, named, progress=told.from_frame)
     streamer = StreamingSegmenter(
         segmenter.front_end,
         segmenter.config,
@@ -177,21 +158,52 @@ def _pieces(
         history=arguments.history,
         latency=arguments.latency,
     )
-    return stream_pieces(streamer, clips, device, first_mask, advance=advance)
+    return stream_pieces(streamer, clips, device, named, progress=told)
 
 
-def _expected_frames(arguments: Namespace, path: Path) -> int | None:
-    known = probe_video(path).num_frames
-    if known == 0:
+def _first_mask(arguments: Namespace, info: VideoInfo) -> Tensor:
+    """The mask of ``--first-mask`` at the size of the frames; it must be as large as the video."""
+    file, size = arguments.first_mask, (info.height, info.width)
+    mask = read_mask(file, max_pixels=arguments.max_pixels) > 0
+    scaled = fit(*size, arguments.max_side)
+    if tuple(mask.shape) not in (size, scaled):
+        got = f"'{file}' of {mask.shape[1]} x {mask.shape[0]} pixels"
+        remedy = "turn it by 90 degrees" if tuple(mask.shape) == size[::-1] else "it must be of the frames themselves"
+        raise fail("--first-mask", got, f"{size[1]} x {size[0]}, the size of the video", remedy)
+    if not bool(mask.any()):
+        raise fail(
+            "--first-mask", f"'{file}', which is empty", "a mask with the object in it", "without it, it is found"
+        )
+    share = interpolate(mask[None, None].float(), size=scaled, mode="area")[0, 0]
+    return share >= share.amax().clamp(max=0.5)  # a small object is not lost where the frames are scaled down
+
+
+def _expected_frames(arguments: Namespace, info: VideoInfo) -> int | None:
+    if info.num_frames == 0:
         return None
-    last: int = known if arguments.stop is None else min(known, arguments.stop)
+    last = info.num_frames if arguments.stop is None else min(info.num_frames, arguments.stop)
     return max(0, len(range(arguments.start, last, arguments.step)))
 
 
-def _write_piece(work: Path, piece: Piece, segmenter: VideoSegmenter, *, sheet: bool, arrays: bool) -> None:
-    clip, result = piece.clip, piece.result
-    for name, mask in zip(clip.names, result.mask, strict=True):
+def _write_masks(work: Path, piece: Piece, told: Progress) -> None:
+    for number, (name, mask) in enumerate(zip(piece.clip.names, piece.result.mask, strict=True), 1):
         write_mask(work / "masks" / f"{name}.png", mask)
+        told("masks", number, number)
+
+
+def _write_overlay(video: VideoWriter, piece: Piece, told: Progress) -> None:
+    """The frames with their masks over them, at the times of the input."""
+    clip, mask = piece.clip, piece.result.mask.cpu()
+    for start in range(0, len(clip.names), _DRAWN):
+        part = slice(start, start + _DRAWN)
+        video.write(overlay(clip.frames[part], mask[part]), timestamps=clip.timestamps[part])
+        told("overlay", min(start + _DRAWN, len(clip.names)), len(clip.names))
+
+
+def _write_piece(
+    work: Path, piece: Piece, segmenter: VideoSegmenter, *, sheet: bool, arrays: bool, told: Progress
+) -> None:
+    clip, result = piece.clip, piece.result
     if arrays:
         save_npz(
             work / f"result-{clip.names[0]}.npz",
@@ -206,5 +218,7 @@ def _write_piece(work: Path, piece: Piece, segmenter: VideoSegmenter, *, sheet: 
             timestamps=clip.timestamps,
         )
     if sheet and piece.features is not None:
+        told("page", 0, len(clip.names))
         frames = clip.frames.to(result.mask.device)
         save_png(work / "sheet.png", contact_sheet(frames, piece.features, result, config=segmenter.config))
+        told("page", len(clip.names), len(clip.names))

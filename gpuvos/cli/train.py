@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,6 @@ from gpuvos.training.card import model_card
 from gpuvos.training.config import TrainingConfig
 from gpuvos.training.images import StillsDataset, StillSource, pack
 from gpuvos.training.loop import distributed, train
-from gpuvos.training.loss import KEEP
 from gpuvos.training.sampler import BatchSampler
 from gpuvos.training.synthetic import RenderedStills
 
@@ -24,45 +23,6 @@ _DEFAULT_MINUTES = 2.0
 _FITTED = 128  # images that the principal components are of
 _SMALLEST = 32  # side of a crop: the encoder halves it five times
 _NO_LIMIT = 1_000_000  # steps, where only time ends a run
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of ``gpuvos train``."""
-    default = TrainingConfig()
-    parser.add_argument("-o", "--output", type=Path, default=Path("gpuvos-train"), help="folder to write")
-    parser.add_argument("--stills", type=Path, help="tree of stills, or a pack of one; default: rendered clips")
-    parser.add_argument("--licences", default="free", choices=("free", "all"), help="which stills to train on")
-    parser.add_argument("--pack", type=Path, metavar="FOLDER", help="pack the stills there first, unless it exists")
-    parser.add_argument("--init", type=Path, metavar="FILE", help=".pth: the teacher; .safetensors: own weights")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
-    parser.add_argument("--minutes", type=float, help="time limit (default 2 where --steps is not given)")
-    parser.add_argument("--steps", type=int, help="limit of steps")
-    parser.add_argument("--threads", type=int, help="CPU threads of each process")
-    parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches (for a GPU: 8)")
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
-    parser.add_argument("--freeze-statistics", action="store_true", help="keep the batch-norm buffers of --init")
-    parser.add_argument("--keep", default=default.keep, choices=KEEP, help="what keeps variance inside objects")
-    parser.add_argument("--size", type=int, help="side of the crops in pixels (default 256; rendered 128)")
-    parser.add_argument("--learning-rate", type=float, help="of the heads (default 1e-3; rendered 3e-3)")
-    for name, text in (
-        ("batch_size", "images of a step and process"),
-        ("encoder_scale", "encoder's learning rate by that of the heads; 0: frozen"),
-        ("decoder_scale", "decoder's learning rate by that of the heads; 0: frozen"),
-        ("pair_weight", "of Eq. 2"),
-        ("keep_weight", "of --keep, within Eq. 2's weight"),
-        ("class_weight", "of the distillation of classes"),
-        ("object_weight", "of objectness"),
-        ("balance", "of objectness: 1: objects weigh what the rest does; 0: all pixels weigh the same"),
-        ("rest_weight", "0: the background is just no object; 1: it is one more instance"),
-        ("paste_share", "share of images that an object is pasted onto"),
-        ("seed", "of everything random"),
-        ("log_every", "steps"),
-        ("save_every", "steps"),
-        ("evaluate_every", "steps"),
-    ):
-        value = getattr(default, name)
-        option = "--" + name.replace("_", "-")
-        parser.add_argument(option, type=type(value), default=value, help=f"{text} (default {value})")
 
 
 def run(arguments: Namespace) -> int:

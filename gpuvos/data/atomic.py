@@ -1,26 +1,35 @@
 """Output that is either whole or absent: temporary names beside the target, renamed at the end.
 
 A rename inside one folder is atomic, so a killed process leaves at most something called
-``.NAME.partial-RANDOM`` beside the target, and the target itself is either the old one or the new one.
+``.NAME.partial-RANDOM`` beside the target, and the target itself is either the old one or the new one. What is being
+written is locked (see ``gpuvos.data.locks``), so the next process that writes there knows what was left, and deletes
+it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
+from gpuvos.data.locks import NoLocksError, is_at, lock_file, try_lock
 from gpuvos.errors import InputError, fail
 
 PathLike = str | os.PathLike[str]
 
 # What a disk answers that is full, over quota, read-only or broken.
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_LEFT = re.compile(r"\..+\.partial-[0-9a-f]{8}(\.[^.]*)?")
 
 
 def as_path(argument: str, value: object) -> Path:
@@ -78,12 +87,16 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
     target = _resolve(path)
     if _exists(target) and not target.is_file():
         raise fail("path", f"'{target}', which is not a regular file", "the name of a file to write")
-    temporary = _beside(target, "partial", target.suffix)
     created = _make_parents(target)
+    sweep_once(str(target.parent))
+    temporary = _beside(target, "partial", target.suffix)
+    lock = -1
     try:
         try:
             # Made here rather than by the writer: an unwritable folder is known before any work is done.
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            lock = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            with suppress(NoLocksError):
+                try_lock(lock)
         except OSError as error:
             raise _unwritable(target, error) from error
         with _refusals_explained(target):
@@ -94,29 +107,89 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         _remove_empty(created)
         raise
+    finally:
+        if lock >= 0:
+            os.close(lock)
+
+
+@lru_cache(maxsize=1024)
+def sweep_once(folder: str) -> None:
+    """Deletes the temporary files that killed processes left in a folder; looks there once in the life of a process."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        left = [Path(entry.path) for entry in entries if _LEFT.fullmatch(entry.name) and entry.is_file()]
+        for file in left:
+            with suppress(OSError):  # one of another user, or none that locks are for
+                descriptor = os.open(file, os.O_WRONLY | os.O_NOFOLLOW)
+                try:
+                    if try_lock(descriptor) and is_at(descriptor, file):
+                        file.unlink()
+                finally:
+                    os.close(descriptor)
 
 
 @contextmanager
-def atomic_folder(path: PathLike, *, overwrite: bool = False, work: PathLike | None = None) -> Iterator[Path]:
+def lock_target(path: PathLike, *, waiting: Callable[[], object] = lambda: None) -> Iterator[bool]:
+    """Keeps other processes from writing a folder, and takes away what killed ones left of their attempts.
+
+    Where one was killed between the two renames of an exchange, the old folder is put back. Missing parents are made,
+    and stay if they are filled.
+
+    Args:
+        path: the folder that is to be written.
+        waiting: is called once where another process is writing it, before the wait for its end.
+
+    Yields:
+        Whether there are locks here; if not, nothing is taken away.
+
+    Raises:
+        InputError: the folder that it lies in cannot be written to.
+    """
+    target = _resolve(path)
+    created = _make_parents(target)
+    try:
+        with ExitStack() as stack:
+            try:
+                held = stack.enter_context(lock_file(lock_path(target), waiting=waiting))
+            except OSError as error:
+                raise _unwritable(target, error) from error
+            if held:
+                _recover(target)
+            yield held
+    finally:
+        _remove_empty(created)
+
+
+def lock_path(target: Path) -> Path:
+    """The file by which ``lock_target`` locks a folder; it is there while somebody writes it, or was killed then."""
+    return target.with_name(f".{_stem(target)}.lock")
+
+
+@contextmanager
+def atomic_folder(
+    path: PathLike, *, overwrite: bool = False, work: PathLike | None = None, locked: bool = False
+) -> Iterator[Path]:
     """Gives a work folder to fill, which becomes ``path`` when the block ends without an exception.
 
-    On any exception, an interrupt included, the work folder is deleted and nothing else has changed. With
-    ``overwrite`` an older folder is set aside only once the new one is complete, and is deleted after the new
-    one is in its place; should that last step fail it is put back. At every moment at least one of the two is
-    whole on the disk.
+    On any exception, an interrupt included, the work folder is deleted and nothing else has changed. With ``overwrite``
+    an older folder stays until the new one is complete; then the two change places, and the older one is deleted.
+    Where the system can do that in one step (Linux, most local file systems) one of the two is there at every moment;
+    elsewhere a process killed between two renames leaves the old one under a hidden name, from which the next call
+    puts it back. Two processes write one folder one after the other.
 
     Args:
         path: the folder to write. Missing parents are created. It may exist if it is empty.
-        overwrite: replace a folder that is not empty. Everything that was in it is deleted.
+        overwrite: replace a folder that is not empty. Everything that was in it is deleted. A link is not followed.
         work: name of the work folder, which must not exist, for callers that look for what killed processes
             left; on the file system of ``path``. By default a new name beside ``path``.
+        locked: whether the caller is inside of ``lock_target(path)``.
 
     Yields:
         The path of the work folder; it exists and is empty.
 
     Raises:
         InputError: if ``path`` is a file, or a folder that is not empty without ``overwrite`` or with the working
-            directory in it, or if its parent cannot be written to. All of this is checked before the block runs.
+            directory in it, a link where it would be overwritten, or if its parent cannot be written to. All of this is
+            checked before the block runs. And if the work folder was deleted by somebody else meanwhile.
 
     Example:
         >>> import tempfile
@@ -127,23 +200,36 @@ def atomic_folder(path: PathLike, *, overwrite: bool = False, work: PathLike | N
         ['00000.txt']
     """
     target = _resolve(path)
+    if overwrite and Path(path).is_symlink() and _exists(target):
+        remedy = "give the folder itself, or delete the link"
+        raise fail("path", f"'{path}', a link to '{target}', which would be replaced", "a folder", remedy)
     _check_folder(target, overwrite)
     folder = _beside(target, "partial") if work is None else _resolve(work)
-    created = _make_parents(target)
-    try:
-        try:
-            folder.mkdir(parents=work is not None)
-        except OSError as error:
-            raise _unwritable(target, error) from error
-        with _refusals_explained(target):
-            yield folder
-            # The block may have taken hours: somebody else may have filled the target meanwhile.
+    with ExitStack() as stack:
+        if not locked:
+            stack.enter_context(lock_target(target))
             _check_folder(target, overwrite)
-            _swap(folder, target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        _remove_empty(created)
-        raise
+        seen = -1
+        try:
+            try:
+                folder.mkdir(parents=work is not None)
+                seen = os.open(folder, os.O_RDONLY)  # so that no other folder gets its number
+            except OSError as error:
+                raise _unwritable(target, error) from error
+            with _refusals_explained(target):
+                yield folder
+                if not is_at(seen, folder):
+                    got = f"'{target}', whose work folder '{folder.name}' was deleted while it was filled"
+                    raise fail("path", got, "a folder that nobody else touches", "run it again")
+                # The block may have taken hours: somebody else may have filled the target meanwhile.
+                _check_folder(target, overwrite)
+                _swap(folder, target)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            if seen >= 0:
+                os.close(seen)
 
 
 @contextmanager
@@ -165,10 +251,15 @@ def check_outside(argument: str, kept: Path, folder: Path) -> None:
 
 def _swap(work: Path, target: Path) -> None:
     """Puts ``work`` in the place of ``target``, and takes the old folder away only after that."""
+    if not target.exists():
+        work.rename(target)
+        return
+    if _exchange(work, target):
+        _remove(work)
+        return
     old = _beside(target, "replaced")
     try:
-        if target.exists():
-            target.rename(old)
+        target.rename(old)
         work.rename(target)
     except BaseException:
         if old.exists() and not target.exists():
@@ -177,6 +268,26 @@ def _swap(work: Path, target: Path) -> None:
     finally:
         if target.exists():
             _remove(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two folders change places in one step; False where the system cannot."""
+    if sys.platform != "linux":
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def _recover(target: Path) -> None:
+    """Takes away what killed processes left of a folder, which is locked; what was set aside goes back."""
+    name = re.compile(rf"\.{re.escape(_stem(target))}\.(partial|replaced)-[0-9a-f]{{8}}")
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for left in [Path(entry.path) for entry in entries if name.fullmatch(entry.name) and entry.is_dir()]:
+            if ".replaced-" in left.name and not target.exists():
+                left.rename(target)
+            else:
+                _remove(left)
 
 
 def _remove(folder: Path) -> None:
@@ -216,8 +327,14 @@ def _check_folder(target: Path, overwrite: bool) -> None:
 
 
 def _beside(target: Path, role: str, suffix: str = "") -> Path:
-    # The name is cut so that a long one stays below the 255 bytes that file systems allow.
-    return target.with_name(f".{target.name[:40]}.{role}-{secrets.token_hex(4)}{suffix}")
+    return target.with_name(f".{_stem(target)}.{role}-{secrets.token_hex(4)}{suffix}")
+
+
+def _stem(target: Path) -> str:
+    """The name; of a long one the beginning and a hash, so that what is added stays below 255 bytes."""
+    if len(os.fsencode(target.name)) <= 100:
+        return target.name
+    return f"{target.name[:20]}-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}"
 
 
 def _make_parents(target: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from itertools import dropwhile, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gpuvos.data.images import MAX_PIXELS, too_large
 from gpuvos.errors import InputError, fail
 
 if TYPE_CHECKING:
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
+# What files are opened as. Nothing that names other files or the network (concat, hls, dash, sdp, image2, imf), runs a
+# script or makes a picture of anything.
+_FORMATS = (
+    "3gp,amv,apng,asf,av1,avi,dv,f4v,flv,gif,gxf,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,"
+    "mpegvideo,mxf,nut,obu,ogg,rm,vc1,vvc,webm,wtv,yuv4mpegpipe,"
+    "bmp_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe,"  # pictures by another name
+    "aac,flac,mp3,wav"  # which are told that they have no video
+)
 _REORDERING = ("h264", "hevc", "vvc")  # codecs whose frames may leave a decoder in another order than they went in
 
 
@@ -41,30 +50,41 @@ def refusals_named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_video(path: Path, number: int | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(
+    path: Path, number: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Opens a file and picks a video stream: that of the number, or the one that ``stream_rank`` puts first."""
     with refusals_named(path):
-        container = _open(path)
+        container = _open(path, max_pixels)
     with container:
         with refusals_named(path):
             stream = _pick(container, path, number)
+            if stream.width * stream.height > max_pixels:
+                raise too_large(path, stream.width, stream.height, max_pixels)
+            stream.codec_context.options = _limit(max_pixels)  # for frames that claim more later
         yield container, stream
 
 
-def _open(path: Path) -> InputContainer:
+def _limit(max_pixels: int) -> dict[str, str]:
+    """FFmpeg's own limit, which counts the padding of a frame as well: what the header says is checked exactly."""
+    return {"max_pixels": str(2 * max_pixels + 2**16)}
+
+
+def _open(path: Path, max_pixels: int) -> InputContainer:
     import av
 
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", **_limit(max_pixels)}
     name = str(path.absolute())  # an absolute name is never taken for a protocol
     try:
-        return av.open(name, "r", metadata_errors="replace")  # tags of cameras are in any encoding
+        return av.open(name, "r", options=options, metadata_errors="replace")  # tags of cameras are in any encoding
     except TypeError:  # a PyAV without this argument
-        return av.open(name, "r")
+        return av.open(name, "r", options=options)
 
 
 def _pick(container: InputContainer, path: Path, number: int | None) -> VideoStream:
     videos = list(container.streams.video)
     films = film_streams(container)
-    if not films or container.format.name == "tty":  # which draws the letters of any text file
+    if not films:
         raise fail("path", f"'{path}' without a video stream", "a file with video")
     if number is not None and number >= len(videos):
         has = f"{len(videos)} video stream{'s' if len(videos) > 1 else ''}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+MAX_PIXELS = 64_000_000  # of a frame or a mask, unless a caller allows more: a file of kilobytes can claim any size
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")  # Pillow opens others by starting programs
 
 
 class Page(NamedTuple):
@@ -27,6 +30,12 @@ class Page(NamedTuple):
     pixels: Tensor  # [3, H, W] uint8
     size: tuple[int, int]  # before downsizing
     seconds: float | None  # how long it is shown; None where the file does not say
+
+
+def too_large(path: Path, width: int, height: int, max_pixels: int) -> InputError:
+    """The error for a frame of more pixels than are allowed."""
+    remedy = "scale it down, or allow more with max_pixels (--max-pixels)"
+    return fail("path", f"'{path}' of {width} x {height} pixels", f"at most {max_pixels} pixels", remedy)
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -55,7 +64,9 @@ def list_images(path: PathLike) -> list[Path]:
         raise fail("path", f"'{source}' ({error.strerror})", "a folder that can be read") from error
     files = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
     if not files:
-        raise fail("path", f"folder '{source}' without images", f"images ({', '.join(IMAGE_SUFFIXES)}) in the folder")
+        raise fail(
+            "path", f"'{source}', a folder without images", f"images ({', '.join(IMAGE_SUFFIXES)}) in the folder"
+        )
     files.sort(key=lambda file: (natural_key(file.name), file.name))
     seen: dict[str, Path] = {}
     for file in files:
@@ -67,19 +78,38 @@ def list_images(path: PathLike) -> list[Path]:
 
 
 @contextmanager
-def load_image(file: Path) -> Iterator[Image]:
-    """Opens and decodes an image; whatever Pillow finds wrong with it becomes an InputError naming it."""
-    from PIL import Image
+def load_image(file: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image]:
+    """Opens and decodes an image; whatever Pillow finds wrong with it becomes an InputError naming it.
 
+    Its size is read before anything is decoded. Pillow has a limit of its own, of 179 million pixels
+    (twice ``PIL.Image.MAX_IMAGE_PIXELS``), which ``max_pixels`` does not raise.
+    """
     if kind_of_path("path", file) == "folder":
         raise fail("path", f"'{file}', a folder", "an image file")
-    try:
-        image = Image.open(file)
-        image.load()
-    except Exception as error:  # a damaged file makes the decoders raise almost anything
-        raise _unreadable(file, error) from error
-    with image:
+    with ExitStack() as stack:
+        try:
+            image = stack.enter_context(_opened(file))
+            check_pixels(image, file, max_pixels)
+            image.load()
+        except InputError:
+            raise
+        except Exception as error:  # a damaged file makes the decoders raise almost anything
+            raise _unreadable(file, error) from error
         yield image
+
+
+def check_pixels(image: Image, file: Path, max_pixels: int) -> None:
+    """Raises InputError where a picture, of which no more than the header was read, has too many pixels."""
+    if image.width * image.height > max_pixels:
+        raise too_large(file, image.width, image.height, max_pixels)
+
+
+def _opened(file: Path) -> Image:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels says more
+        return Image.open(file, formats=_FORMATS)
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:
@@ -120,7 +150,7 @@ def fit(height: int, width: int, max_side: int | None) -> tuple[int, int]:
     return max(1, round(height * max_side / longest)), max(1, round(width * max_side / longest))
 
 
-def read_image(file: Path, max_side: int | None = None) -> tuple[Tensor, tuple[int, int]]:
+def read_image(file: Path, max_side: int | None = None, max_pixels: int = MAX_PIXELS) -> tuple[Tensor, tuple[int, int]]:
     """Reads an image upright (its EXIF orientation applied).
 
     Returns:
@@ -129,7 +159,7 @@ def read_image(file: Path, max_side: int | None = None) -> tuple[Tensor, tuple[i
     Raises:
         InputError: if the file is missing, no image, damaged, or an animation.
     """
-    with load_image(file) as image:
+    with load_image(file, max_pixels) as image:
         if _pages(image) > 1:
             remedy = "read it by itself, or save its frames into the folder"
             raise fail("path", f"'{file}', an animation of {_pages(image)} frames", "an image", remedy)
@@ -138,27 +168,28 @@ def read_image(file: Path, max_side: int | None = None) -> tuple[Tensor, tuple[i
 
 def count_pages(file: Path) -> int:
     """Pictures in an image file: 1 but for APNG, WebP and TIFF, and for what cannot be read."""
-    from PIL import Image
-
     try:
-        with Image.open(file) as image:
+        with _opened(file) as image:
             return _pages(image)
     except Exception:  # read_image says what is wrong with it
         return 1
 
 
-def read_pages(file: Path, max_side: int | None = None) -> Generator[Page, None, None]:
+def read_pages(file: Path, max_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Generator[Page, None, None]:
     """The pictures of an image file as ``read_image`` gives them; ends where the next one cannot be decoded.
 
     Raises:
         InputError: if not even the first one can be read.
     """
-    with load_image(file) as image:
+    with load_image(file, max_pixels) as image:
         first = _first(image)
         for number in range(first, first + _pages(image)):
             try:
                 image.seek(number)
+                check_pixels(image, file, max_pixels)
                 image.load()
+            except InputError:
+                raise
             except Exception as error:  # a damaged file makes the decoders raise almost anything
                 if number == first:
                     reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike, as_path, atomic_file, atomic_folder
-from gpuvos.errors import InputError, check_tensor, fail
+from gpuvos.data.images import MAX_PIXELS, composite_over_black, load_image
+from gpuvos.errors import InputError, check_count, check_tensor, fail
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -96,13 +97,15 @@ def write_masks(
             write_mask(work / f"{stem}.png", mask)
 
 
-def read_mask(path: PathLike) -> Tensor:
+def read_mask(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Reads a mask image as ids.
 
     ==================================  ==================================================================
      image                               ids
     ==================================  ==================================================================
-     palette                             the indices, whatever the colours
+     palette of `davis_palette`          the indices
+     palette, index 0 the darkest        the indices
+     palette, any other                  as colour
      one bit                             0 and 1
      grey, only black and white          0 and 1
      grey, anything else                 the grey values
@@ -116,6 +119,7 @@ def read_mask(path: PathLike) -> Tensor:
 
     Args:
         path: an image file that Pillow can read (png, bmp, gif, jpg, ...).
+        max_pixels: the largest image that is decoded, 64 million pixels unless more are allowed.
 
     Returns:
         ``[H, W]`` uint8.
@@ -133,17 +137,16 @@ def read_mask(path: PathLike) -> Tensor:
     """
     from PIL import ImageOps
 
-    from gpuvos.data.images import composite_over_black, load_image
-
+    check_count("max_pixels", max_pixels)
     file = as_path("path", path)
-    with load_image(file) as stored:
+    with load_image(file, max_pixels) as stored:
         image = ImageOps.exif_transpose(stored)
-        if image.mode == "P":
+        if image.mode == "P" and _indices_are_ids(image):
             return torch.from_numpy(np.array(image))
         if stored.format in ("JPEG", "MPO"):
             return torch.from_numpy((np.asarray(image.convert("L")) >= 128).astype(np.uint8))
         if image.mode in ("1", "L") or image.mode.startswith("I"):
-            return _grey_ids(file, np.asarray(image).astype(np.int64), image)
+            return _grey_ids(file, np.asarray(image), image)
         return _colour_ids(file, composite_over_black(image))
 
 
@@ -210,11 +213,23 @@ def _check_ids(argument: str, ids: Tensor, shape: str) -> Tensor:
     return ids.to(torch.uint8)
 
 
+def _indices_are_ids(image: Image) -> bool:
+    """Whether the indices of a palette image are ids: programs that count colours may give the ground any index."""
+    used = np.unique(np.asarray(image))
+    palette = np.zeros((256, 3), dtype=np.int64)
+    stored = np.array(image.getpalette("RGB") or [], dtype=np.int64).reshape(-1, 3)
+    palette[: len(stored)] = stored
+    if (palette[used] == davis_palette().numpy()[used]).all():
+        return True
+    brightness = palette @ np.array([299, 587, 114])
+    return bool((brightness[0] <= brightness[used]).all())
+
+
 def _grey_ids(file: Path, values: np.ndarray[Any, Any], image: Image) -> Tensor:
     white = {"1": 1, "L": 255}.get(image.mode, 65535)
-    distinct = np.unique(values)
+    distinct = np.unique(values).astype(np.int64)
     if np.isin(distinct, (0, white)).all():
-        values = values // white
+        values = values != 0
     elif distinct[-1] > 255:
         raise InputError(f"path: got '{file}' with grey values up to {distinct[-1]}, wanted ids from 0 to 255")
     return torch.from_numpy(values.astype(np.uint8))

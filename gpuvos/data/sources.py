@@ -22,7 +22,16 @@ from gpuvos.data.decoding import (
     stated_duration,
     stated_rate,
 )
-from gpuvos.data.images import IMAGE_SUFFIXES, count_pages, fit, flatten_alpha, list_images, read_image, read_pages
+from gpuvos.data.images import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    count_pages,
+    fit,
+    flatten_alpha,
+    list_images,
+    read_image,
+    read_pages,
+)
 from gpuvos.data.orientation import display_matrix
 from gpuvos.errors import InputError, fail
 
@@ -33,12 +42,13 @@ DEFAULT_FRAME_RATE = 24.0  # where a file or a folder of images says nothing abo
 
 
 class Selection(NamedTuple):
-    """The frames ``range(start, stop, step)``, and the longer side they may have."""
+    """The frames ``range(start, stop, step)``, the longer side they may have, and the pixels that are decoded."""
 
     start: int = 0
     stop: int | None = None
     step: int = 1
     max_side: int | None = None
+    max_pixels: int = MAX_PIXELS
 
     def num_selected(self, total: int) -> int:
         """How many of ``total`` frames are selected."""
@@ -57,15 +67,17 @@ class Frame(NamedTuple):
     name: str
 
 
-def open_source(path: PathLike, video_stream: int | None = None) -> VideoSource | ImageSource | PageSource:
+def open_source(
+    path: PathLike, video_stream: int | None = None, max_pixels: int = MAX_PIXELS
+) -> VideoSource | ImageSource | PageSource:
     """Looks at what ``path`` is; raises InputError where it does not exist or is no video."""
     source = as_path("path", path)
     if kind_of_path("path", source) == "file" and source.suffix.lower() not in IMAGE_SUFFIXES:
-        return VideoSource(source, video_stream)
+        return VideoSource(source, video_stream, max_pixels)
     if video_stream:
         raise fail("video_stream", f"{video_stream}, but '{source}' is of images", "None")
     if source.is_file() and count_pages(source) > 1:
-        return PageSource(source)
+        return PageSource(source, max_pixels)
     return ImageSource(source)
 
 
@@ -86,7 +98,7 @@ class ImageSource:
         first: tuple[int, int] | None = None
         for number in chosen:
             file = self.files[number]
-            pixels, size = read_image(file, selection.max_side)
+            pixels, size = read_image(file, selection.max_side, selection.max_pixels)
             first = first or size
             if size != first:
                 one, other = (f"{width} x {height}" for height, width in (first, size))
@@ -98,17 +110,17 @@ class ImageSource:
 class PageSource:
     """An image file of several pages or an animation: APNG, WebP, TIFF."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
         self.path = path
         self.num_frames = count_pages(path)
-        first = next(read_pages(path))
+        first = next(read_pages(path, max_pixels=max_pixels))
         self.frame_rate = DEFAULT_FRAME_RATE if first.seconds is None else 1 / first.seconds
 
     def frames(self, selection: Selection) -> Generator[Frame, None, None]:
         """Decodes from the first page on and gives out the selected ones; all of them must have one size."""
         time, size = 0.0, None
         total = 0
-        with closing(read_pages(self.path, selection.max_side)) as pages:
+        with closing(read_pages(self.path, selection.max_side, selection.max_pixels)) as pages:
             for number, page in enumerate(pages):
                 if number == selection.stop:
                     return
@@ -129,10 +141,10 @@ class PageSource:
 class VideoSource:
     """A file that FFmpeg decodes."""
 
-    def __init__(self, path: Path, video_stream: int | None = None) -> None:
-        self.path, self._number = path, video_stream
+    def __init__(self, path: Path, video_stream: int | None = None, max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self._number, self._max_pixels = path, video_stream, max_pixels
         self._note = ""
-        with open_video(path, video_stream) as (container, stream), refusals_named(path):
+        with open_video(path, video_stream, max_pixels) as (container, stream), refusals_named(path):
             self.frame_rate = stated_rate(stream) or DEFAULT_FRAME_RATE
             self._duration = stated_duration(container, stream, self.frame_rate)
             seconds = self._duration or (container.duration or 0) / 1_000_000
@@ -169,7 +181,7 @@ class VideoSource:
         # the first pass is decoded again one by one.
         for threads in ("AUTO", "SLICE"):
             damage: list[str] = []
-            with open_video(self.path, self._number) as (container, stream):
+            with open_video(self.path, self._number, self._max_pixels) as (container, stream):
                 stream.thread_type = threads
                 for decoded in decode(container, stream, self.path, damage, number, packet):
                     packet = decoded.packet
@@ -183,7 +195,8 @@ class VideoSource:
         else:
             errors += 1
         if number == 0:
-            raise fail("path", f"'{self.path}', of which no frame can be decoded", "a video that is not damaged")
+            wanted = f"an undamaged video of at most {self._max_pixels} pixels a frame"
+            raise fail("path", f"'{self.path}', of which no frame can be decoded", wanted)
         if errors:
             _warn_damaged(self.path, number, self.num_frames)
 

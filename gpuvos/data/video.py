@@ -7,7 +7,7 @@ square are not resampled. Colour tags are followed; a file without any is read a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike
+from gpuvos.data.images import MAX_PIXELS
 from gpuvos.data.sources import ImageSource, PageSource, Selection, VideoSource, open_source
 from gpuvos.data.video_writer import VideoWriter, write_video
-from gpuvos.errors import fail
+from gpuvos.errors import MOST, fail, shortened
+from gpuvos.types import Progress
 
 __all__ = ["Clip", "VideoInfo", "VideoWriter", "iterate_video", "probe_video", "read_video", "write_video"]
-
-Progress = Callable[[str, int, int], object]  # stage, frames done, frames in all
 
 
 class Clip(NamedTuple):
@@ -51,6 +51,7 @@ def read_video(
     step: int = 1,
     max_side: int | None = None,
     video_stream: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
 ) -> Clip:
     """Reads a video, a folder of images or an image into memory.
@@ -66,6 +67,8 @@ def read_video(
         max_side: downsize so that the longer side is at most this many pixels; never enlarges.
         video_stream: number of the video stream to read, from 0, as FFmpeg counts them. None: of those that are
             no stills the largest; of equal ones the first that has colours and that the file calls its default.
+        max_pixels: frames of more pixels, by the header of the file, are not decoded; 64 million unless more are
+            allowed.
         progress: called as ``progress("decode", done, total)`` after every frame.
 
     Returns:
@@ -89,16 +92,18 @@ def read_video(
         >>> clip.frames.shape, clip.timestamps.tolist(), clip.frame_rate, clip.names
         (torch.Size([3, 3, 16, 24]), [0.1, 0.3, 0.5], 5.0, ('00001', '00003', '00005'))
     """
-    selection = _select(start, stop, step, max_side, video_stream)
-    source = open_source(path, video_stream)
+    selection = _select(start, stop, step, max_side, video_stream, max_pixels)
+    source = open_source(path, video_stream, max_pixels)
     expected = selection.num_selected(source.num_frames)
     buffer = torch.empty(0, dtype=torch.uint8)
     times: list[float] = []
     names: list[str] = []
     for frame in source.frames(selection):
         if len(times) == len(buffer):
-            # Room for as many frames as the file announces: a second copy of a long video may not fit.
-            room = 2 * len(times) if times else min(max(expected, 1), 1024)
+            # Room for as many frames as the file announces: a second copy of a long video may not fit. It may announce
+            # anything, so it gets no more than a GiB at once.
+            announced = min(expected, 1024, 2**30 // frame.pixels.numel())
+            room = 2 * len(times) if times else max(announced, 1)
             more = buffer.new_empty(room - len(times), *frame.pixels.shape)
             buffer = torch.cat([buffer, more]) if times else more
         buffer[len(times)] = frame.pixels
@@ -120,6 +125,7 @@ def iterate_video(
     step: int = 1,
     max_side: int | None = None,
     video_stream: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Clip]:
     """Reads a video in pieces of bounded memory; what is read and what is raised is as in `read_video`.
 
@@ -134,6 +140,7 @@ def iterate_video(
         step: the distance between frames, see `read_video`.
         max_side: the longer side that frames may have, see `read_video`.
         video_stream: the number of the stream, see `read_video`.
+        max_pixels: the largest frame that is decoded, see `read_video`.
 
     Returns:
         An iterator of `Clip`, whose ``frame_rate`` is the mean of the whole video as the file states it.
@@ -149,16 +156,17 @@ def iterate_video(
         [3, 3, 1]
     """
     _check_integer("chunk", chunk, 1)
-    selection = _select(start, stop, step, max_side, video_stream)
-    return _chunks(open_source(path, video_stream), chunk, selection)
+    selection = _select(start, stop, step, max_side, video_stream, max_pixels)
+    return _chunks(open_source(path, video_stream, max_pixels), chunk, selection)
 
 
-def probe_video(path: PathLike, *, video_stream: int | None = None) -> VideoInfo:
+def probe_video(path: PathLike, *, video_stream: int | None = None, max_pixels: int = MAX_PIXELS) -> VideoInfo:
     """Size, number of frames and frame rate of a video; decodes one frame.
 
     Args:
         path: see `read_video`.
         video_stream: see `read_video`.
+        max_pixels: see `read_video`.
 
     Raises:
         InputError: if there is no video or its first frame does not decode; see `read_video`.
@@ -170,9 +178,9 @@ def probe_video(path: PathLike, *, video_stream: int | None = None) -> VideoInfo
         >>> probe_video(file)
         VideoInfo(height=16, width=24, num_frames=5, frame_rate=10.0)
     """
-    _select(0, None, 1, None, video_stream)
-    source = open_source(path, video_stream)
-    first = next(source.frames(Selection(stop=1)))
+    _select(0, None, 1, None, video_stream, max_pixels)
+    source = open_source(path, video_stream, max_pixels)
+    first = next(source.frames(Selection(stop=1, max_pixels=max_pixels)))
     return VideoInfo(first.pixels.shape[1], first.pixels.shape[2], source.num_frames, source.frame_rate)
 
 
@@ -193,7 +201,9 @@ def _mean_rate(times: list[float], stated: float) -> float:
     return (len(times) - 1) / span
 
 
-def _select(start: int, stop: int | None, step: int, max_side: int | None, video_stream: int | None) -> Selection:
+def _select(
+    start: int, stop: int | None, step: int, max_side: int | None, video_stream: int | None, max_pixels: int
+) -> Selection:
     _check_integer("start", start, 0)
     _check_integer("step", step, 1)
     if stop is not None:
@@ -204,9 +214,10 @@ def _select(start: int, stop: int | None, step: int, max_side: int | None, video
         _check_integer("max_side", max_side, 1)
     if video_stream is not None:
         _check_integer("video_stream", video_stream, 0)
-    return Selection(start, stop, step, max_side)
+    _check_integer("max_pixels", max_pixels, 1)
+    return Selection(start, stop, step, max_side, max_pixels)
 
 
 def _check_integer(argument: str, value: object, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise fail(argument, repr(value), f"an integer of at least {low}")
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= MOST:
+        raise fail(argument, shortened(value), f"an integer of at least {low} and at most {MOST}")

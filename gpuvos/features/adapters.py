@@ -13,10 +13,11 @@ from torch.nn.functional import conv2d, interpolate, normalize
 from gpuvos.data.atomic import PathLike
 from gpuvos.errors import InputError, check_count, check_positive, check_tensor, fail
 from gpuvos.features.appearance import centre_prior, color_contrast
+from gpuvos.features.base import accepted
 from gpuvos.features.context import grid_stride, over_frames, resize, with_context
 from gpuvos.features.network.pretrained import build_deeplab, build_sam_encoder
 from gpuvos.flow.clip import DenseFlow
-from gpuvos.types import Features
+from gpuvos.types import Features, Progress
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue in [0, 1]
 
@@ -107,11 +108,13 @@ class ModuleFeatures(nn.Module):
         self.register_buffer("projection", None, persistent=False)  # made when C is known
         self.eval()
 
-    def forward(self, frames: Tensor) -> Features:
+    def forward(self, frames: Tensor, *, validate: bool = True, progress: Progress | None = None) -> Features:
         """Computes the features of a clip.
 
         Args:
             frames: ``[T, 3, h, w]`` uint8, or floating point in [0, 1], on the device of the module.
+            validate: look for values out of range, which reads back from the device.
+            progress: called with ``"network"`` or ``"flow"``, the frames that are done and all of them.
 
         Returns:
             Features on the grid ``ceil(h / stride) x ceil(w / stride)``; embedding and objectness in
@@ -121,11 +124,12 @@ class ModuleFeatures(nn.Module):
             InputError: a wrong shape, dtype or device, no pixel at all, an output of the module or of ``objectness``
                 that is not as above, or training mode, where a batch may mix its frames.
         """
-        embedding, objectness = self.encode(frames)
-        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
+        embedding, objectness = self.encode(frames, progress=progress)
+        options = accepted(self.flow, validate=validate, progress=progress)
+        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]), **options)
         return self.complete(embedding, objectness, flow)
 
-    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, frames: Tensor, *, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
         """What needs no other frame (so a stream computes it once): embedding ``[T, d, H, W]``, objectness."""
         if self.training:
             raise InputError(f"{type(self).__name__}: got training mode, wanted evaluation mode; call .eval()")
@@ -134,7 +138,7 @@ class ModuleFeatures(nn.Module):
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
         stride = self.stride or grid_stride(sizes["h"], sizes["w"])
         grid = (-(-sizes["h"] // stride), -(-sizes["w"] // stride))
-        return over_frames(lambda part: self._encode_part(part, grid), frames, self.chunk)
+        return over_frames(lambda part: self._encode_part(part, grid), frames, self.chunk, progress)
 
     def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
         """Features from ``appearance`` and the flow of the clip."""

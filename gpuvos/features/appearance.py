@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from gpuvos.errors import check_count, check_tensor, fail
+from gpuvos.features.base import accepted
 from gpuvos.features.context import grid_stride, over_frames, with_context
 from gpuvos.flow.clip import DenseFlow
-from gpuvos.types import Features
+from gpuvos.types import Features, Progress
 
 
 class AppearanceFeatures(nn.Module):
@@ -53,11 +54,13 @@ class AppearanceFeatures(nn.Module):
         self.color, self.texture, self.position, self.motion = color, texture, position, motion
         self.flow = DenseFlow() if flow is None else flow
 
-    def forward(self, frames: Tensor) -> Features:
+    def forward(self, frames: Tensor, *, validate: bool = True, progress: Progress | None = None) -> Features:
         """Computes the features of a clip.
 
         Args:
             frames: ``[T, 3, h, w]`` uint8, or floating point in [0, 1]; half types are computed in float32.
+            validate: look for values out of range, which reads back from the device.
+            progress: called with ``"network"`` or ``"flow"``, the frames that are done and all of them.
 
         Returns:
             Features on the grid ``ceil(h / stride) x ceil(w / stride)``.
@@ -65,11 +68,12 @@ class AppearanceFeatures(nn.Module):
         Raises:
             InputError: a wrong shape or dtype, or no pixel at all.
         """
-        look, objectness = self.encode(frames)
-        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
+        look, objectness = self.encode(frames, progress=progress)
+        options = accepted(self.flow, validate=validate, progress=progress)
+        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]), **options)
         return self.complete(look, objectness, flow)
 
-    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, frames: Tensor, *, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
         """What needs no other frame (so a stream computes it once): embedding ``[T, 9, H, W]``, objectness."""
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
         if min(sizes.values()) == 0:
@@ -78,7 +82,7 @@ class AppearanceFeatures(nn.Module):
             frames = frames.float()
         stride = self.stride or grid_stride(sizes["h"], sizes["w"])
         grid = (-(-sizes["h"] // stride), -(-sizes["w"] // stride))
-        return over_frames(lambda part: self._encode_part(part, grid), frames, self.chunk)
+        return over_frames(lambda part: self._encode_part(part, grid), frames, self.chunk, progress)
 
     def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
         """Features from ``appearance`` and the flow of the clip."""

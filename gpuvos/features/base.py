@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from gpuvos.types import Features
 
@@ -15,3 +18,28 @@ class FrontEnd(Protocol):
     def __call__(self, frames: Tensor) -> Features:
         """Returns embedding ``[T, D, H, W]``, objectness ``[T, H, W]``, flow ``[T, 2, H, W]`` on one grid."""
         ...
+
+
+def accepted(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """Those of the options that a front end or a flow names among its arguments.
+
+    A front end need take nothing but frames. One that takes ``validate`` or ``progress`` as well is told not to look at
+    values that were looked at, or not to at all, and where to say how far it is.
+
+    Args:
+        function: what is about to be called.
+        options: what it could be told.
+
+    Example:
+        >>> def front_end(frames, *, validate=True): ...
+        >>> accepted(front_end, validate=False, progress=None)
+        {'validate': False}
+    """
+    if torch.compiler.is_compiling():  # values are not read then, and nobody waits
+        return {}
+    target = function.forward if isinstance(function, nn.Module) else function
+    try:
+        names = inspect.signature(target).parameters
+    except (TypeError, ValueError):  # a callable without a signature
+        return {}
+    return {name: value for name, value in options.items() if name in names}

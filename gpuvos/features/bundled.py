@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from gpuvos.data.atomic import PathLike
 from gpuvos.errors import check_choice, check_count, check_positive, check_tensor, fail
+from gpuvos.features.base import accepted
 from gpuvos.features.context import grid_stride, over_frames, resize, with_context
 from gpuvos.features.network.embedding import EmbeddingNetwork, fuse
 from gpuvos.features.network.weights import load_weights
 from gpuvos.flow.clip import DenseFlow
-from gpuvos.types import Features
+from gpuvos.types import Features, Progress
 
 BUNDLED = Path(__file__).with_name("network") / "embedding.safetensors"
 
@@ -82,11 +83,13 @@ class LearnedFeatures(nn.Module):
         self.temperature = temperature
         self.flow = DenseFlow() if flow is None else flow
 
-    def forward(self, frames: Tensor) -> Features:
+    def forward(self, frames: Tensor, *, validate: bool = True, progress: Progress | None = None) -> Features:
         """Computes the features of a clip.
 
         Args:
             frames: ``[T, 3, h, w]`` uint8, or floating point in [0, 1].
+            validate: look for values out of range, which reads back from the device.
+            progress: called with ``"network"`` or ``"flow"``, the frames that are done and all of them.
 
         Returns:
             Features on the grid ``ceil(h / stride) x ceil(w / stride)``; the stride is 4, and less for frames of
@@ -96,16 +99,17 @@ class LearnedFeatures(nn.Module):
         Raises:
             InputError: a wrong shape or dtype, or no pixel at all.
         """
-        embedding, objectness = self.encode(frames)
-        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
+        embedding, objectness = self.encode(frames, progress=progress)
+        options = accepted(self.flow, validate=validate, progress=progress)
+        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]), **options)
         return self.complete(embedding, objectness, flow)
 
-    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, frames: Tensor, *, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
         """What needs no other frame (so a stream computes it once): embedding ``[T, D, H, W]``, objectness."""
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
         if min(sizes.values()) == 0:
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
-        return over_frames(self._encode_part, frames, self.chunk)
+        return over_frames(self._encode_part, frames, self.chunk, progress)
 
     def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:
         """Features from ``appearance`` and the flow of the clip."""

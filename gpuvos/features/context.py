@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gpuvos.functional.camera import camera_weight, residual_flow
-from gpuvos.types import Features
+from gpuvos.types import Features, Progress
 
 _CPU_CHUNK, _DEVICE_CHUNK = 1, 16
 
 
 def over_frames(
-    look: Callable[[Tensor], tuple[Tensor, Tensor]], frames: Tensor, chunk: int | None
+    look: Callable[[Tensor], tuple[Tensor, Tensor]], frames: Tensor, chunk: int | None, progress: Progress | None = None
 ) -> tuple[Tensor, Tensor]:
     """Joins embedding and objectness that ``look`` gives for a few frames at a time.
 
@@ -23,9 +23,14 @@ def over_frames(
         look: from frames ``[n, 3, h, w]`` to two tensors ``[n, ...]``.
         frames: ``[T, 3, h, w]``.
         chunk: frames at a time; None: 1 on the CPU, where no frame then changes a bit of another, and 16 elsewhere.
+        progress: called as ``progress("network", done, total)`` after every chunk.
     """
     chunk = chunk or (_CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK)
-    parts = [look(part) for part in torch.split(frames, chunk)]
+    parts = []
+    for start in range(0, len(frames), chunk):
+        parts.append(look(frames[start : start + chunk]))
+        if progress is not None:
+            progress("network", min(start + chunk, len(frames)), len(frames))
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gpuvos.features.base import accepted
 from gpuvos.types import Features
 
 
@@ -43,6 +45,16 @@ class PairwiseFeatures:
         self._frames: tuple[Tensor, ...] = ()  # the last two, or fewer
         self._seen: tuple[Any, ...] = ()  # what encode gave, or Features of each
 
+    @contextmanager
+    def kept_unless_done(self) -> Iterator[None]:
+        """Forgets what was added inside of the block should it raise."""
+        before = self._frames, self._seen
+        try:
+            yield
+        except BaseException:
+            self._frames, self._seen = before
+            raise
+
     @property
     def last(self) -> Tensor | None:
         """The frame added last."""
@@ -70,14 +82,15 @@ class PairwiseFeatures:
         encoded = self._seen[place]
         size = (encoded[1].shape[-2], encoded[1].shape[-1])
         flow = self._front.flow
+        unchecked = accepted(flow, validate=False)  # whoever adds a frame looks at its values
         if len(self._frames) == 1:
-            motion = flow(self._frames[0][None], size=size)
+            motion = flow(self._frames[0][None], size=size, **unchecked)
         else:
             here, there = self._frames[place], self._frames[-1 - place]
             if hasattr(flow, "pairs"):
-                motion = flow.pairs(here[None], there[None], size=size)
+                motion = flow.pairs(here[None], there[None], size=size, **accepted(flow.pairs, validate=False))
             else:
-                motion = flow(torch.stack((here, there)), size=size)[:1]
+                motion = flow(torch.stack((here, there)), size=size, **unchecked)[:1]
             motion = motion if place == 0 else -motion
         features: Features = self._front.complete(*encoded, motion)
         return features

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from gpuvos.errors import InputError, check_choice, check_tensor, check_values, fail
 from gpuvos.flow.variational import FlowParameters, coarse_to_fine, pyramid, resize_flow, warp
+from gpuvos.types import Progress
 
 __all__ = [
     "DenseFlow",
@@ -65,6 +67,8 @@ def clip_flow(
     direction: str = "forward",
     chunk: int | None = None,
     parameters: FlowParameters = _DEFAULTS,
+    validate: bool = True,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Flow of every frame of a clip, with memory for ``chunk`` pairs at a time.
 
@@ -75,6 +79,8 @@ def clip_flow(
             ``backward`` (t to t - 1; the first frame gets minus its flow to the frame after).
         chunk: pairs solved together. By default 2 on the CPU and 16 elsewhere.
         parameters: those of ``optical_flow``.
+        validate: look for values out of range, which reads back from the device.
+        progress: called as ``progress("flow", done, total)`` after every chunk.
 
     Returns:
         ``[T, 2, h, w]`` float32, (x, y) in pixels of the image, not of the grid. A clip of one frame gives zeros.
@@ -92,6 +98,8 @@ def clip_flow(
         size=size,
         direction=direction,
         chunk=chunk,
+        validate=validate,
+        progress=progress,
     )
 
 
@@ -161,13 +169,32 @@ class DenseFlow(nn.Module):
         self.parameters_of_flow = parameters
         self.chunk = chunk
 
-    def forward(self, frames: Tensor, *, size: tuple[int, int] | None = None, direction: str = "forward") -> Tensor:
+    def forward(
+        self,
+        frames: Tensor,
+        *,
+        size: tuple[int, int] | None = None,
+        direction: str = "forward",
+        validate: bool = True,
+        progress: Progress | None = None,
+    ) -> Tensor:
         """Flow ``[T, 2, h, w]`` of frames ``[T, 3, H, W]``; see ``clip_flow``."""
-        return clip_flow(frames, size=size, direction=direction, chunk=self.chunk, parameters=self.parameters_of_flow)
+        return clip_flow(
+            frames,
+            size=size,
+            direction=direction,
+            chunk=self.chunk,
+            parameters=self.parameters_of_flow,
+            validate=validate,
+            progress=progress,
+        )
 
-    def pairs(self, first: Tensor, second: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+    def pairs(
+        self, first: Tensor, second: Tensor, *, size: tuple[int, int] | None = None, validate: bool = True
+    ) -> Tensor:
         """Flow ``[N, 2, h, w]``, in pixels of the image, from frames ``first`` ``[N, 3, H, W]`` to ``second``."""
-        return over_pairs(lambda one, two: _pair_flow(one, two, self.parameters_of_flow), first, second, size=size)
+        solve = partial(_pair_flow, parameters=self.parameters_of_flow)
+        return over_pairs(solve, first, second, size=size, validate=validate)
 
     def extra_repr(self) -> str:
         """The parameters, for printing."""
@@ -181,6 +208,8 @@ def over_clip(
     size: tuple[int, int] | None,
     direction: str,
     chunk: int | None,
+    validate: bool = True,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Runs ``pair_flow`` over the neighbouring frames of a clip; arguments and result as of ``clip_flow``.
 
@@ -190,6 +219,8 @@ def over_clip(
         size: rows and columns of the result; None takes those of the frames.
         direction: ``forward`` or ``backward``.
         chunk: most pairs in a call of ``pair_flow``.
+        validate: see ``clip_flow``.
+        progress: see ``clip_flow``.
 
     Returns:
         ``[T, 2, h, w]`` float32 in pixels of the image.
@@ -197,7 +228,7 @@ def over_clip(
     Raises:
         InputError: see ``clip_flow``.
     """
-    sizes = _check_frames("frames", frames, "T C H W")
+    sizes = _check_frames("frames", frames, "T C H W", validate)
     check_choice("direction", direction, ("forward", "backward"))
     if chunk is None:
         chunk = _CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK
@@ -215,9 +246,13 @@ def over_clip(
     for start in range(0, length - 1, chunk):
         part = slice(start, start + chunk)
         found[part] = _on_grid(pair_flow(here[part], there[part]), image, size)
+        if progress is not None:
+            progress("flow", min(start + chunk, length - 1), length)
     # the frame without a neighbour on that side looks the other way
     lone, neighbour = (-1, -2) if direction == "forward" else (0, 1)
     flow[lone] = -_on_grid(pair_flow(frames[lone][None], frames[neighbour][None]), image, size)[0]
+    if progress is not None:
+        progress("flow", length, length)
     return flow
 
 
@@ -228,6 +263,7 @@ def over_pairs(
     second: Tensor,
     *,
     size: tuple[int, int] | None,
+    validate: bool = True,
 ) -> Tensor:
     """One call of ``pair_flow``, its flow in pixels of the image on the grid ``size``: a part of ``over_clip``.
 
@@ -236,12 +272,13 @@ def over_pairs(
         first: ``[N, C, H, W]``.
         second: ``[N, C, H, W]``.
         size: rows and columns of the result; None takes those of the frames.
+        validate: look for values out of range, which reads back from the device.
 
     Returns:
         ``[N, 2, h, w]`` float32.
     """
-    sizes = _check_frames("first", first, "N C H W")
-    _check_frames("second", second, "N C H W")
+    sizes = _check_frames("first", first, "N C H W", validate)
+    _check_frames("second", second, "N C H W", validate)
     check_tensor("second", second, "N C H W", kind="frames", sizes=sizes, like=first)
     return _on_grid(pair_flow(first, second), (sizes["H"], sizes["W"]), size)
 
@@ -282,12 +319,13 @@ def _round_trip(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor, Tens
     return torch.linalg.vector_norm(forward + returned, dim=1), returned, inside[:, 0]
 
 
-def _check_frames(argument: str, frames: Tensor, shape: str) -> dict[str, int]:
-    """Checks frames, values included, and returns their sizes."""
+def _check_frames(argument: str, frames: Tensor, shape: str, validate: bool = True) -> dict[str, int]:
+    """Checks frames, with ``validate`` their values as well, and returns their sizes."""
     sizes = check_tensor(argument, frames, shape, kind="frames")
     if sizes["C"] not in (1, 3):
         raise fail(argument, f"{sizes['C']} channels", "3 (red, green, blue) or 1 (grey)")
     if min(sizes["H"], sizes["W"]) < 1:
         raise InputError(f"{argument}: got shape {tuple(frames.shape)}, wanted at least one pixel a frame")
-    check_values(argument, frames, low=0.0, high=1.0)
+    if validate:
+        check_values(argument, frames, low=0.0, high=1.0)
     return sizes

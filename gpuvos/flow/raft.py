@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpuvos.errors import InputError, check_choice
+from gpuvos.data.tensor_file import read_state
+from gpuvos.errors import InputError, check_choice, fail
 from gpuvos.flow.clip import over_clip, over_pairs
+from gpuvos.types import Progress
 
+BUNDLED = Path(__file__).with_name("raft_small.safetensors")
 _SMALLEST = 128  # RAFT's correlation pyramid needs sixteen features along both sides, an eighth of the frame's
 
 
@@ -16,8 +21,8 @@ class TorchvisionRaft(nn.Module):
     """RAFT (Teed and Deng, 2020) as torchvision ships it; torchvision is imported only here, on construction.
 
     Args:
-        weights: ``"DEFAULT"`` downloads torchvision's weights for ``variant``; None leaves them random, for
-            a state dict of your own.
+        weights: ``"bundled"``: those of the small variant in this package, by RAFT's authors; ``"DEFAULT"`` downloads
+            torchvision's for ``variant``; None leaves them random, for a state dict of your own.
         variant: ``"small"`` (1 M parameters) or ``"large"`` (5 M).
         updates: recurrent refinements; more are slower and a little better.
         chunk: pairs in one call of the network. By default 2 on the CPU and 16 elsewhere.
@@ -33,32 +38,54 @@ class TorchvisionRaft(nn.Module):
     def __init__(
         self,
         *,
-        weights: str | None = "DEFAULT",
+        weights: str | None = "bundled",
         variant: str = "small",
         updates: int = 12,
         chunk: int | None = None,
     ) -> None:
         super().__init__()
-        check_choice("weights", weights, ("DEFAULT", None))
+        check_choice("weights", weights, ("bundled", "DEFAULT", None))
         check_choice("variant", variant, ("small", "large"))
-        self.network = _build(variant, weights)
+        if weights == "bundled" and variant != "small":
+            raise fail("weights", "'bundled' of the large variant", "'DEFAULT' or None", "it has to be downloaded")
+        self.network = _build(variant, None if weights == "bundled" else weights)
+        if weights == "bundled":
+            self.network.load_state_dict(read_state(BUNDLED))
         self.updates = updates
         self.chunk = chunk
         self.eval()
 
     @torch.no_grad()
-    def forward(self, frames: Tensor, *, size: tuple[int, int] | None = None, direction: str = "forward") -> Tensor:
+    def forward(
+        self,
+        frames: Tensor,
+        *,
+        size: tuple[int, int] | None = None,
+        direction: str = "forward",
+        validate: bool = True,
+        progress: Progress | None = None,
+    ) -> Tensor:
         """Flow ``[T, 2, h, w]``, in pixels of the image, of frames ``[T, 3, H, W]``; arguments as of ``clip_flow``.
 
         Raises:
             InputError: as ``clip_flow``, or the module is in training mode, where batches would mix pairs.
         """
-        return over_clip(self._pair_flow, frames, size=size, direction=direction, chunk=self.chunk)
+        return over_clip(
+            self._pair_flow,
+            frames,
+            size=size,
+            direction=direction,
+            chunk=self.chunk,
+            validate=validate,
+            progress=progress,
+        )
 
     @torch.no_grad()
-    def pairs(self, first: Tensor, second: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+    def pairs(
+        self, first: Tensor, second: Tensor, *, size: tuple[int, int] | None = None, validate: bool = True
+    ) -> Tensor:
         """Flow ``[N, 2, h, w]``, in pixels of the image, from frames ``first`` ``[N, 3, H, W]`` to ``second``."""
-        return over_pairs(self._pair_flow, first, second, size=size)
+        return over_pairs(self._pair_flow, first, second, size=size, validate=validate)
 
     def _pair_flow(self, first: Tensor, second: Tensor) -> Tensor:
         if self.training:
@@ -92,7 +119,7 @@ def _build(variant: str, weights: str | None) -> nn.Module:
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"weights: the download of RAFT's weights failed ({error}); off-line, copy the file from a "
-            "machine that has it into the folder checkpoints of torch.hub.get_dir(), or pass weights=None "
-            "and load a state dict, or use DenseFlow, which needs none"
+            "machine that has it into the folder checkpoints of torch.hub.get_dir(), or take the bundled ones of the "
+            "small variant, or pass weights=None and load a state dict, or use DenseFlow, which needs none"
         ) from error
     return network

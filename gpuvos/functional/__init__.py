@@ -1,4 +1,8 @@
-"""The method, one file a step, in the paper's order. Pure functions of tensors, batched over frames and videos."""
+"""The method, one file a step, in the paper's order. Pure functions of tensors, batched over frames and videos.
+
+They check shapes and options but not the values of features, which would wait for the device: a NaN that goes in comes
+out where it counts (a probability of a pixel whose embedding is NaN is NaN). ``gpuvos.segment`` looks before it begins.
+"""
 
 from gpuvos.functional.calibration import estimate_temperature
 from gpuvos.functional.camera import residual_flow
@@ -10,6 +14,7 @@ from gpuvos.functional.foreground import (
     mask_seed_sets,
     seed_sets,
 )
+from gpuvos.functional.guided import guided_filter
 from gpuvos.functional.motion import initial_background, motion_saliency, normalize_saliency
 from gpuvos.functional.probability import foreground_probability
 from gpuvos.functional.regions import largest_edges, minimax_forest, region_mean, shortest_forest
@@ -29,6 +34,7 @@ __all__ = [
     "estimate_temperature",
     "foreground_probability",
     "gather_pixels",
+    "guided_filter",
     "initial_background",
     "initial_foreground",
     "initial_foreground_shortest",

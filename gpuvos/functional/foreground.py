@@ -101,8 +101,8 @@ def seed_sets(
     initial_background: Tensor,
     *,
     coverage: float = 0.5,
-    background_objectness: float = 0.3,
-    background_saliency: float = 0.01,
+    background_objectness: float = 0.1,
+    background_saliency: float = 0.005,
 ) -> tuple[Tensor, Tensor]:
     """Seeds of the object and of the rest, Eq. 12.
 

@@ -39,9 +39,9 @@ def initial_background(objectness: Tensor, valid: Tensor, *, num_background: int
 
 
 def motion_saliency(
-    region_flow: Tensor, objectness: Tensor, valid: Tensor, *, num_background: int = 30, squared: bool = True
+    region_flow: Tensor, objectness: Tensor, valid: Tensor, *, num_background: int = 30, squared: bool = False
 ) -> Tensor:
-    """Motion saliency ``M(s) = (1 / Z) min over background b of ||v_s - v_b||^2``, Eq. 7-8.
+    """Motion saliency ``M(s) = (1 / Z) min over background b of ||v_s - v_b||``, Eq. 7-8.
 
     Z is the largest such minimum of the frame, so the most salient seed has 1; where nothing moves against the
     background (Z = 0) the saliency is 0.
@@ -51,7 +51,8 @@ def motion_saliency(
         objectness: ``[T, K]``; the ``num_background`` seeds of lowest objectness are the background.
         valid: ``[T, K]`` bool.
         num_background: the number of initial background seeds, N_BG.
-        squared: False takes the distance instead of its square.
+        squared: the square of the distance in place of the distance. Which of them the paper means is lost; see
+            ``Config.squared_saliency``.
 
     Returns:
         ``[T, K]`` in [0, 1]; 0 where invalid.
@@ -60,7 +61,7 @@ def motion_saliency(
         >>> v = torch.tensor([[[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]])
         >>> o = torch.tensor([[0.1, 0.9, 0.8]])
         >>> motion_saliency(v, o, torch.ones(1, 3, dtype=torch.bool), num_background=1)
-        tensor([[0.0000, 1.0000, 0.0400]])
+        tensor([[0.0000, 1.0000, 0.2000]])
     """
     k = check_tensor("region_flow", region_flow, "... K 2", filled=True)["K"]
     lead = region_flow.shape[:-2]

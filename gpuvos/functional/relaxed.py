@@ -37,8 +37,8 @@ def soft_background(
     foreground: Tensor,
     valid: Tensor,
     *,
-    background_objectness: float = 0.3,
-    background_saliency: float = 0.01,
+    background_objectness: float = 0.1,
+    background_saliency: float = 0.005,
     softness: float = 0.25,
 ) -> Tensor:
     """Eq. 12 with soft comparisons: how much a seed is background, ``O < threshold or M < threshold``.
@@ -57,7 +57,7 @@ def soft_background(
 
     Example:
         >>> no, yes = torch.tensor([[False, False]]), torch.tensor([[True, True]])
-        >>> soft_background(torch.tensor([[0.3, 0.6]]), torch.tensor([[1.0, 1.0]]), no, yes)
+        >>> soft_background(torch.tensor([[0.1, 0.2]]), torch.tensor([[1.0, 1.0]]), no, yes)
         tensor([[0.5000, 0.0180]])
     """
     sizes = check_tensor("objectness", objectness, "... K")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gpuvos.config import COLDEST
 from gpuvos.errors import check_positive, check_tensor
 
 
@@ -35,7 +36,7 @@ def squared_distance(first: Tensor, second: Tensor) -> Tensor:
 def check_temperature(temperature: float | Tensor) -> None:
     """Raises InputError unless a temperature given as a number is positive; a tensor is taken as it is."""
     if not isinstance(temperature, Tensor):
-        check_positive("temperature", temperature)
+        check_positive("temperature", temperature, low=COLDEST)
 
 
 def similarity(first: Tensor, second: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:

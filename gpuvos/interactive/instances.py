@@ -11,9 +11,11 @@ from torch.nn.functional import interpolate
 from gpuvos.errors import check_count, check_share
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import squared_distance
+from gpuvos.pipeline.chunked import explain_memory
 from gpuvos.pipeline.result import check_one_video
 from gpuvos.types import Segmentation
 
+_MOST_INSTANCES = 2**16
 _MOST_TRACKS = 128  # that are looked at for pieces, whatever min_share is
 
 
@@ -26,6 +28,7 @@ class Instances(NamedTuple):
     seed: Tensor  # [T, K] int64, the object of each foreground seed; -1 for none
 
 
+@explain_memory("num_instances")
 @full_precision
 def instances(result: Segmentation, *, num_instances: int = 5, min_share: float = 0.1) -> Instances:
     """Splits the foreground of a video into its objects: the best disjoint tracks of groups of seeds.
@@ -62,7 +65,7 @@ def instances(result: Segmentation, *, num_instances: int = 5, min_share: float 
         (torch.Size([3, 3, 64, 96]), True)
     """
     check_one_video(result)
-    check_count("num_instances", num_instances)
+    check_count("num_instances", num_instances, high=_MOST_INSTANCES)
     check_share("min_share", min_share)
     t, k = result.foreground.shape
     group = _groups(result.forest.label, result.foreground)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gpuvos import functional as F
 from gpuvos.config import Config
-from gpuvos.errors import check_count, check_tensor, fail
+from gpuvos.errors import InputError, check_count, check_tensor, fail, shortened
 from gpuvos.interactive.session import config_of
 from gpuvos.pipeline.result import check_one_video, resize, with_probability
 from gpuvos.types import Segmentation
@@ -61,7 +61,7 @@ def relabel(
     edits = {"foreground": foreground, "background": background, "neither": neither}
     edited: set[tuple[int, int]] = set()
     for name, pairs in edits.items():
-        for frame, seed in pairs:
+        for frame, seed in _checked_pairs(name, pairs):
             _check_seed(name, frame, seed, result, edited)
             edited.add((frame, seed))
             for label, members in sets.items():
@@ -119,6 +119,18 @@ def seeds_at(result: Segmentation, points: Tensor, *, frame: int = 0) -> Tensor:
     column = ((x + 0.5) * grid_w / w).long().clamp(max=grid_w - 1)
     row = ((y + 0.5) * grid_h / h).long().clamp(max=grid_h - 1)
     return result.forest.label[frame, row, column]
+
+
+def _checked_pairs(name: str, pairs: Pairs) -> list[tuple[int, int]]:
+    wanted = "pairs (frame, seed) of whole numbers"
+    try:
+        found = [(frame, seed) for frame, seed in pairs]
+        for frame, seed in found:
+            check_count(name, frame, 0)
+            check_count(name, seed, 0)
+    except (InputError, TypeError, ValueError, RuntimeError):
+        raise fail(name, shortened(pairs), wanted) from None
+    return [(int(frame), int(seed)) for frame, seed in found]
 
 
 def _check_seed(name: str, frame: int, seed: int, result: Segmentation, edited: set[tuple[int, int]]) -> None:

@@ -67,7 +67,8 @@ def _outlines(mask: NDArray[np.bool_]) -> Iterator[Points]:
     """All closed outlines ``[N, 2]`` of a mask, a pixel a step; no outline meets a corner twice."""
     inside = np.pad(mask, 1)
     nw, ne, sw, se = inside[:-1, :-1], inside[:-1, 1:], inside[1:, :-1], inside[1:, 1:]
-    sides = np.zeros(nw.shape, dtype=np.uint8)  # headings of the sides at every corner [H + 1, W + 1]
+    # Headings of the sides at every corner [H + 1, W + 1].
+    sides: NDArray[np.uint8] = np.zeros(nw.shape, dtype=np.uint8)
     for heading, here in ((_RIGHT, ne != se), (_DOWN, sw != se), (_LEFT, nw != sw), (_UP, nw != ne)):
         sides |= here.astype(np.uint8) << heading
     width = mask.shape[1] + 1

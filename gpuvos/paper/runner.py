@@ -18,7 +18,9 @@ import gpuvos
 from gpuvos.cli.progress import progress
 from gpuvos.config import Config
 from gpuvos.data.atomic import atomic_file
+from gpuvos.data.side_files import read_json
 from gpuvos.features.bundled import LearnedFeatures
+from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.paper.ablation import SemanticEmbedding
 from gpuvos.paper.cache import FeatureCache
 from gpuvos.paper.datasets import Benchmark, LabelledVideo
@@ -83,7 +85,8 @@ class Runner:
         self.benchmark, self.segmenter, self.configs = benchmark, segmenter, configs
         self.folder, self.cache, self.device = folder, cache, device
         front_end = segmenter.front_end
-        self._semantic = SemanticEmbedding(front_end) if isinstance(front_end, LearnedFeatures) else None
+        base = front_end.base if isinstance(front_end, SaliencyFeatures) else front_end
+        self._semantic = SemanticEmbedding(base) if isinstance(base, LearnedFeatures) else None
 
     def run(self, names: Sequence[str], variants: Sequence[str], among: Processes) -> Results:
         """Results of all sequences, in the order of ``names``, in the first process; of its own in the others."""
@@ -140,7 +143,7 @@ class Runner:
     def _stored(self, name: str, variant: str) -> Row | None:
         """A result that is there, whole and made with the same; None otherwise."""
         try:
-            content: dict[str, Any] = json.loads(self.file(name, variant).read_text("utf-8"))
+            content: dict[str, Any] = read_json("folder", self.file(name, variant))
             return dict(content["row"]) if content["key"] == self.key(variant) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

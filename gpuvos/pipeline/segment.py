@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gpuvos.config import Config, checked_config
-from gpuvos.errors import check_tensor, check_values, fail, values_readable
+from gpuvos.config import COLDEST, Config, checked_config
+from gpuvos.errors import check_positive, check_size, check_tensor, check_values, fail, values_readable
 from gpuvos.functional.precision import full_precision
 from gpuvos.pipeline import steps
 from gpuvos.pipeline.chunked import explain_memory
@@ -61,7 +61,7 @@ def segment(
         tensor([20, 20])
     """
     config = checked_config(config)
-    _check_features(embedding, objectness, flow, lengths, validate)
+    _check_features(embedding, objectness, flow, lengths, _known_temperature(config) if validate else 0.0)
     several = embedding.ndim == 5
     _check_output(embedding, first_mask, size)
     features = Features(embedding, objectness, flow)
@@ -83,8 +83,10 @@ def segment(
 
 
 def _check_features(
-    embedding: Tensor, objectness: Tensor, flow: Tensor, lengths: Tensor | None, validate: bool
+    embedding: Tensor, objectness: Tensor, flow: Tensor, lengths: Tensor | None, temperature: float
 ) -> None:
+    """A temperature of 0: values are not looked at."""
+    validate = temperature > 0
     lead = "B T" if isinstance(embedding, Tensor) and embedding.ndim == 5 else "T"
     sizes = check_tensor("embedding", embedding, f"{lead} D H W")
     check_tensor("objectness", objectness, f"{lead} H W", sizes=sizes, like=embedding)
@@ -99,7 +101,8 @@ def _check_features(
         if validate and values_readable(lengths) and bool(((lengths < 0) | (lengths > sizes["T"])).any()):
             raise fail("lengths", str(lengths.tolist()), f"values in [0, {sizes['T']}], the frames of the batch")
     if validate:
-        check_values("embedding", embedding, low=-_LARGEST, high=_LARGEST)
+        largest = _LARGEST * min(1.0, temperature) ** 0.5
+        check_values("embedding", embedding, low=-largest, high=largest)
         check_values("objectness", objectness, low=0, high=1)
         check_values("flow", flow, low=-_LARGEST, high=_LARGEST)
 
@@ -111,9 +114,33 @@ def check_first_mask(first_mask: Tensor, lead: str, videos: dict[str, int], like
         raise fail("first_mask", f"shape {tuple(first_mask.shape)}", "at least one pixel")
 
 
+def check_mask_of_frames(first_mask: Tensor, frames: Tensor, *, validate: bool) -> None:
+    """Raises InputError unless ``first_mask`` is bool ``[H, W]`` like ``frames [..., H, W]``, with an object."""
+    check_first_mask(first_mask, "", {}, frames)
+    size = tuple(frames.shape[-2:])
+    if tuple(first_mask.shape) != size:
+        turned = tuple(first_mask.shape) == size[::-1]
+        remedy = "transpose it" if turned else "resize it to the frames"
+        raise fail("first_mask", f"shape {tuple(first_mask.shape)}", f"{size}, that of the frames", remedy)
+    if validate and values_readable(first_mask) and not bool(first_mask.any()):
+        raise fail("first_mask", "an empty mask", "one with the object in it", "without a mask the object is found")
+
+
 def _check_output(embedding: Tensor, first_mask: Tensor | None, size: tuple[int, int] | None) -> None:
     if first_mask is not None:
         lead, videos = ("B ", {"B": embedding.shape[0]}) if embedding.ndim == 5 else ("", {})
         check_first_mask(first_mask, lead, videos, embedding)
-    if size is not None and not (len(size) == 2 and min(size) > 0):
-        raise fail("size", repr(size), "(rows, columns), both above zero")
+    if size is not None:
+        check_size("size", size)
+
+
+def _known_temperature(config: Config) -> float:
+    """The temperature, that of a tensor once it is checked; 1 where values cannot be read."""
+    temperature = config.temperature
+    if not isinstance(temperature, Tensor):
+        return temperature
+    if not values_readable(temperature):
+        return 1.0
+    value = float(temperature.detach())
+    check_positive("config.temperature", value, low=COLDEST)
+    return value

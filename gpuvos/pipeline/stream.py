@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gpuvos import functional as F
 from gpuvos.config import Config
-from gpuvos.errors import check_positive, check_tensor, check_values, fail
+from gpuvos.errors import check_count, check_tensor, check_values, fail
 from gpuvos.features.base import FrontEnd
 from gpuvos.features.pairwise import PairwiseFeatures
 from gpuvos.pipeline import steps
@@ -19,7 +19,7 @@ from gpuvos.pipeline.chunked import explain_memory
 from gpuvos.pipeline.memory_bank import Window
 from gpuvos.pipeline.result import build_result, first_video, join_frames, one_frame
 from gpuvos.pipeline.rules import RULES
-from gpuvos.pipeline.segment import check_first_mask
+from gpuvos.pipeline.segment import check_mask_of_frames
 from gpuvos.pipeline.video import VideoSegmenter
 from gpuvos.types import Features, Motion, Regions, Segmentation
 
@@ -82,9 +82,9 @@ class StreamingSegmenter(nn.Module):
     ) -> None:
         super().__init__()
         if latency is not None:
-            check_positive("latency", latency, zero=True)
+            check_count("latency", latency, 0)
         if history is not None:
-            check_positive("history", history)
+            check_count("history", history)
             if latency is None or latency >= history:
                 raise fail("history", f"{history} with latency {latency}", "more frames than the latency, or None")
         self.segmenter = VideoSegmenter(front_end, config, crf=crf)
@@ -115,7 +115,7 @@ class StreamingSegmenter(nn.Module):
 
         Args:
             frame: ``[3, H, W]`` uint8, or floating point in [0, 1]; all of a video are of one size, dtype and device.
-            first_mask: ``[h, w]`` bool, the object in this frame, the first: semi-supervised mode (A.1).
+            first_mask: ``[H, W]`` bool, the object in this frame, the first: semi-supervised mode (A.1).
             validate: look for values out of range, which reads back from the device.
 
         Returns:
@@ -123,18 +123,18 @@ class StreamingSegmenter(nn.Module):
             oldest frame of the window.
 
         Raises:
-            InputError: the frame does not fit; nothing has changed then.
+            InputError: the frame does not fit; nothing has changed then, nor where the front end raises anything.
             OutOfMemoryError: memory does not suffice; ``reset`` comes before another frame.
         """
         last = self._seen.last
         _check_frame(frame, last, first_mask, validate)
-        self._seen.add(frame)
+        with self._seen.kept_unless_done():
+            self._seen.add(frame)
+            features = self._seen.newest() if self.latency == 0 else None if last is None else self._seen.previous()
         if last is None and first_mask is not None:
             self._first_mask = first_mask.clone()
-        if self.latency == 0:
-            self._learn(self._seen.newest())
-        elif last is not None:
-            self._learn(self._seen.previous(), last)
+        if features is not None:
+            self._learn(features, None if self.latency == 0 else last)
         if self.latency is None or len(self._waiting) < max(1, self.latency):
             return None
         return self._emit(1)
@@ -156,12 +156,15 @@ class StreamingSegmenter(nn.Module):
         self.last_features = None if result is None else features
         return result
 
-    def stream(self, frames: Iterable[Tensor], *, first_mask: Tensor | None = None) -> Iterator[Segmentation]:
+    def stream(
+        self, frames: Iterable[Tensor], *, first_mask: Tensor | None = None, validate: bool = True
+    ) -> Iterator[Segmentation]:
         """Segments the frames of an iterable as they come: one Segmentation (T = 1) for each, in their order.
 
         Args:
             frames: each ``[3, H, W]``, for example of ``gpuvos.data.iterate_video``; read only as far as needed.
             first_mask: the object in the first frame, see ``push``.
+            validate: whether to look at the values, see ``push``.
 
         Example:
             >>> frames = torch.zeros(5, 3, 32, 48, dtype=torch.uint8)
@@ -170,7 +173,7 @@ class StreamingSegmenter(nn.Module):
         """
         self.reset()
         for frame in frames:
-            result = self.push(frame, first_mask=first_mask)
+            result = self.push(frame, first_mask=first_mask, validate=validate)
             first_mask = None
             if result is not None:
                 yield result
@@ -214,7 +217,7 @@ class StreamingSegmenter(nn.Module):
         size = None if last is None else (last.shape[-2], last.shape[-1])
         result = first_video(build_result(probability, regions, motion, labels, self.config, size))
         kept = [frame.frame for frame in frames if frame.frame is not None]
-        return self.segmenter.refine(result, torch.cat(kept)) if kept else result
+        return self.segmenter.refine(result, torch.cat(kept), validate=False) if kept else result
 
     def _renewed(self, numbers: list[int], values: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
         """Seeds and seed sets that serve frames of these numbers, out of their own; renewed every ``adapt_every``."""
@@ -233,7 +236,7 @@ class StreamingSegmenter(nn.Module):
 def _check_frame(frame: Tensor, last: Tensor | None, first_mask: Tensor | None, validate: bool) -> None:
     check_tensor("frame", frame, "3 H W", kind="frames", filled=True)
     if first_mask is not None:
-        check_first_mask(first_mask, "", {}, frame)
+        check_mask_of_frames(first_mask, frame, validate=validate)
     if validate:
         check_values("frame", frame, low=0, high=1)
     if last is None:

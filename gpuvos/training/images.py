@@ -30,7 +30,8 @@ from tqdm import tqdm
 
 from gpuvos.data.atomic import PathLike, as_path, atomic_folder
 from gpuvos.data.images import load_image
-from gpuvos.errors import check_choice, check_count, fail
+from gpuvos.data.side_files import read_json
+from gpuvos.errors import MOST_SIDE, check_choice, check_count, fail
 
 UNKNOWN = 255  # in packed masks; -1 in tensors
 _MOST_OBJECTS = 250  # leaves numbers for objects that are pasted into the still
@@ -131,7 +132,7 @@ class StillsDataset:
         self._pixels: NDArray[np.uint8] | None = None
         if (self.root / "pixels.npy").is_file():
             records, offsets = _read_pack(self.root)
-            self._pixels = np.load(self.root / "pixels.npy", mmap_mode="r")
+            self._pixels = _open_pixels(self.root / "pixels.npy", records)
         else:
             records = read_index(self.root)
             offsets = [0] * len(records)
@@ -242,12 +243,28 @@ def pack(root: PathLike, output: PathLike, *, size: int = 288, licences: str = "
 
 
 def _read_pack(folder: Path) -> tuple[list[StillRecord], list[int]]:
-    try:
-        records = [StillRecord(*row) for row in json.loads((folder / "index.json").read_text())]
-    except (OSError, ValueError, TypeError) as error:
-        raise fail("root", f"'{folder}' with a broken index.json", "a folder that pack wrote", "pack again") from error
+    wanted, remedy = "a folder that pack wrote", "pack again"
+    rows = read_json("root", folder / "index.json", wanted)
+    kinds = (str, str, int, int, str, str)
+    whole = isinstance(rows, list) and all(isinstance(row, list) and tuple(map(type, row)) == kinds for row in rows)
+    if not whole or not all(0 < side < MOST_SIDE for row in rows for side in row[2:4]):
+        raise fail("root", f"'{folder}' with a broken index.json", wanted, remedy)
+    records = [StillRecord(*row) for row in rows]
     ends = np.cumsum([5 * record.width * record.height for record in records]).tolist()
     return records, [0, *ends[:-1]]
+
+
+def _open_pixels(file: Path, records: Sequence[StillRecord]) -> NDArray[np.uint8]:
+    """The array of a pack as a memory map; InputError where it is not that of the records."""
+    wanted = sum(5 * record.width * record.height for record in records)
+    try:
+        pixels = np.load(file, mmap_mode="r")
+    except Exception as error:  # a damaged header makes NumPy raise almost anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise fail("root", f"'{file}' ({reason})", "the array of a pack", "pack again") from error
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (wanted,):
+        raise fail("root", f"'{file}'", f"an array of {wanted} bytes, as index.json says", "pack again")
+    return pixels
 
 
 def _rows(file: Path, columns: set[str], *, optional: bool = False) -> Iterator[dict[str, str]]:

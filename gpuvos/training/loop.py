@@ -26,6 +26,7 @@ from tqdm import tqdm
 from gpuvos.data.atomic import atomic_file
 from gpuvos.errors import fail
 from gpuvos.training.augment import Batch, Targets, to_grid
+from gpuvos.training.checkpoint import load_optimizer, read_checkpoint, sealed
 from gpuvos.training.config import PRETRAINED, TrainingConfig, TrainingState
 from gpuvos.training.evaluation import HeldOut, evaluate, held_out_batches
 from gpuvos.training.images import StillSource
@@ -228,7 +229,7 @@ class _Run:
         written = io.BytesIO()
         torch.save(content, written)  # its own writer would not say that a disk is full
         with atomic_file(self.folder / "checkpoint.pt") as temporary:
-            temporary.write_bytes(written.getbuffer())
+            temporary.write_bytes(sealed(written.getvalue()))
         self._write_log()
 
     def _write_log(self) -> None:
@@ -249,34 +250,23 @@ class _Run:
         self.state.history.append({"step": self.state.step, "seconds": self.state.seconds} | row)
 
     def _load(self) -> None:
-        content = _read_checkpoint(self.folder / "checkpoint.pt", self.device)
+        file = self.folder / "checkpoint.pt"
+        content = read_checkpoint(file, self.device)
         # Longer runs, and other intervals of logging, are no other run.
         free = {"steps", "minutes", "log_every", "save_every", "evaluate_every"}
         ours = asdict(self.config)
         changed = sorted(name for name in ours.keys() - free if content["config"].get(name) != ours[name])
         if changed or (content["teacher"] is None) != (self.teacher is None):
             raise fail("resume", f"other values of {', '.join(changed) or 'distil'}", "those the run began with")
-        self.network.load_state_dict(content["network"])
-        if self.teacher is not None:
-            self.teacher.load_state_dict(content["teacher"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.state = TrainingState(**content["state"])
-
-
-def _read_checkpoint(file: Path, device: torch.device) -> dict[str, Any]:
-    """What ``_Run.save`` wrote; InputError where it is absent, damaged or something else."""
-    if not file.is_file():
-        raise fail("resume", f"no file '{file}'", "the folder of a run that was stopped")
-    wanted, remedy = "a checkpoint of this command", "begin anew in another folder"
-    try:
-        content: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
-        missing = {"network", "teacher", "optimizer", "state", "config"} - content.keys()
-    except Exception as error:  # a damaged file makes the reader raise almost anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise fail("resume", f"'{file}' ({reason})", wanted, remedy) from error
-    if missing:
-        raise fail("resume", f"'{file}' without {', '.join(sorted(missing))}", wanted, remedy)
-    return content
+        try:
+            self.network.load_state_dict(content["network"])
+            if self.teacher is not None:
+                self.teacher.load_state_dict(content["teacher"])
+            load_optimizer(self.optimizer, content["optimizer"])
+            self.state = TrainingState(**content["state"])
+        except Exception as error:  # state of anything else makes torch raise almost anything
+            reason = " ".join((str(error) or type(error).__name__).split())[:200]
+            raise fail("resume", f"'{file}' ({reason})", "a checkpoint of this network") from error
 
 
 def learning_rate_factor(fraction: float, *, warmup: float = 0.03) -> float:

@@ -36,7 +36,7 @@ def _save_within(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # 
 
 
 def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    gradient = neighbor_mean_backward
+    gradient: Any = neighbor_mean_backward
     if torch.is_grad_enabled():
         gradient = reference.neighbor_mean_backward  # plain torch: it can be differentiated once more
     to_label = gradient(*ctx.saved_tensors, ctx.most, grad)

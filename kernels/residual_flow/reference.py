@@ -38,7 +38,7 @@ def residual_flow(flow: Tensor, weight: Tensor, iterations: int) -> Tensor:
 
 def sample_step(h: int, w: int) -> int:
     """Rows and columns between the samples of a fit: about 4,096 of them, at most 9,216."""
-    return max(1, round((h * w / 4096) ** 0.5))
+    return int(max(1, round((h * w / 4096) ** 0.5)))
 
 
 def _samples(length: int, step: int, device: torch.device) -> Tensor:

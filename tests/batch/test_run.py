@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
+import traceback
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +21,7 @@ from gpuvos.batch.local import run_local
 from gpuvos.batch.manifest import input_hash, read_record, settings_hash
 from gpuvos.batch.run import Summary, run_jobs
 from gpuvos.batch.worker import DONE, FAILED, SKIPPED, Outcome, RunOptions, Worker
+from gpuvos.cli.main import main
 from gpuvos.errors import InputError, OutOfMemoryError
 
 
@@ -184,7 +190,7 @@ def test_a_run_that_was_killed_goes_on(videos: Path) -> None:
     out = videos.parent / "out"
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(videos), str(out)], capture_output=True, check=False)
     assert killed.returncode == -9, killed.stderr
-    assert sorted(path.name for path in out.iterdir()) == [".work", "a-gpuvos"]
+    assert sorted(path.name for path in out.iterdir()) == [".b-gpuvos.lock", ".work", "a-gpuvos"]
     assert len(list(out.glob(".work/*/killed-1/mask.txt"))) == 1
     before = (out / "a-gpuvos/mask.txt").stat().st_mtime_ns
     segment = Segment()
@@ -209,3 +215,155 @@ def test_hashes_follow_what_they_are_of(tmp_path: Path) -> None:
     hashes.append(input_hash(folder))
     assert len(set(hashes)) == 4
     assert input_hash(tmp_path / "missing.mp4") is None
+
+
+def forked(*calls: Callable[[], object]) -> list[int]:
+    """Runs functions at the same time, each in a process of its own; gives the exit status of each."""
+    children = []
+    for call in calls:
+        child = os.fork()
+        if child == 0:
+            try:
+                call()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def test_two_runs_at_once_lose_nothing_and_do_nothing_twice(videos: Path) -> None:
+    out, log = videos.parent / "out", videos.parent / "log"
+
+    def segment(video: Path, folder: Path) -> int:
+        (folder / "masks").mkdir()
+        for number in range(20):
+            (folder / f"masks/{number}.png").write_text(video.stem)
+            time.sleep(0.002)
+        with log.open("a") as stream:
+            stream.write(f"{video.stem}\n")
+        return 20
+
+    def once(name: str) -> None:
+        options = RunOptions({}, name, out / ".work")
+        engine = partial(run_local, open_segmenter=lambda: segment, options=options)
+        assert run_jobs(plan_jobs([str(videos)], out), engine, options, out / "failures.json").failures == ()
+
+    assert forked(partial(once, "first"), partial(once, "second")) == [0, 0]
+    assert sorted(log.read_text().split()) == ["a", "b", "c"]
+    assert sorted(path.name for path in out.iterdir()) == ["a-gpuvos", "b-gpuvos", "c-gpuvos"]
+    assert len(list(out.glob("*/masks/*.png"))) == 60
+
+
+def test_a_work_folder_that_vanishes_is_a_failure(videos: Path) -> None:
+    def segment(video: Path, folder: Path) -> int:
+        shutil.rmtree(folder)
+        (folder / "masks").mkdir(parents=True)
+        return len(video.name)
+
+    out = videos.parent / "out"
+    options = RunOptions({}, "run", out / ".work")
+    engine = partial(run_local, open_segmenter=lambda: segment, options=options)
+    summary = run_jobs(plan_jobs([str(videos)], out), engine, options, out / "failures.json")
+    assert [row.error.count("was deleted while it was filled") for row in summary.failures] == [1, 1, 1]
+    assert [path.name for path in out.iterdir()] == ["failures.json"]
+
+
+def test_results_that_are_no_longer_whole_are_not_done(videos: Path) -> None:
+    run(videos, Segment())
+    out = videos.parent / "out"
+    (out / "a-gpuvos/mask.txt").unlink()
+    summary = run(videos, Segment(), name="second")
+    assert (summary.skipped, len(summary.failures)) == (2, 1)
+    assert "not all there any more" in summary.failures[0].error
+    assert run(videos, Segment(), name="third", overwrite=True).done == 3
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"{}", b'{"frames": "many"}', b"\xff", b"[1]"])
+def test_a_bad_record_stops_no_batch(videos: Path, content: bytes) -> None:
+    folder = videos.parent / "out/a-gpuvos"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_bytes(content)
+    summary = run(videos, Segment())
+    assert (summary.done, len(summary.failures)) == (2, 1)
+    assert (folder / "record.json").read_bytes() == content
+
+
+def test_a_pipe_as_a_record_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "record.json")
+    assert read_record(tmp_path) is None
+
+
+def test_overwrite_keeps_what_is_not_of_a_run(videos: Path) -> None:
+    precious = videos.parent / "out/a-gpuvos/precious.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("mine")
+    summary = run(videos, Segment(), overwrite=True)
+    assert (summary.done, len(summary.failures)) == (2, 1)
+    assert "without a record.json" in summary.failures[0].error
+    assert precious.read_text() == "mine"
+
+
+def test_the_reason_names_an_input_that_is_gone(videos: Path) -> None:
+    run(videos, Segment())
+    job = plan_jobs([str(videos)], videos.parent / "out")[0]
+    job.video.unlink()
+    outcome = Worker(Segment(), RunOptions({"step": 1}, "later", videos.parent / "out/.work"))(job)
+    assert "which is no longer there" in outcome.error
+
+
+@pytest.mark.parametrize("option", ["--first-mask", "--weights"])
+def test_what_a_run_reads_is_never_replaced(tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.mp4").touch()
+    inside = tmp_path / "out/mine"
+    inside.parent.mkdir()
+    inside.write_text("kept")
+    words = ["segment", str(tmp_path / "one.mp4"), "-o", str(inside.parent), "--overwrite", option, str(inside)]
+    assert main(words) == 2
+    assert "which would be deleted with" in capsys.readouterr().err
+    assert inside.read_text() == "kept"
+
+
+def test_figures_replace_figures_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.mp4").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine").write_text("kept")
+    assert main(["figures", str(tmp_path / "one.mp4"), "-o", str(tmp_path / "out"), "--overwrite"]) == 2
+    assert "with mine, wanted a new folder or one of figures" in capsys.readouterr().err
+    assert (tmp_path / "out/mine").exists()
+
+
+def test_an_input_inside_of_another_job_s_output_is_never_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.mp4").touch()
+    later = tmp_path / "one-gpuvos/later.mp4"
+    later.parent.mkdir()
+    later.touch()
+    words = ["segment", str(tmp_path / "one.mp4"), str(later), "-o", str(tmp_path), "--overwrite"]
+    assert main(words) == 2
+    assert "which would be deleted with" in capsys.readouterr().err
+    assert later.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.mp4").touch()
+    (tmp_path / "file").touch()
+    words = ["segment", str(tmp_path / "one.mp4"), str(tmp_path / "two.mp4"), "-o", str(tmp_path / "file/out")]
+    assert main([*words, "--front-end", "appearance"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("gpuvos: ")
+    assert said.count("\n") == 1
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/one.mp4").touch()
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "link").symlink_to(tmp_path / "real")
+    (tree / "loop").symlink_to(tree)
+    jobs = plan_jobs([str(tree)], tmp_path / "out")
+    assert [job.video for job in jobs] == [tree / "link/one.mp4"]

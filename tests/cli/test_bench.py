@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from gpuvos.bench.environment import read_record
-from gpuvos.cli.bench import add_arguments, build_workloads
+from gpuvos.cli.bench import build_workloads
 from gpuvos.cli.main import main
+from gpuvos.cli.options.bench import add_arguments
 
 TINY = ["--height", "48", "--width", "64", "--frames", "2", "--channels", "4", "--seeds", "5"]
 QUICK = [*TINY, "--rounds", "1", "--device", "cpu"]

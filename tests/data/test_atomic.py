@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from gpuvos.data.atomic import as_path, atomic_file, atomic_folder
+from gpuvos.data.atomic import as_path, atomic_file, atomic_folder, lock_target, sweep_once
 from gpuvos.errors import InputError
 
 FAILURES = [ValueError("half-way"), KeyboardInterrupt(), SystemExit(1)]
@@ -226,6 +229,7 @@ def test_folder_is_put_back_when_the_swap_fails(tmp_path: Path, monkeypatch: pyt
             raise OSError(28, "No space left on device")
         return rename(self, to)
 
+    monkeypatch.setattr("gpuvos.data.atomic._exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", fail_for_work)
     with pytest.raises(InputError, match="No space"), atomic_folder(target, overwrite=True) as work:
         (work / "new").write_text("new")
@@ -254,21 +258,101 @@ def test_killed_process_leaves_no_half_target(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait(10)
     left = names(tmp_path)
-    assert len(left) == 2
-    assert all(".partial-" in name and name.startswith(".") for name in left)
-    # What is left does not stand in the way of the next run.
+    assert len(left) == 3
+    assert ".folder.lock" in left
+    assert all(".partial-" in name and name.startswith(".") for name in left if name != ".folder.lock")
+    # What is left does not stand in the way of the next run, which takes it away.
     with atomic_folder(tmp_path / "folder") as work:
         (work / "whole").write_text("whole")
     assert names(tmp_path / "folder") == ["whole"]
+    assert [name for name in names(tmp_path) if "file" not in name] == ["folder"]
+    with atomic_file(tmp_path / "other.txt"):
+        pass
+    assert names(tmp_path) == ["folder", "other.txt"]
+
+
+def test_what_is_being_written_is_spared(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "one.txt") as one, atomic_folder(tmp_path / "folder") as work:
+        sweep_once.cache_clear()
+        with atomic_file(tmp_path / "two.txt"), atomic_folder(tmp_path / "fold"):
+            pass
+        assert one.exists()
+        assert work.exists()
+    assert names(tmp_path) == ["fold", "folder", "one.txt", "two.txt"]
+
+
+def test_two_processes_write_one_folder_one_after_the_other(tmp_path: Path) -> None:
+    said: list[str] = []
+    with lock_target(tmp_path / "out"):
+        other = threading.Thread(target=lambda: _fill_when_free(tmp_path / "out", said))
+        other.start()
+        while not said:
+            time.sleep(0.001)
+        assert names(tmp_path) == [".out.lock"]
+        with atomic_folder(tmp_path / "out", locked=True) as work:
+            (work / "first").touch()
+    other.join()
+    assert said == ["waits", "got path: not empty"]
+    assert names(tmp_path) == ["out"]
+
+
+def _fill_when_free(folder: Path, said: list[str]) -> None:
+    with lock_target(folder, waiting=lambda: said.append("waits")):
+        try:
+            with atomic_folder(folder, locked=True):
+                said.append("nothing was there")
+        except InputError as error:
+            said.append("got path: not empty" if "not empty" in str(error) else str(error))
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_work_folder_that_is_deleted_is_an_error(tmp_path: Path, again: bool) -> None:
+    def fill() -> None:
+        with atomic_folder(tmp_path / "out") as work:
+            (work / "masks").mkdir()
+            shutil.rmtree(work)
+            if again:
+                (work / "masks").mkdir(parents=True)
+
+    with pytest.raises(InputError, match=r"work folder .* was deleted"):
+        fill()
+    assert names(tmp_path) == []
+
+
+def test_a_link_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/mine").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(InputError, match="a link to"), atomic_folder(tmp_path / "link", overwrite=True):
+        pytest.fail("the block must not run")
+    assert names(tmp_path / "real") == ["mine"]
+
+
+def test_a_folder_set_aside_by_a_killed_process_is_put_back(tmp_path: Path) -> None:
+    for name in (".out.replaced-0123abcd", ".out.partial-0123abcd"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    with lock_target(tmp_path / "out"):
+        assert names(tmp_path) == [".out.lock", "out"]
+    assert (tmp_path / "out/file").read_text() == ".out.replaced-0123abcd"
+    (tmp_path / ".out.replaced-0123abcd").mkdir()
+    with lock_target(tmp_path / "out"):
+        pass
+    assert names(tmp_path) == ["out"]
 
 
 @pytest.mark.slow
-def test_an_interrupt_at_any_change_leaves_the_old_folder_or_the_new(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exchange", [True, False])
+def test_an_interrupt_at_any_change_leaves_the_old_folder_or_the_new(tmp_path: Path, exchange: bool) -> None:
     script = """
         import sys
         from itertools import count
         from pathlib import Path
+        from gpuvos.data import atomic
         from gpuvos.data.atomic import atomic_folder
+
+        if sys.argv[2] == "False":
+            atomic._exchange = lambda *_: False
 
         def hook(event, _):
             global left
@@ -299,7 +383,8 @@ def test_an_interrupt_at_any_change_leaves_the_old_folder_or_the_new(tmp_path: P
                 break
         print(*found)
     """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), str(exchange)]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    # folders made, two renames, then the old one deleted: two files and itself; all of it in the last round
-    assert found == ["old"] * 4 + ["new"] * 4
+    # the work folder is made (and its parent looked for); where two renames exchange them the old one stays before
+    # these; then the old one is deleted: two files and itself; then the lock; all of it in the last round
+    assert found == ["old"] * (2 if exchange else 4) + ["new"] * 5

@@ -138,11 +138,36 @@ def test_grey_of_sixteen_bits(tmp_path: Path) -> None:
         read_mask(tmp_path / "high.png")
 
 
-def test_palette_of_other_colours_is_read_by_index(tmp_path: Path) -> None:
-    image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8))
-    image.putpalette([255, 255, 255, 9, 9, 9, 9, 9, 9])
+@pytest.mark.parametrize(
+    ("palette", "expected"),
+    [
+        ([0, 0, 0, 9, 9, 9, 7, 7, 7], [[0, 1, 2, 1]]),  # index 0 is the darkest: the indices are ids
+        ([5, 5, 5, 5, 5, 5, 200, 0, 0], [[0, 1, 2, 1]]),
+        ([255, 255, 255, 0, 0, 0, 0, 0, 0], [[1, 0, 0, 0]]),  # white was counted first: black is the ground
+        ([255, 0, 0, 0, 0, 0, 255, 0, 0], [[1, 0, 1, 0]]),
+        ([128, 0, 0, 0, 0, 0, 0, 128, 0], [[1, 0, 2, 0]]),  # the colours of DAVIS at indices of their own
+    ],
+)
+def test_indices_are_trusted_where_index_0_can_be_the_ground(
+    tmp_path: Path, palette: list[int], expected: list[list[int]]
+) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2, 1]], dtype=np.uint8))
+    image.putpalette(palette)
     image.save(tmp_path / "mask.png")
-    assert read_mask(tmp_path / "mask.png").tolist() == [[0, 1, 2]]
+    assert read_mask(tmp_path / "mask.png").tolist() == expected
+
+
+def test_davis_indices_are_trusted_whatever_is_used(tmp_path: Path) -> None:
+    write_mask(tmp_path / "mask.png", torch.tensor([[5, 3], [200, 3]]))
+    assert read_mask(tmp_path / "mask.png").tolist() == [[5, 3], [200, 3]]
+
+
+def test_a_palette_that_names_no_ids_is_refused(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8))
+    image.putpalette([255, 255, 255, 9, 9, 9, 200, 0, 0])
+    image.save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match="3 colours"):
+        read_mask(tmp_path / "mask.png")
 
 
 def test_colour(tmp_path: Path) -> None:

@@ -109,22 +109,27 @@ def test_equation_12_by_hand() -> None:
     o, m = torch.tensor([[0.1, 0.9, 0.9, 0.9]]), torch.tensor([[0.5, 0.005, 0.2, 0.0]])
     valid, start = torch.ones(1, 4, dtype=torch.bool), torch.tensor([[False, False, True, False]])
     arguments = (initial, label, o, m, valid)
-    foreground, background = F.seed_sets(*arguments, torch.tensor([0]), start)
+    limits = {"background_objectness": 0.3, "background_saliency": 0.01}
+    foreground, background = F.seed_sets(*arguments, torch.tensor([0]), start, **limits)
     assert foreground.tolist() == [[True, False, False, True]]
     # seed 0 has O < 0.3 and seed 3 has M < 0.01, but they are foreground; seed 1 has M < 0.01; seed 2 is neither
     assert background.tolist() == [[False, True, False, False]]
     # the foreground seed is foreground whatever covers it; then nothing meets the thresholds: the initial background
-    foreground, background = F.seed_sets(*arguments, torch.tensor([1]), start)
+    foreground, background = F.seed_sets(*arguments, torch.tensor([1]), start, **limits)
     assert foreground.tolist() == [[True, True, False, True]]
     assert background.tolist() == [[False, False, True, False]]
     # unless that is foreground as well
-    _, background = F.seed_sets(*arguments, torch.tensor([1]), ~start)
+    _, background = F.seed_sets(*arguments, torch.tensor([1]), ~start, **limits)
     assert background.tolist() == [[False, False, False, False]]
     # other thresholds: coverage 0.4 takes seed 1 in; background_saliency 0.3 makes seed 2 background
-    foreground, background = F.seed_sets(*arguments, torch.tensor([0]), start, coverage=0.4, background_saliency=0.3)
+    foreground, background = F.seed_sets(
+        *arguments, torch.tensor([0]), start, coverage=0.4, **limits | {"background_saliency": 0.3}
+    )
     assert foreground.tolist() == [[True, True, False, True]]
     assert background.tolist() == [[False, False, True, False]]
-    _, background = F.seed_sets(*arguments, torch.tensor([0]), start, background_objectness=0.95)
+    _, background = F.seed_sets(
+        *arguments, torch.tensor([0]), start, background_objectness=0.95, background_saliency=0.01
+    )
     assert background.tolist() == [[False, True, True, False]]
 
 
@@ -138,7 +143,8 @@ def test_seed_sets_against_a_loop(generator: torch.Generator) -> None:
     valid = torch.rand(frames, k, generator=generator) < 0.8
     start = (torch.rand(frames, k, generator=generator) < 0.4) & valid
     seed = torch.randint(-1, k, (frames,), generator=generator)
-    found = F.seed_sets(initial, label, o, m, valid, seed, start)
+    limits = {"background_objectness": 0.3, "background_saliency": 0.01}
+    found = F.seed_sets(initial, label, o, m, valid, seed, start, **limits)
     for t in range(frames):
         fg, bg = [], []
         for j in range(k):

@@ -56,10 +56,10 @@ def test_equation_7_and_8_by_hand() -> None:
     v = torch.tensor([[[0.0, 0.0], [3.0, 4.0], [1.0, 0.0], [0.0, 1.0], [1.0, 2.0]]])
     o = torch.tensor([[0.1, 0.9, 0.2, 0.5, 0.6]])
     valid = torch.ones(1, 5, dtype=torch.bool)
-    squared = F.motion_saliency(v, o, valid, num_background=2)
+    squared = F.motion_saliency(v, o, valid, num_background=2, squared=True)
     torch.testing.assert_close(squared, torch.tensor([[0, 1, 0, 0.05, 0.2]]))
     # without the square: sqrt(1 / 20) = 0.2236068, sqrt(4 / 20) = 0.4472136
-    plain = F.motion_saliency(v, o, valid, num_background=2, squared=False)
+    plain = F.motion_saliency(v, o, valid, num_background=2)
     torch.testing.assert_close(plain, torch.tensor([[0, 1, 0, 0.2236068, 0.4472136]]))
 
 

@@ -63,7 +63,7 @@ def test_weights_of_zero_and_one_are_the_hard_sets(generator: torch.Generator) -
 
 
 def test_background_by_hand() -> None:
-    objectness, saliency = torch.tensor([[0.3, 0.9, 0.1, 0.9]]), torch.tensor([[0.01, 1.0, 1.0, 1.0]])
+    objectness, saliency = torch.tensor([[0.1, 0.3, 0.1, 0.9]]), torch.tensor([[0.005, 1.0, 1.0, 1.0]])
     foreground, valid = torch.tensor([[False, False, True, False]]), torch.tensor([[True, True, True, False]])
     found = F.soft_background(objectness, saliency, foreground, valid, softness=0.5)
     dull = 1 / (1 + math.exp(4))  # (1 - 3) / 0.5

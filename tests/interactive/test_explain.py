@@ -73,7 +73,7 @@ def test_margin_where_a_set_is_empty() -> None:
 
 def test_reasons_of_the_paper() -> None:
     features = scene()
-    config = Config(rule="paper", **SMALL)
+    config = Config(rule="paper", background_objectness=0.3, background_saliency=0.01, **SMALL)
     result = segment(*features, config=config)
     why = explain(result, features, config=config)
     share = F.region_mean(result.initial_foreground[:, None].float(), result.forest.label, 12)[..., 0]

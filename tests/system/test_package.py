@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -64,18 +65,20 @@ def test_wheel_holds_the_licence_and_the_notices_of_the_weights(wheel: Path) -> 
     (info,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
     metadata = message_from_bytes(archive.read(f"{info}/METADATA"))
     assert metadata["License-Expression"] == "Apache-2.0"
-    notice = "gpuvos/features/network/NOTICE"
-    assert set(metadata.get_all("License-File", [])) == {"LICENSE", notice}
+    notices = {"gpuvos/features/network/NOTICE", "gpuvos/flow/NOTICE"}
+    assert set(metadata.get_all("License-File", [])) == {"LICENSE", *notices}
     assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
-    assert archive.read(notice) == (ROOT / notice).read_bytes()
+    for notice in notices:
+        assert archive.read(notice) == (ROOT / notice).read_bytes()
 
 
-def test_every_file_of_weights_has_a_notice() -> None:
-    folder = ROOT / "gpuvos/features/network"
-    headings = (folder / "NOTICE").read_text().splitlines()
-    weights = [path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".pt", ".onnx")]
-    assert weights
-    assert set(weights) <= set(headings)
+def test_every_file_of_weights_has_a_notice_and_all_are_small() -> None:
+    weights = [path for path in (ROOT / "gpuvos").rglob("*") if path.suffix in (".safetensors", ".pt", ".onnx")]
+    assert len(weights) == 3
+    for path in weights:
+        assert path.name in path.with_name("NOTICE").read_text().splitlines()
+        assert "sha256" in json.loads(path.with_suffix(".json").read_text())
+    assert sum(path.stat().st_size for path in weights) < 8_000_000
 
 
 def test_the_version_is_the_same_everywhere() -> None:

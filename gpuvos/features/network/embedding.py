@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from gpuvos.data.atomic import as_path
+from gpuvos.data.side_files import check_regular
 from gpuvos.errors import check_count, check_tensor, fail
 from gpuvos.features.network.espnet import ConvNorm, Decoder, Encoder, NormAct, PyramidPooling, grow
 
@@ -241,11 +243,12 @@ def load_teacher(path: str | Path) -> dict[str, Tensor]:
     Raises:
         InputError: there is no such file, or it holds something else.
     """
+    check_regular("path", as_path("path", path), "the teacher's weights")
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         state = {_rename(key): value for key, value in stored.items()}
-    except FileNotFoundError:
-        raise fail("path", str(path), "the teacher's weights, an existing file") from None
+        if not all(isinstance(value, Tensor) for value in state.values()):
+            raise TypeError("it holds more than tensors")
     except Exception as error:  # torch.load raises many types for a file that is not one of its own
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise fail("path", f"{path} ({reason})", "a file of tensors by name") from error

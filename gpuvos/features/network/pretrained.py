@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from gpuvos.data.atomic import PathLike, as_path
+from gpuvos.data.side_files import check_regular
 from gpuvos.errors import InputError, check_choice, fail
 from gpuvos.features.context import resize
 
@@ -91,6 +92,7 @@ def build_sam_encoder(variant: str, size: int, checkpoint: PathLike | None) -> n
 def _encoder_state(checkpoint: PathLike) -> Mapping[str, Any]:
     """The encoder's part of a file of SAM's weights; no code in it is run."""
     file = as_path("checkpoint", checkpoint)
+    check_regular("checkpoint", file, "a file of SAM's weights")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the reader raise almost anything
@@ -98,6 +100,8 @@ def _encoder_state(checkpoint: PathLike) -> Mapping[str, Any]:
         raise fail("checkpoint", f"'{file}' ({reason})", "a file of SAM's weights") from error
     state = state if isinstance(state, Mapping) else {}
     prefix = "image_encoder."
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
+        raise fail("checkpoint", f"'{file}' with more than tensors by name", "a file of SAM's weights")
     inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return inner or state
 

@@ -1,4 +1,4 @@
-"""Weights of the embedding network as a file of numbers (safetensors), with a card beside it that holds its hash."""
+"""Weights of networks as files of numbers (safetensors), each with a card beside it that holds its hash."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from gpuvos.data.atomic import PathLike, as_path, atomic_file
+from gpuvos.data.tensor_file import read_state
 from gpuvos.errors import InputError, fail
 from gpuvos.features.network.embedding import EmbeddingNetwork
+from gpuvos.features.network.u2net import U2NetP
+
+SALIENCY = Path(__file__).with_name("u2netp.safetensors")
 
 
 def save_weights(network: nn.Module, path: PathLike, *, card: Mapping[str, Any] | None = None) -> Path:
@@ -63,37 +67,46 @@ def load_weights(path: PathLike) -> EmbeddingNetwork:
     Raises:
         InputError: a file is missing or damaged, the hash differs, or these are weights of something else.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     file = as_path("path", path)
-    content = _read(file, "weights as safetensors")
-    beside = file.with_suffix(".json")
+    state = read_state(file)
     try:
-        wanted = json.loads(_read(beside, f"the card of '{file.name}' with its SHA-256"))["sha256"]
-    except (ValueError, KeyError, TypeError):
-        raise fail("path", f"'{beside}' without a sha256", f"the card of '{file.name}'") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != wanted:
-        raise fail("path", f"'{file}' with SHA-256 {found}", f"{wanted}, which its card names", "restore the file")
-    try:
-        state: dict[str, Tensor] = load(content)
         network = EmbeddingNetwork(dimensions=state["project.weight"].shape[0], width=state["correct.weight"].shape[1])
         network.load_state_dict(state)
-    except (SafetensorError, KeyError, IndexError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"path: '{file}' does not hold weights of EmbeddingNetwork ({reason})") from error
+    except (KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:
+        raise _unfit(file, "EmbeddingNetwork", error) from error
     return network.eval()
+
+
+def load_saliency(path: PathLike | None = None, *, size: int = 320, detail: bool = False) -> U2NetP:
+    """Builds U2NetP with the weights that come with the library, in float32 and evaluation mode.
+
+    Args:
+        path: a ``.safetensors`` file of other weights, with its card beside it; None: those in the package.
+        size: as of ``U2NetP``.
+        detail: as of ``U2NetP``.
+
+    Raises:
+        InputError: a file is missing or damaged, the hash differs, or these are weights of something else.
+
+    Example:
+        >>> import torch
+        >>> load_saliency(size=64)(torch.zeros(1, 3, 48, 80)).shape
+        torch.Size([1, 32, 32])
+    """
+    file = SALIENCY if path is None else as_path("path", path)
+    network = U2NetP(size=size, detail=detail)
+    try:
+        network.load_state_dict(read_state(file))
+    except RuntimeError as error:
+        raise _unfit(file, "U2NetP", error) from error
+    return network.eval()
+
+
+def _unfit(file: Path, network: str, error: Exception) -> InputError:
+    return InputError(f"path: '{file}' does not hold weights of {network} ({str(error).splitlines()[0]})")
 
 
 def _halved(value: Tensor) -> Tensor:
     """In float16, unless it is a count or too large."""
     half = value.half() if value.is_floating_point() else value
     return (half if bool(half.isfinite().all()) else value).contiguous().cpu()
-
-
-def _read(file: Path, wanted: str) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise fail("path", f"'{file}' ({error.strerror})", wanted) from error

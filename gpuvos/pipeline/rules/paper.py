@@ -21,7 +21,13 @@ class PaperRule:
         """Distance of a region's flow to that of the initial background, Eq. 7-8; it is the evidence as well."""
         del features
         seeds = regions.seeds
-        saliency = F.motion_saliency(region_flow, seeds.objectness, seeds.valid, num_background=config.num_background)
+        saliency = F.motion_saliency(
+            region_flow,
+            seeds.objectness,
+            seeds.valid,
+            num_background=config.num_background,
+            squared=config.squared_saliency,
+        )
         return saliency, saliency
 
     def label(self, features: Features, regions: Regions, motion: Motion, config: Config) -> Labels:

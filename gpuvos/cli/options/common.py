@@ -1,0 +1,120 @@
+"""Options that several commands share, and the checks that need no library."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+RULES = ("robust", "paper")
+FRONT_ENDS = ("bundled", "embedding", "appearance")
+REFINEMENTS = ("none", "guided", "crf")
+PRECISIONS = ("float32", "bfloat16")
+FLOWS = ("dense", "raft-small", "raft-large")
+DISTANCES = ("minimax", "shortest")
+RANKINGS = ("both", "motion", "objectness")
+
+
+class UsageError(Exception):
+    """What is wrong with a command line, in one line."""
+
+
+class Parser(ArgumentParser):
+    """An ArgumentParser that raises UsageError instead of printing every option there is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        raise UsageError(f"{message.removeprefix('argument ')}; {self.prog} --help lists the options")
+
+
+def whole(low: int = 1) -> Callable[[str], int]:
+    """A type of options: whole numbers of at least ``low``.
+
+    Example:
+        >>> whole(0)("12")
+        12
+    """
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if number < low:
+            raise ArgumentTypeError(f"got {text}, wanted a whole number of at least {low}")
+        return number
+
+    return read
+
+
+def existing(text: str) -> Path:
+    """A type of options: a file or folder that is there."""
+    path = Path(text)
+    if not text or not _exists(path):
+        raise ArgumentTypeError(f"got '{text}', which does not exist")
+    return path
+
+
+def check_fresh(output: Path, *, overwrite: bool | None) -> None:
+    """Raises UsageError where a folder to write holds something; ``overwrite`` is None where there is no such option.
+
+    Folders of results, which hold a record, and what cannot be looked at are left to the command.
+    """
+    try:
+        filled = output.is_dir() and any(output.iterdir()) and not (output / "record.json").exists()
+    except OSError:
+        return
+    if filled and not overwrite:
+        remedy = "choose another folder" + ("" if overwrite is None else ", or replace it with --overwrite")
+        raise UsageError(f"--output: got '{output}', which is not empty; {remedy}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, a folder that may not be entered
+        return False
+
+
+def add_method_arguments(parser: ArgumentParser) -> None:
+    """Device, flow and the parameters of the method that a user changes most."""
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
+    parser.add_argument(
+        "--front-end",
+        default=FRONT_ENDS[0],
+        choices=FRONT_ENDS,
+        help="bundled: the networks in the package; embedding: without that of salient objects; "
+        "appearance: no network, a floor",
+    )
+    parser.add_argument("--weights", type=existing, help="weights of gpuvos train for the embedding network")
+    parser.add_argument(
+        "--precision",
+        default=PRECISIONS[0],
+        choices=PRECISIONS,
+        help="of the network; bfloat16 is quicker on GPUs and on CPUs that multiply in it, much slower on others",
+    )
+    parser.add_argument("--flow", default=FLOWS[0], choices=FLOWS, help="optical flow (raft-large downloads weights)")
+    parser.add_argument("--num-seeds", type=whole(), help="seeds of a frame; of the rule where absent")
+    parser.add_argument("--window", type=whole(), help="side of the candidate window, odd; of the rule where absent")
+    parser.add_argument("--distance", default=DISTANCES[0], choices=DISTANCES)
+    parser.add_argument("--rank-by", default=RANKINGS[0], choices=RANKINGS)
+    parser.add_argument(
+        "--adapt-every",
+        type=whole(0),
+        default=1,
+        metavar="K",
+        help="frames between renewals of the seed sets; 0: never",
+    )
+
+
+def add_crf_argument(parser: ArgumentParser) -> None:
+    """Whether masks are refined."""
+    parser.add_argument(
+        "--refine",
+        default=REFINEMENTS[0],
+        choices=REFINEMENTS,
+        help="refine masks by the frames: guided, a quick filter that keeps edges; crf, a dense CRF: 0.4 s a frame "
+        "on a CPU",
+    )
+    parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="the same as --refine crf")
