@@ -82,7 +82,7 @@ def test_masks_of_another_method(davis: Path, tmp_path: Path, capsys: pytest.Cap
     text = capsys.readouterr().out
     assert "| one | best | 3 | 100.0 | 100.0 |" in text
     assert "J of robust less that of best: -" in text
-    assert "better on 0, worse on 3, sign test p = 0.250" in text
+    assert "better on 0, worse on 3; sign test p = 0.250" in text
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert [row["scored"] for row in rows] == [3] * 6
     shutil.rmtree(tmp_path / "peer" / "masks" / "two")
