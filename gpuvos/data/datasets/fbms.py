@@ -225,7 +225,7 @@ def _colour(code: int) -> int:
 
 def _warn_of_unlisted(file: Path, values: Tensor, listed: set[int]) -> None:
     """Warns of regions that the definition forgot (a whole person of marple7 among them); they count as object."""
-    found, count = torch.unique(values, return_counts=True)  # type: ignore[no-untyped-call]
+    found, count = torch.unique(values, return_counts=True)
     odd = [f"{v} ({n} pixels)" for v, n in zip(found.tolist(), count.tolist(), strict=True) if v not in listed]
     if listed and odd:
         text = f"'{file}' holds values that its definition does not list, taken for the object: {', '.join(odd)}"
