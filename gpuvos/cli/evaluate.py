@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import time
 from argparse import Namespace
@@ -23,8 +24,9 @@ from gpuvos.cli.common import (
 from gpuvos.cli.options.common import RULES
 from gpuvos.data.atomic import atomic_file
 from gpuvos.errors import fail
-from gpuvos.metrics import DAVIS2016_OCCLUDED, boundary_accuracy, region_similarity
+from gpuvos.metrics import DAVIS2016_OCCLUDED, boundary_accuracy, foreground_score, region_similarity
 from gpuvos.paper.datasets import Benchmark, LabelledVideo
+from gpuvos.paper.predictions import Predictions, sign_test, unpacked
 from gpuvos.paper.variants import EXPERIMENTS, mean_of, plan, seed_accuracy, stability
 from gpuvos.pipeline.segment import segment
 from gpuvos.pipeline.video import VideoSegmenter
@@ -42,18 +44,22 @@ class Row(NamedTuple):
     sequence: str
     rule: str
     frames: int
+    scored: int  # frames whose masks count
     j: float
     f: float
     t: float | None  # None if no two successive frames are annotated and have an outline
     seed_accuracy: float  # share of frames whose foreground seed lies on the object
     feature_seconds: float
     method_seconds: float
+    precision: float  # of FBMS, over all scored frames of the sequence together
+    recall: float
+    f_measure: float
 
 
 def run(arguments: Namespace) -> int:
     """Evaluates, prints the table, writes it where asked; returns the exit status."""
     split = arguments.split or {"davis2016": "train", "fbms59": "test"}.get(arguments.dataset, "train")
-    benchmark = Benchmark(arguments.dataset, arguments.root, split=split)
+    benchmark = _benchmark(arguments, split)
     names = arguments.sequences or list(benchmark.names)
     for name in names:
         if name not in benchmark.names:
@@ -61,6 +67,16 @@ def run(arguments: Namespace) -> int:
     if arguments.experiment is None:
         return _run_table(arguments, benchmark, names)
     return _run_experiments(arguments, benchmark, names)
+
+
+def _benchmark(arguments: Namespace, split: str) -> Benchmark:
+    """The dataset under --root, or the folders of --frames and --masks."""
+    own = (arguments.frames, arguments.masks)
+    if arguments.root is not None and own == (None, None):
+        return Benchmark(arguments.dataset, arguments.root, split=split)
+    if arguments.root is not None or None in own:
+        raise fail("--root", "a part of it", "either --root of a dataset, or --frames and --masks of your own videos")
+    return Benchmark.of_folders(*own)
 
 
 def _run_table(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> int:
@@ -72,12 +88,47 @@ def _run_table(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> 
         device = _pick_device(arguments, among)
         rows = gather(_rows(arguments, benchmark, names, rules, among), among)
         if among.rank == 0:
-            ordered = [rows[name, rule] for name in names for rule in rules]
+            others = _others(arguments, benchmark, names)
+            methods = [*rules, *others]
+            rows |= {(row.sequence, row.rule): row for found in others.values() for row in found}
+            ordered = [rows[name, method] for name in names for method in methods]
             table = markdown(ordered, dataset=benchmark.name)
+            for method in others:
+                table += "\n" + _difference([rows[name, rules[0]] for name in names], others[method])
             print(table)
             if arguments.output is not None:
                 _write(arguments.output, ordered, table, str(device))
     return 0
+
+
+def _others(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> dict[str, list[Row]]:
+    """Rows of the masks of other methods, by the names of their folders."""
+    found: dict[str, list[Row]] = {}
+    for path in arguments.predictions:
+        with unpacked(path) as folder:
+            masks = Predictions(folder, names)
+            found[path.stem] = [_score_files(benchmark[name], masks, path.stem) for name in names]
+    return found
+
+
+def _score_files(video: LabelledVideo, masks: Predictions, method: str) -> Row:
+    """The row of masks on disk; only the frames that count are read."""
+    numbers = video.annotated[video.counted]
+    mask = torch.zeros_like(video.mask)
+    mask[video.counted] = masks.read(video.name, [video.names[number] for number in numbers], video.size)
+    return _score(video, method, mask, math.nan, 0.0, 0.0)
+
+
+def _difference(ours: list[Row], theirs: list[Row]) -> str:
+    """How J of gpuvos differs from another method's, sequence by sequence, and how likely by chance."""
+    first, second = [row.j for row in ours], [row.j for row in theirs]
+    better, worse, chance = sign_test(first, second)
+    mean = 100 * (sum(first) - sum(second)) / len(first)
+    each = ", ".join(f"{row.sequence} {100 * (row.j - other.j):+.1f}" for row, other in zip(ours, theirs, strict=True))
+    text = (
+        f"J of {ours[0].rule} less that of {theirs[0].rule}: {mean:+.1f} ({each}); better on {better}, worse on {worse}"
+    )
+    return f"\n{text}; sign test p = {chance:.3f}"
 
 
 def _rows(
@@ -191,45 +242,62 @@ def _measure(
     result = segmenter.refine(segment(*features, config=config, size=video.size), video.frames)
     method_seconds = _synchronize(video.frames.device) - begin
     annotated = torch.tensor(video.annotated, device=result.mask.device)
-    mask, truth = result.mask[annotated][video.counted], video.mask[video.counted]
-    row = Row(
+    seed = seed_accuracy(result, video).item()
+    return _score(video, config.rule, result.mask[annotated], seed, feature_seconds, method_seconds), result
+
+
+def _score(
+    video: LabelledVideo, method: str, annotated: Tensor, seed: float, feature_seconds: float, method_seconds: float
+) -> Row:
+    """The row of masks ``[A, H, W]`` of the annotated frames."""
+    mask, truth = annotated[video.counted], video.mask[video.counted]
+    score = foreground_score(mask, truth)
+    return Row(
         video.name,
-        config.rule,
+        method,
         len(video.frames),
+        len(truth),
         region_similarity(mask, truth).mean().item(),
         boundary_accuracy(mask, truth).mean().item(),
-        mean_of(stability(result.mask[annotated], video)),
-        seed_accuracy(result, video).item(),
+        mean_of(stability(annotated, video)),
+        seed,
         feature_seconds,
         method_seconds,
+        score.precision.item(),
+        score.recall.item(),
+        score.f_measure.item(),
     )
-    return row, result
 
 
 def markdown(rows: list[Row], *, dataset: str = "davis2016") -> str:
-    """Table of all rows, and the mean over sequences of each rule; of T without DAVIS's occluded sequences."""
-    lines = [
-        "| sequence | rule | frames | J | F | T | seed accuracy | features, frames/s | method, frames/s |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    lines.extend(_line(row.sequence, row.rule, [row], frozenset()) for row in rows)
+    """Table of all rows, and the mean over sequences of each method.
+
+    Of DAVIS J, F and T, the last without its occluded sequences; of FBMS J, precision, recall and the F-measure, which
+    is that of the means of both. A method whose masks were read from files has no speed and no seeds.
+    """
+    measures = ("J", "precision", "recall", "F-measure") if dataset == "fbms59" else ("J", "F", "T")
+    columns = ("sequence", "method", "scored", *measures, "seed accuracy", "features, frames/s", "method, frames/s")
+    lines = ["| " + " | ".join(columns) + " |", "|---|---|" + "---:|" * (len(columns) - 2)]
+    lines.extend(_line(row.sequence, row.rule, [row], dataset, frozenset()) for row in rows)
     left_out = DAVIS2016_OCCLUDED if dataset == "davis2016" else frozenset()
     rules = dict.fromkeys(row.rule for row in rows)
-    lines.extend(_line("**mean**", rule, [row for row in rows if row.rule == rule], left_out) for rule in rules)
+    lines.extend(_line("**mean**", rule, [r for r in rows if r.rule == rule], dataset, left_out) for rule in rules)
     return "\n".join(lines)
 
 
-def _line(name: str, rule: str, rows: list[Row], left_out: frozenset[str]) -> str:
-    frames = sum(row.frames for row in rows)
-    j, f, seed = (
-        100 * sum(values) / len(rows) for values in zip(*((r.j, r.f, r.seed_accuracy) for r in rows), strict=True)
+def _line(name: str, rule: str, rows: list[Row], dataset: str, left_out: frozenset[str]) -> str:
+    j, f, precision, recall, seed = (
+        100 * sum(values) / len(rows)
+        for values in zip(*((r.j, r.f, r.precision, r.recall, r.seed_accuracy) for r in rows), strict=True)
     )
     known = [row.t for row in rows if row.t is not None and row.sequence not in left_out]
-    t = f"{100 * sum(known) / len(known):.1f}" if known else "-"
-    features = frames / sum(row.feature_seconds for row in rows)
-    method = frames / sum(row.method_seconds for row in rows)
-    cells = (name, rule, str(frames), *(f"{value:.1f}" for value in (j, f)), t)
-    return "| " + " | ".join((*cells, *(f"{value:.1f}" for value in (seed, features, method)))) + " |"
+    t = 100 * sum(known) / len(known) if known else math.nan
+    harmonic = 2 * precision * recall / max(precision + recall, 1e-12)
+    values = (j, precision, recall, harmonic) if dataset == "fbms59" else (j, f, t)
+    seconds = (sum(row.feature_seconds for row in rows), sum(row.method_seconds for row in rows))
+    speeds = (sum(row.frames for row in rows) / spent if spent else math.nan for spent in seconds)
+    numbers = ["-" if math.isnan(value) else f"{value:.1f}" for value in (*values, seed, *speeds)]
+    return "| " + " | ".join((name, rule, str(sum(row.scored for row in rows)), *numbers)) + " |"
 
 
 def _write(folder: Path, rows: list[Row], table: str, device: str) -> None:

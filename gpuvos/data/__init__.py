@@ -1,8 +1,9 @@
 """Videos, images, masks, datasets and rendered clips."""
 
-from gpuvos.data.datasets.davis import Davis2016, DavisSequence
-from gpuvos.data.datasets.fbms import Fbms59, FbmsSequence
-from gpuvos.data.datasets.segtrack import SegTrack2, SegTrackSequence
+from gpuvos.data.datasets.base import LabelledSequence
+from gpuvos.data.datasets.davis import Davis2016
+from gpuvos.data.datasets.fbms import Fbms59
+from gpuvos.data.datasets.segtrack import SegTrack2
 from gpuvos.data.masks import davis_palette, read_mask, save_npz, write_mask, write_masks
 from gpuvos.data.synthetic import SCENES, RenderedClip, render_clip
 from gpuvos.data.video import Clip, VideoInfo, iterate_video, probe_video, read_video
@@ -12,12 +13,10 @@ __all__ = [
     "SCENES",
     "Clip",
     "Davis2016",
-    "DavisSequence",
     "Fbms59",
-    "FbmsSequence",
+    "LabelledSequence",
     "RenderedClip",
     "SegTrack2",
-    "SegTrackSequence",
     "VideoInfo",
     "VideoWriter",
     "davis_palette",

@@ -13,6 +13,11 @@ Points = NDArray[np.float64]
 # Headings: one more is a turn to the right, two more the way back. A corner holds bit ``1 << heading`` of every side.
 _RIGHT, _DOWN, _LEFT, _UP = range(4)
 _JUNCTION = 0b1111  # of four sides: two pixels of the object meet at their corners
+# The toolkit goes through its junctions in the order of a hash table: the last comes first. A table that is full when
+# the last is put in grows, which turns the others around. These are the sizes of tables (GNU's C++ library to GCC 9).
+_SIZES = frozenset(
+    (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 103, 109, 113, 127)
+) | frozenset((137, 139, 149, 157, 167, 179, 193, 199, 211, 227, 241, 257))
 
 
 class _Piece(NamedTuple):
@@ -62,12 +67,11 @@ def _outlines(mask: NDArray[np.bool_]) -> Iterator[Points]:
     """All closed outlines ``[N, 2]`` of a mask, a pixel a step; no outline meets a corner twice."""
     inside = np.pad(mask, 1)
     nw, ne, sw, se = inside[:-1, :-1], inside[:-1, 1:], inside[1:, :-1], inside[1:, 1:]
-    sides: NDArray[np.uint8] = np.zeros(
-        nw.shape, dtype=np.uint8
-    )  # headings of the sides at every corner [H + 1, W + 1]
+    # Headings of the sides at every corner [H + 1, W + 1].
+    sides: NDArray[np.uint8] = np.zeros(nw.shape, dtype=np.uint8)
     for heading, here in ((_RIGHT, ne != se), (_DOWN, sw != se), (_LEFT, nw != sw), (_UP, nw != ne)):
         sides |= here.astype(np.uint8) << heading
-    width = inside.shape[1] - 1
+    width = mask.shape[1] + 1
     pieces = _pieces(sides.ravel(), width)
     for corners in _loops(pieces):
         yield np.stack(np.divmod(np.array(corners), width), axis=1).astype(np.float64)
@@ -82,8 +86,8 @@ def _pieces(sides: NDArray[np.uint8], width: int) -> list[_Piece]:
     seen: set[int] = set()
     starts = [(junction, heading) for junction in np.flatnonzero(sides == _JUNCTION).tolist() for heading in range(4)]
     starts.reverse()
-    downwards = np.flatnonzero(sides & (1 << _DOWN)).tolist()
-    starts += [(corner, _DOWN) for corner in downwards if table[corner] != _JUNCTION]
+    downward = np.flatnonzero((sides & (1 << _DOWN) != 0) & (sides != _JUNCTION)).tolist()
+    starts += [(corner, _DOWN) for corner in downward]
     for corner, heading in starts:
         if (corner, heading) in taken or (table[corner] != _JUNCTION and corner in seen):
             continue
@@ -109,15 +113,18 @@ def _follow(table: dict[int, int], corner: int, heading: int, width: int) -> _Pi
 def _loops(pieces: list[_Piece]) -> Iterator[list[int]]:
     """Joins pieces to closed outlines, as the toolkit does.
 
-    It begins with the first piece left at the first junction and leaves every junction by the first piece left that is
+    It begins with the first piece left at the last junction and leaves every junction by the first piece left that is
     no straight continuation. As soon as it meets a junction of its path again it cuts that outline off and goes on with
-    the rest of the path.
+    the rest of the path. Outlines without a junction have one of their own, after the others.
     """
     left: dict[int, list[int]] = {}
     for number, piece in enumerate(pieces):
         for junction in sorted({piece.corners[0], piece.corners[-1]}):
             left.setdefault(junction, []).append(number)
-    for start in sorted(left, key=lambda corner: (len(left[corner]) == 1, corner)):
+    starts = sorted(left, key=lambda corner: (len(left[corner]) == 1, corner), reverse=True)
+    if len(starts) in _SIZES:
+        starts[1:] = starts[:0:-1]
+    for start in starts:
         while left[start]:
             yield from _walk(pieces, left, start)
 

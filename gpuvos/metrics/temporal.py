@@ -172,7 +172,8 @@ def _histograms(centers: Tensor, points: Tensor, unit: Tensor) -> Tensor:
     for edge in _RINGS:
         ring += near < edge
     turn = 2 * math.pi
-    angle = _angle(column, row) + turn
+    # Rounded as the toolkit does it: points on the axes lie on edges of sectors.
+    angle = torch.atan2(column, row) + turn
     angle = torch.where(angle >= turn, angle - turn, angle)
     sector = (angle / (turn / _SECTORS)).floor().long().clamp_max(_SECTORS - 1)
     bins = _SECTORS * len(_RINGS)
@@ -180,19 +181,6 @@ def _histograms(centers: Tensor, points: Tensor, unit: Tensor) -> Tensor:
     place += torch.arange(len(centers), device=points.device)[:, None] * (bins + 1)
     count = torch.bincount(place.flatten(), minlength=len(centers) * (bins + 1))
     return count.view(len(centers), bins + 1)[:, :-1].to(points.dtype)
-
-
-def _angle(y: Tensor, x: Tensor) -> Tensor:
-    """``atan2(y, x)`` that is exact beside the axes.
-
-    Points on the axes lie on edges of sectors, where the last bit decides. ``torch.atan2`` is not rounded correctly on
-    every device.
-    """
-    steep = y.abs() > x.abs()
-    low, high = torch.where(steep, -x, y), torch.where(steep, y, x)
-    slope = low / torch.where(high == 0, 1.0, high)  # the angle to the axis if it is small
-    axis = torch.where(high < 0, torch.where(y < 0, -math.pi, math.pi), 0.0).where(~steep, high.sign() * (math.pi / 2))
-    return torch.where(slope.abs() < 1e-8, axis + slope, torch.atan2(y, x))
 
 
 def context_costs(first: Tensor, second: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike
+from gpuvos.data.datasets.base import SequenceDataset
 from gpuvos.data.datasets.davis import Davis2016
 from gpuvos.data.datasets.fbms import Fbms59
+from gpuvos.data.datasets.folders import FolderPairs
 from gpuvos.data.datasets.segtrack import SegTrack2
 from gpuvos.errors import check_choice, fail
 from gpuvos.metrics import davis2016_frames
@@ -26,6 +28,7 @@ class LabelledVideo(NamedTuple):
     mask: Tensor  # [A, H, W] bool, True on the object; several objects are merged
     annotated: tuple[int, ...]  # A frame numbers, ascending
     counted: slice  # of the A masks, those that the benchmark's protocol counts
+    names: tuple[str, ...] = ()  # of the frames, T file names without suffix
 
     @property
     def size(self) -> tuple[int, int]:
@@ -61,7 +64,7 @@ class Benchmark:
     def __init__(self, name: str, root: PathLike, *, split: str = "train") -> None:
         check_choice("dataset", name, DATASETS)
         self.name, self.split = name, split
-        self._data: Davis2016 | Fbms59 | SegTrack2
+        self._data: SequenceDataset
         if name == "davis2016":
             self._data = Davis2016(root, split=split)
         elif name == "fbms59":
@@ -69,6 +72,13 @@ class Benchmark:
         else:
             self._data = SegTrack2(root)
             self.split = "all"
+
+    @classmethod
+    def of_folders(cls, frames: PathLike, masks: PathLike) -> Benchmark:
+        """Anybody's videos: a folder of frames and one of masks, see ``FolderPairs``; every mask counts."""
+        made = cls.__new__(cls)
+        made.name, made.split, made._data = "folders", "all", FolderPairs(frames, masks)
+        return made
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,9 +92,8 @@ class Benchmark:
         """Reads the sequence of that name."""
         sequence = self._data[name]
         count = len(sequence.frames)
-        annotated = getattr(sequence, "annotated", tuple(range(count)))
         if self.name == "davis2016" and count < 3:
             wanted = "at least three: the first and the last are not counted"
             raise fail("root", f"{count} frames in '{name}'", wanted)
-        counted = davis2016_frames(count) if self.name == "davis2016" else slice(0, len(annotated))
-        return LabelledVideo(name, sequence.frames, sequence.mask, annotated, counted)
+        counted = davis2016_frames(count) if self.name == "davis2016" else slice(0, len(sequence.annotated))
+        return LabelledVideo(*sequence[:4], counted, sequence.names)

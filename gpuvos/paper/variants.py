@@ -259,11 +259,13 @@ def seed_accuracy(result: Segmentation, video: LabelledVideo) -> Tensor:
 def stability(mask: Tensor, video: LabelledVideo) -> list[float | None]:
     """T of masks ``[A, H, W]`` over the counted frames, None where one has no outline.
 
+    As in the toolkit of DAVIS the true mask goes before the first frame that counts, where it is not the first.
     Empty where not all frames are annotated, for T is of successive ones.
     """
     if len(video.annotated) != len(video.frames):
         return []
-    values = temporal_stability(mask[video.counted]).tolist()
+    begin = video.counted.start or 0
+    values = temporal_stability(torch.cat([video.mask[:begin][-1:], mask[video.counted]])).tolist()
     return [value if math.isfinite(value) else None for value in values]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gpuvos.cli.evaluate import Row, markdown
 from gpuvos.cli.main import main
 from gpuvos.data import render_clip
 
@@ -70,3 +71,39 @@ def test_other_datasets(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert ("[MP]" in text, "[LVO]" in text) == (fbms, True)
     assert main(arguments) == 0  # the plain table, with sheets
     assert len(list((output / "sheets").iterdir())) == 1
+
+
+def test_masks_of_another_method(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The true masks as published results, packed: J and F 100, and better than gpuvos on every sequence."""
+    shutil.copytree(davis / "Annotations" / "480p", tmp_path / "peer" / "masks")
+    archive = shutil.make_archive(str(tmp_path / "best"), "zip", tmp_path / "peer")
+    arguments = ["evaluate", "--root", str(davis), "--predictions", archive, *QUICK]
+    assert main([*arguments, "-o", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "| one | best | 3 | 100.0 | 100.0 |" in text
+    assert "J of robust less that of best: -" in text
+    assert "better on 0, worse on 3; sign test p = 0.250" in text
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert [row["scored"] for row in rows] == [3] * 6
+    shutil.rmtree(tmp_path / "peer" / "masks" / "two")
+    assert main(["evaluate", "--root", str(davis), "--predictions", str(tmp_path / "peer"), *QUICK]) == 2
+    assert "without two" in capsys.readouterr().err
+
+
+def test_your_own_videos(davis: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [str(davis / kind / "480p") for kind in ("JPEGImages", "Annotations")]
+    assert main(["evaluate", "--frames", folders[0], "--masks", folders[1], *QUICK]) == 0
+    assert "| one | robust | 5 |" in capsys.readouterr().out  # every mask counts
+    assert main(["evaluate", "--frames", folders[0], *QUICK]) == 2
+    assert "--frames and --masks" in capsys.readouterr().err
+
+
+def test_fbms_prints_precision_recall_and_f_measure() -> None:
+    """By hand: means of P 50 and 100 and of R 100 and 50 are 75 each, and so is F."""
+    rows = [
+        Row(name, "robust", 5, 2, 0.5, 0.9, None, 1.0, 1.0, 1.0, p, r, 2 / 3)
+        for name, p, r in (("a", 0.5, 1.0), ("b", 1.0, 0.5))
+    ]
+    lines = markdown(rows, dataset="fbms59").splitlines()
+    assert lines[0].startswith("| sequence | method | scored | J | precision | recall | F-measure |")
+    assert lines[-1].startswith("| **mean** | robust | 4 | 50.0 | 75.0 | 75.0 | 75.0 | 100.0 |")

@@ -29,9 +29,9 @@ def histograms_by_angle(points: Array) -> Array:
     for one, (row, column) in enumerate(points):
         for other, (r, c) in enumerate(points):
             inner = int((distance[one, other] / distance.mean() < edges).sum())  # 0: outside, 5: innermost
-            angle = math.atan2(c - column, r - row) % (2 * math.pi)
+            angle = math.fmod(math.atan2(c - column, r - row) + 2 * math.pi, 2 * math.pi)  # rounded as by the toolkit
             if inner:
-                found[one, 5 * int(angle / (math.pi / 6)) + inner - 1] += 1
+                found[one, 5 * min(int(angle / (math.pi / 6)), 11) + inner - 1] += 1
     return found / found.sum(1, keepdims=True)
 
 

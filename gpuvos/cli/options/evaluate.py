@@ -18,7 +18,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=SPLITS, help="default: train of davis2016, test of fbms59; segtrack2 has none"
     )
-    parser.add_argument("--root", type=existing, required=True, help="folder of the dataset in its official layout")
+    parser.add_argument("--root", type=existing, help="folder of the dataset in its official layout")
+    parser.add_argument("--frames", type=existing, help="with --masks: your own videos, a folder of images or folders")
+    parser.add_argument("--masks", type=existing, help="true masks of --frames, of the same names")
+    parser.add_argument(
+        "--predictions",
+        nargs="+",
+        type=existing,
+        default=[],
+        metavar="DIR",
+        help="score masks of other methods as well: a folder or a zip archive with a folder a sequence",
+    )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--rule", nargs="+", choices=RULES, help="one or both; default: robust, both with --experiment")
     parser.add_argument(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, SupportsIndex
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike, as_path
+from gpuvos.data.datasets.base import LabelledSequence, SequenceDataset, check_same_size
 from gpuvos.data.images import read_image
 from gpuvos.data.masks import read_mask
 from gpuvos.errors import check_choice, fail
@@ -24,21 +23,12 @@ _LINE = re.compile(
 )
 
 
-class DavisSequence(NamedTuple):
-    """One sequence."""
-
-    name: str  # such as "bear"
-    frames: Tensor  # [T, 3, H, W] uint8 RGB
-    mask: Tensor  # [T, H, W] bool, True on the object; several objects are merged
-    names: tuple[str, ...]  # T file names without suffix, such as "00000"
-
-
 class _Frame(NamedTuple):
     image: Path
     annotation: Path
 
 
-class Davis2016:
+class Davis2016(SequenceDataset):
     """The sequences of DAVIS-2016, read from disk one at a time when they are asked for.
 
     The folder has the layout of the official archive::
@@ -96,33 +86,15 @@ class Davis2016:
         """Names of the sequences in the order of the split file."""
         return tuple(self._sequences)
 
-    def __len__(self) -> int:
-        return len(self._sequences)
-
-    def __iter__(self) -> Iterator[DavisSequence]:
-        return (self[name] for name in self._sequences)
-
-    def __getitem__(self, key: str | SupportsIndex) -> DavisSequence:
-        """Reads the sequence of a name, or of a number from 0 (negative ones count from the end)."""
-        name = key if isinstance(key, str) else self._name(key)
-        if name not in self._sequences:
-            raise fail("key", repr(key), f"a sequence of {self!r}: {', '.join(self._sequences)}")
+    def read(self, name: str) -> LabelledSequence:
+        """Reads the sequence of a name that exists."""
         frames = self._sequences[name]
         images, masks = _read_frames(frames)
-        return DavisSequence(name, images, masks, tuple(frame.image.stem for frame in frames))
+        names = tuple(frame.image.stem for frame in frames)
+        return LabelledSequence(name, images, masks, tuple(range(len(frames))), names)
 
     def __repr__(self) -> str:
         return f"Davis2016('{self.root}', split='{self.split}', resolution='{self.resolution}')"
-
-    def _name(self, key: SupportsIndex) -> str:
-        wanted = f"the name of a sequence or a number from 0 to {len(self) - 1}"
-        try:
-            number = operator.index(key)
-        except TypeError:
-            raise fail("key", type(key).__name__, wanted) from None
-        if not -len(self) <= number < len(self):
-            raise fail("key", str(number), wanted)
-        return self.names[number]
 
 
 def _read_split(root: Path, split: str, resolution: str) -> dict[str, list[_Frame]]:
@@ -174,9 +146,7 @@ def _read_frames(frames: list[_Frame]) -> tuple[Tensor, Tensor]:
         image = read_image(frame.image)[0] if number else first
         ids = read_mask(frame.annotation)
         for path, size in ((frame.image, image.shape[1:]), (frame.annotation, ids.shape)):
-            if tuple(size) != (height, width):
-                wanted = f"{height} x {width} like '{frames[0].image}'"
-                raise fail("root", f"'{path}' of {size[0]} x {size[1]} pixels", wanted)
+            check_same_size(path, tuple(size), (height, width), frames[0].image)
         images[number] = image
         masks[number] = ids != 0
     return images, masks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -12,31 +12,26 @@ import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike, as_path
-from gpuvos.data.images import list_images, load_image, natural_key, read_image
+from gpuvos.data.datasets.base import LabelledSequence, SequenceDataset, check_same_size
+from gpuvos.data.images import load_image, natural_key, read_image
 from gpuvos.errors import InputError, check_choice, fail
 
 _FOLDERS = {"train": "Trainingset", "test": "Testset"}
 _SUFFIXES = (".ppm", ".png", ".pgm")  # in this order: a pgm beside a ppm holds weights of its pixels
+_COUNTS = {"train": 29, "test": 30}
+_BMS_COUNT = 26
+_FRAMES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp")
 _WHITE = 0xFFFFFF
-
-
-class FbmsSequence(NamedTuple):
-    """One sequence."""
-
-    name: str  # such as "marple7"
-    frames: Tensor  # [T, 3, H, W] uint8 RGB
-    mask: Tensor  # [A, H, W] bool, True on any of the moving objects
-    annotated: tuple[int, ...]  # A numbers of the frames that have masks, ascending
-    names: tuple[str, ...]  # T file names without suffix
 
 
 class _Annotation(NamedTuple):
     frame: int
     file: Path
     background: int  # colour 0xRRGGBB, or grey value of a grey image
+    listed: tuple[int, ...] = ()  # all colours that the definition lists; none if nothing is known of them
 
 
-class Fbms59:
+class Fbms59(SequenceDataset):
     """The sequences of FBMS-59, read from disk one at a time when they are asked for.
 
     The folder has the layout of the official archives::
@@ -46,13 +41,16 @@ class Fbms59:
         ROOT/Testset/cars1/GroundTruth/cars1_01.pgm                 or one grey value a region
         ROOT/Testset/camel01/GroundTruth/camel01Def.dat             which frames, and the colours of the regions
 
+    BMS-26 is read as well: frames (jpg or ppm), masks (pgm) and ``Def.dat`` in one folder a sequence. A warning says
+    where sequences of the archive are missing, and where a mask holds values that its ``Def.dat`` does not list.
+
     All objects are merged: what has not the colour of the background is the object. The background is region 0 of the
     ``Def.dat`` file; where there is none it is white in colour images and black in grey ones, and a mask belongs to
     the frame of its name (without ``_gt``). Of a mask in several formats the ppm counts; files with ``PROB`` in their
     names do not.
 
     Args:
-        root: the folder with ``Trainingset`` and ``Testset``, or one of these two.
+        root: the folder with ``Trainingset`` and ``Testset``, one of these two, or that of BMS-26.
         split: ``train`` (29 sequences) or ``test`` (30).
 
     Raises:
@@ -74,62 +72,75 @@ class Fbms59:
     def __init__(self, root: PathLike, *, split: str = "test") -> None:
         check_choice("split", split, tuple(_FOLDERS))
         self.root, self.split = as_path("root", root), split
-        folder = self.root / _FOLDERS[split]
-        if not folder.is_dir() and self.root.name == _FOLDERS[split]:
-            folder = self.root
-        if not folder.is_dir():
-            raise fail(
-                "root",
-                f"'{self.root}' without '{_FOLDERS[split]}'",
-                "the folder of FBMS-59 with Trainingset and Testset",
-            )
+        folder, count = _find(self.root, split)
         found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         if not found:
             raise fail("root", f"'{folder}', which holds no folder", "one folder a sequence")
+        if len(found) < count:
+            partial = f"'{folder}' holds {len(found)} of {count} sequences: a table of them is partial"
+            warnings.warn(partial, stacklevel=2)
         self._frames: dict[str, list[Path]] = {}
         self._annotations: dict[str, list[_Annotation]] = {}
         for path in sorted(found, key=lambda path: natural_key(path.name)):
-            frames = list_images(path)
+            frames = _frames(path)
             self._frames[path.name] = frames
-            self._annotations[path.name] = _annotations(path / "GroundTruth", frames)
+            self._annotations[path.name] = _annotations(path, frames)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the sequences, sorted."""
         return tuple(self._frames)
 
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def __iter__(self) -> Iterator[FbmsSequence]:
-        return (self[name] for name in self._frames)
-
-    def __getitem__(self, name: str) -> FbmsSequence:
-        """Reads the sequence of that name."""
-        if name not in self._frames:
-            raise fail("name", repr(name), f"one of {', '.join(self._frames)}")
+    def read(self, name: str) -> LabelledSequence:
+        """Reads the sequence of a name that exists."""
         files, annotations = self._frames[name], self._annotations[name]
         frames = [read_image(file)[0] for file in files]
         masks = [_read(annotation) for annotation in annotations]
         masked = [annotation.file for annotation in annotations]
-        sizes = [frame.shape[1:] for frame in frames] + [mask.shape for mask in masks]
+        sizes = [tuple(frame.shape[1:]) for frame in frames] + [tuple(mask.shape) for mask in masks]
         for file, size in zip(files + masked, sizes, strict=True):
-            if size != sizes[0]:
-                wanted = f"{sizes[0][0]} x {sizes[0][1]} like '{files[0]}'"
-                raise fail("root", f"'{file}' of {size[0]} x {size[1]} pixels", wanted)
+            check_same_size(file, size, sizes[0], files[0])
         annotated = tuple(annotation.frame for annotation in annotations)
         names = tuple(file.stem for file in files)
-        return FbmsSequence(name, torch.stack(frames), torch.stack(masks), annotated, names)
+        return LabelledSequence(name, torch.stack(frames), torch.stack(masks), annotated, names)
 
     def __repr__(self) -> str:
         return f"Fbms59('{self.root}', split='{self.split}')"
 
 
-def _annotations(folder: Path, frames: list[Path]) -> list[_Annotation]:
+def _find(root: Path, split: str) -> tuple[Path, int]:
+    """The folder of the sequences and how many the archive has: that of the split, or BMS-26 with all of them."""
+    for folder in (root / _FOLDERS[split], root):
+        if folder.is_dir() and folder.name == _FOLDERS[split]:
+            return folder, _COUNTS[split]
+    if next(root.glob("*/*Def.dat"), None) is not None:
+        return root, _BMS_COUNT
+    wanted = "the folder of FBMS-59 with Trainingset and Testset, or that of BMS-26"
+    raise fail("root", f"'{root}' without '{_FOLDERS[split]}'", wanted)
+
+
+def _frames(folder: Path) -> list[Path]:
+    """The frames of a sequence in natural order. Masks that lie beside them, as in BMS-26, are none."""
+    files = [file for file in folder.iterdir() if file.suffix.lower() in _FRAMES and not file.name.startswith(".")]
+    frames = [file for file in files if not file.stem.endswith("_gt") and "PROB" not in file.name]
+    if not frames:
+        raise fail(
+            "root", f"'{folder}' without frames", f"images ({', '.join(_FRAMES)}) in it", "unpack the archive anew"
+        )
+    kinds = {file.suffix.lower() for file in frames}
+    best = next(suffix for suffix in _FRAMES if suffix in kinds)  # a sequence unpacked twice is in two formats
+    return sorted((file for file in frames if file.suffix.lower() == best), key=lambda file: natural_key(file.name))
+
+
+def _annotations(sequence: Path, frames: list[Path]) -> list[_Annotation]:
     """Masks of a sequence, by ascending frame."""
+    folder = sequence / "GroundTruth"
+    suffixes: tuple[str, ...] = _SUFFIXES
     if not folder.is_dir():
-        raise fail("root", f"no folder '{folder}'", "GroundTruth in every sequence", "unpack the archive anew")
-    files = _masks(folder)
+        if next(sequence.glob("*Def.dat"), None) is None:
+            raise fail("root", f"no folder '{folder}'", "GroundTruth in every sequence", "unpack the archive anew")
+        folder, suffixes = sequence, (".pgm",)
+    files = _masks(folder, suffixes)
     definitions = sorted(folder.glob("*Def.dat"))
     if definitions:
         found = _defined(definitions[0], files, frames)
@@ -144,10 +155,10 @@ def _annotations(folder: Path, frames: list[Path]) -> list[_Annotation]:
     return sorted(found)
 
 
-def _masks(folder: Path) -> dict[str, Path]:
+def _masks(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Mask files by the names of their frames."""
     files: dict[str, Path] = {}
-    for suffix in _SUFFIXES:
+    for suffix in suffixes:
         for file in sorted(folder.glob(f"*{suffix}")):
             if "PROB" not in file.name and not file.name.startswith("."):
                 files.setdefault(file.stem.removesuffix("_gt"), file)
@@ -172,7 +183,8 @@ def _defined(definition: Path, files: dict[str, Path], frames: list[Path]) -> li
             raise fail("root", f"frame {number} in '{definition}'", f"numbers of the {len(frames)} frames")
         # The colours that are listed are those of the listed file, and a file of another format has its own.
         same = file.suffix == Path(name).suffix
-        found.append(_Annotation(number, file, colours[0] if same else _background(file)))
+        listed = tuple(colours) if same else ()
+        found.append(_Annotation(number, file, colours[0] if same else _background(file), listed))
     return found
 
 
@@ -195,10 +207,26 @@ def _read(annotation: _Annotation) -> Tensor:
     with load_image(annotation.file) as image:
         size = (image.height, image.width)
         if image.mode in ("L", "1", "P", "I", "I;16"):  # one value a pixel, a palette's or a grey one
-            value = annotation.background if annotation.background < 256 else annotation.background & 255
             grey = image if image.mode == "P" else image.convert("L")
-            return torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).view(size) != value
-        pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8).view(*size, 3)
-    code = annotation.background if annotation.background > 255 else annotation.background * 0x010101
-    colour = torch.tensor([code >> 16 & 255, code >> 8 & 255, code & 255], dtype=torch.uint8)
-    return (pixels != colour).any(-1)
+            values = torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).view(size).long()
+            background, listed = annotation.background & 255, {colour & 255 for colour in annotation.listed}
+        else:
+            pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8).view(*size, 3)
+            values = pixels.long() @ torch.tensor([1 << 16, 1 << 8, 1])
+            background, listed = _colour(annotation.background), {_colour(code) for code in annotation.listed}
+    _warn_of_unlisted(annotation.file, values, listed)
+    return values != background
+
+
+def _colour(code: int) -> int:
+    """The colour 0xRRGGBB of a code, which below 256 is a grey value."""
+    return code if code > 255 else code * 0x010101
+
+
+def _warn_of_unlisted(file: Path, values: Tensor, listed: set[int]) -> None:
+    """Warns of regions that the definition forgot (a whole person of marple7 among them); they count as object."""
+    found, count = torch.unique(values, return_counts=True)
+    odd = [f"{v} ({n} pixels)" for v, n in zip(found.tolist(), count.tolist(), strict=True) if v not in listed]
+    if listed and odd:
+        text = f"'{file}' holds values that its definition does not list, taken for the object: {', '.join(odd)}"
+        warnings.warn(text, stacklevel=5)

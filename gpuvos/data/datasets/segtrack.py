@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike, as_path
+from gpuvos.data.datasets.base import LabelledSequence, SequenceDataset, check_same_size
 from gpuvos.data.images import list_images, load_image, natural_key, read_image
 from gpuvos.errors import fail
 
-
-class SegTrackSequence(NamedTuple):
-    """One sequence."""
-
-    name: str  # such as "birdfall"
-    frames: Tensor  # [T, 3, H, W] uint8 RGB
-    mask: Tensor  # [T, H, W] bool, True on any of the objects
-    names: tuple[str, ...]  # T file names without suffix
+# Objects of the sequences with several of them; the other eight have one.
+_OBJECTS = {"bmx": 2, "cheetah": 2, "drift": 2, "hummingbird": 2, "monkeydog": 2, "penguin": 6}
+_SEQUENCES = 14
 
 
-class SegTrack2:
+class SegTrack2(SequenceDataset):
     """The sequences of SegTrack-v2, read from disk one at a time when they are asked for.
 
     The folder has the layout of the official archive; images are png, bmp or jpg, and the mask of a frame has its
@@ -35,14 +30,15 @@ class SegTrack2:
         ROOT/GroundTruth/bmx/2/bmx_06668.png              merged by logical or
 
     Mask values of 128 or more are the object. Where no mask has the name of a frame, masks and frames are paired in
-    the order of their names; there must then be as many of them.
+    the order of their names; there must then be as many of them. A warning names a tree with fewer than the 14
+    sequences, and one whose objects seem to be merged already.
 
     Args:
         root: the folder with ``JPEGImages`` and ``GroundTruth``.
 
     Raises:
-        InputError: if a folder or file is missing or superfluous; the message names it. Reading a sequence raises
-            one if an image is damaged or differs in size.
+        InputError: if a folder, a file or an object is missing, or a file superfluous; the message names it. Reading a
+            sequence raises one if an image is damaged or differs in size.
 
     Example:
         >>> import tempfile
@@ -73,6 +69,11 @@ class SegTrack2:
                 )
         if not frames:
             raise fail("root", f"'{images}', which holds no folder", "one folder a sequence")
+        if len(frames) < _SEQUENCES:
+            partial = (
+                f"'{self.root}' holds {len(frames)} of the {_SEQUENCES} sequences of SegTrack-v2: a table is partial"
+            )
+            warnings.warn(partial, stacklevel=2)
         ordered = sorted(frames, key=natural_key)
         self._sequences = {name: _pair(images / name, truth / name) for name in ordered}
 
@@ -81,23 +82,16 @@ class SegTrack2:
         """Names of the sequences, sorted."""
         return tuple(self._sequences)
 
-    def __len__(self) -> int:
-        return len(self._sequences)
-
-    def __iter__(self) -> Iterator[SegTrackSequence]:
-        return (self[name] for name in self._sequences)
-
-    def __getitem__(self, name: str) -> SegTrackSequence:
-        """Reads the sequence of that name."""
-        if name not in self._sequences:
-            raise fail("name", repr(name), f"one of {', '.join(self._sequences)}")
+    def read(self, name: str) -> LabelledSequence:
+        """Reads the sequence of a name that exists."""
         pairs = self._sequences[name]
         frames = [read_image(image)[0] for image, _ in pairs]
-        size = (frames[0].shape[1], frames[0].shape[2])
+        size, first = (frames[0].shape[1], frames[0].shape[2]), pairs[0][0]
         for (image, _), frame in zip(pairs, frames, strict=True):
-            _check_size(image, (frame.shape[1], frame.shape[2]), size)
-        masks = [torch.stack([_read(file, size) for file in files]).any(0) for _, files in pairs]
-        return SegTrackSequence(name, torch.stack(frames), torch.stack(masks), tuple(image.stem for image, _ in pairs))
+            check_same_size(image, tuple(frame.shape[1:]), size, first)
+        masks = [torch.stack([_read(file, size, first) for file in files]).any(0) for _, files in pairs]
+        names = tuple(image.stem for image, _ in pairs)
+        return LabelledSequence(name, torch.stack(frames), torch.stack(masks), tuple(range(len(pairs))), names)
 
     def __repr__(self) -> str:
         return f"SegTrack2('{self.root}')"
@@ -111,8 +105,26 @@ def _pair(images: Path, truth: Path) -> list[tuple[Path, list[Path]]]:
     """Every frame with its masks, one an object."""
     frames = list_images(images)
     objects = sorted((path for path in truth.iterdir() if _shown(path)), key=lambda path: natural_key(path.name))
+    _check_objects(truth, [path.name for path in objects])
     columns = [_match(frames, list_images(folder), folder) for folder in objects or [truth]]
     return [(frame, list(masks)) for frame, masks in zip(frames, zip(*columns, strict=True), strict=True)]
+
+
+def _check_objects(truth: Path, found: list[str]) -> None:
+    """Raises InputError if objects of a sequence of several are missing; warns where they look merged."""
+    count = _OBJECTS.get(truth.name, 1)
+    missing = [str(number) for number in range(1, count + 1) if str(number) not in found]
+    if not found:
+        if count == 1:
+            return
+        merged = (
+            f"'{truth}' has no folder an object: its masks are taken for the {count} objects of SegTrack-v2, merged"
+        )
+        warnings.warn(merged, stacklevel=5)
+    elif missing:
+        got = f"'{truth}' with {count - len(missing)} of {count} objects, without {', '.join(missing)}"
+        remedy = "unpack the archive anew: J over a part of the objects is no number of SegTrack-v2"
+        raise fail("root", got, f"folders 1 to {count}, one an object", remedy)
 
 
 def _match(frames: list[Path], masks: list[Path], folder: Path) -> list[Path]:
@@ -127,15 +139,9 @@ def _match(frames: list[Path], masks: list[Path], folder: Path) -> list[Path]:
     raise fail("root", got, wanted, "unpack the archive anew into an empty folder")
 
 
-def _read(file: Path, size: tuple[int, int]) -> Tensor:
+def _read(file: Path, size: tuple[int, int], first: Path) -> Tensor:
     """Mask ``[H, W]`` bool of one object."""
     with load_image(file) as image:
-        _check_size(file, (image.height, image.width), size)
+        check_same_size(file, (image.height, image.width), size, first)
         grey = image.convert("L")
         return torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).view(size) >= 128
-
-
-def _check_size(file: Path, got: tuple[int, int], wanted: tuple[int, int]) -> None:
-    if got != wanted:
-        first = f"{wanted[0]} x {wanted[1]} like the first frame of its sequence"
-        raise fail("root", f"'{file}' of {got[0]} x {got[1]} pixels", first)

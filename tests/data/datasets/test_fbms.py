@@ -145,3 +145,52 @@ def test_other_sizes_and_names(root: Path) -> None:
         Fbms59(root, split="train")
     with pytest.raises(InputError, match="split"):
         Fbms59(root, split="val")
+
+
+def test_values_that_the_definition_forgot_are_the_object_and_named(root: Path) -> None:
+    """As in marple7, where a whole person has grey value 102."""
+    truth = root / "Testset" / "cars1" / "GroundTruth"
+    grey = np.full((HEIGHT, WIDTH), 100, dtype=np.uint8)
+    grey[1:3, 4] = 102
+    Image.fromarray(grey).save(truth / "cars1_02.pgm")
+    with pytest.warns(UserWarning, match=r"cars1_02\.pgm' holds values .* 102 \(2 pixels\)"):
+        mask = Fbms59(root)["cars1"].mask
+    assert mask.sum() == 2
+
+
+def test_a_part_of_the_archive_is_said(root: Path) -> None:
+    with pytest.warns(UserWarning, match="3 of 30 sequences"):
+        Fbms59(root)
+
+
+def test_bms26_as_distributed(tmp_path: Path) -> None:
+    """Frames, masks and the definition in one folder; frames in ppm."""
+    folder = tmp_path / "cars1"
+    folder.mkdir()
+    for frame in range(3):
+        Image.new("RGB", (WIDTH, HEIGHT), (40 * frame,) * 3).save(folder / f"cars1_{frame + 1:02d}.ppm")
+    Image.fromarray(merged(2).numpy().astype(np.uint8) * 255).save(folder / "cars1_02.pgm")
+    definition(folder, "cars1", [0, 255], {1: "cars1_02.pgm"}, 3)
+    with pytest.warns(UserWarning, match="1 of 26"):
+        cars = Fbms59(tmp_path)["cars1"]
+    assert cars.names == ("cars1_01", "cars1_02", "cars1_03")
+    assert cars.annotated == (1,)
+    assert torch.equal(cars.mask, merged(2)[None])
+    assert cars.frames[2, 0, 0, 0] == 80
+
+
+@pytest.mark.data
+def test_the_real_sequences(development_data: Path) -> None:
+    root = development_data / "fbms59"
+    if not root.is_dir():
+        pytest.skip("no fbms59 in the development data")
+    with pytest.warns(UserWarning, match="5 of 29 sequences"):
+        fbms = Fbms59(root, split="train")
+    assert fbms.names == ("cars2", "cars3", "cars8", "marple8", "marple13")
+    cars, marple = fbms["cars2"], fbms["marple8"]
+    assert cars.annotated == (0, 9, 19, 29)
+    assert marple.annotated == (0, 9, 19, 29, 39, 49, 71)
+    assert len(cars.frames) == 30
+    assert len(marple.frames) == 72
+    for mask in (*cars.mask, *marple.mask):
+        assert 0 < mask.float().mean() < 0.9

@@ -89,3 +89,25 @@ def test_other_sizes_and_names(root: Path) -> None:
     Image.new("L", (WIDTH + 1, HEIGHT)).save(root / "GroundTruth" / "bmx" / "2" / "bmx_10.png")
     with pytest.raises(InputError, match="bmx_10"):
         segtrack["bmx"]
+
+
+def test_objects_that_are_missing_are_named(root: Path) -> None:
+    for file in (root / "GroundTruth" / "bmx" / "2").iterdir():
+        file.unlink()
+    (root / "GroundTruth" / "bmx" / "2").rmdir()
+    with pytest.raises(InputError, match=r"bmx' with 1 of 2 objects, without 2"):
+        SegTrack2(root)
+
+
+def test_a_part_of_the_archive_and_merged_objects_are_said(root: Path) -> None:
+    with pytest.warns(UserWarning, match="3 of the 14 sequences"):
+        SegTrack2(root)
+    one, two = (root / "GroundTruth" / "bmx" / name for name in "12")
+    for file in one.iterdir():
+        file.rename(root / "GroundTruth" / "bmx" / file.name)
+    one.rmdir()
+    for file in two.iterdir():
+        file.unlink()
+    two.rmdir()
+    with pytest.warns(UserWarning, match="bmx' has no folder an object"):
+        SegTrack2(root)
