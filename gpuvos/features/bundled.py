@@ -11,7 +11,6 @@ from gpuvos.data.atomic import PathLike
 from gpuvos.errors import check_choice, check_count, check_positive, check_tensor, fail
 from gpuvos.features.base import accepted
 from gpuvos.features.context import grid_stride, over_frames, resize, with_context
-from gpuvos.features.network.cpu import CpuNetwork
 from gpuvos.features.network.embedding import EmbeddingNetwork, fuse
 from gpuvos.features.network.weights import load_weights
 from gpuvos.flow.clip import DenseFlow
@@ -79,7 +78,6 @@ class LearnedFeatures(nn.Module):
         if dtype is not None and not dtype.is_floating_point:
             raise fail("dtype", str(dtype), "a floating point type, for example torch.bfloat16")
         self.network = fuse(network).to(memory_format=torch.channels_last).to(dtype=dtype)
-        self._laid_out: tuple[object, CpuNetwork] | None = None  # for a CPU, and of which weights
         self.position, self.motion = position, motion
         self.scales, self.combine, self.floor, self.chunk = scales, combine, floor, chunk
         self.temperature = temperature
@@ -129,39 +127,14 @@ class LearnedFeatures(nn.Module):
         if stride < 4:
             h, w = 4 * grid[0], 4 * grid[1]
         sizes = [(max(1, round(h * scale)), max(1, round(w * scale))) for scale in self.scales]
-        embedding, votes = self._look([resize(images, size) for size in sizes])
-        classes = self._combined([class_logits.softmax(1)[:, 0].neg() + 1 for class_logits, _ in votes], grid)
-        agnostic = self._combined([object_logit.sigmoid() for _, object_logit in votes], grid)
+        outputs = [self.network(resize(images, size)) for size in sizes]
+        classes = self._combined([output.class_logits.softmax(1)[:, 0].neg() + 1 for output in outputs], grid)
+        agnostic = self._combined([output.object_logit.sigmoid() for output in outputs], grid)
         objectness = self.floor + (1 - self.floor) * (classes * agnostic).clamp(min=0).sqrt()
         objectness = objectness.clamp(max=1)  # resizing a constant 1 may exceed it
-        return resize(embedding, grid), objectness
-
-    def _look(self, images: list[Tensor]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Embedding of the first of the sizes ``[N, 3, h, w]``; class logits and object logit of every one."""
-        if _runs_on_cpu(images[0]):
-            network = self._on_cpu()
-            first, others = network(images[0]), [network.objects(image) for image in images[1:]]
-            return first.embedding, [(first.class_logits, first.object_logit), *others]
-        outputs = [self.network(image) for image in images]
-        return outputs[0].embedding, [(output.class_logits, output.object_logit) for output in outputs]
-
-    def _on_cpu(self) -> CpuNetwork:
-        """The network laid out for a CPU: once, and again where its weights have changed since."""
-        values = (*self.network.parameters(), *self.network.buffers())
-        weights = tuple(
-            (value.data_ptr(), value.dtype, 0 if value.is_inference() else value._version) for value in values
-        )
-        if self._laid_out is None or self._laid_out[0] != weights:
-            self._laid_out = (weights, CpuNetwork(self.network))
-        return self._laid_out[1]
+        return resize(outputs[0].embedding, grid), objectness
 
     def _combined(self, votes: list[Tensor], grid: tuple[int, int]) -> Tensor:
         """One map ``[N, H, W]`` of those of several sizes."""
         stacked = torch.stack([resize(vote[:, None], grid)[:, 0] for vote in votes])
         return stacked.mean(0) if self.combine == "mean" else stacked.amax(0)
-
-
-def _runs_on_cpu(images: Tensor) -> bool:
-    """Whether these are plain numbers on a CPU, rather than traced, fake, or asked for a gradient."""
-    plain = type(images) is Tensor and not torch.compiler.is_compiling() and not images.requires_grad
-    return plain and images.device.type == "cpu"

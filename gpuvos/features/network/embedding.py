@@ -102,7 +102,8 @@ class EmbeddingNetwork(nn.Module):
         neck, class_logits = self.neck(images)
         hidden = self.hidden(neck)
         embedding = self.project(neck) + self.correct(hidden)
-        return NetworkOutput(embedding, class_logits, foreground_logit(class_logits) + self.objectness(hidden)[:, 0])
+        foreground = class_logits[:, 1:].logsumexp(1) - class_logits[:, 0]  # logit of 1 - P_background
+        return NetworkOutput(embedding, class_logits, foreground + self.objectness(hidden)[:, 0])
 
     def neck(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features ``[N, C, H, W]`` that the heads see, and class logits ``[N, 21, H, W]``."""
@@ -117,11 +118,6 @@ class EmbeddingNetwork(nn.Module):
             class_logits,
         )
         return torch.cat(blocks, 1), class_logits
-
-
-def foreground_logit(class_logits: Tensor) -> Tensor:
-    """Logit ``[N, H, W]`` of 1 - P_background (Eq. 3) from class logits ``[N, classes, H, W]``."""
-    return class_logits[:, 1:].logsumexp(1) - class_logits[:, 0]
 
 
 def half_grid(x: Tensor) -> Tensor:
