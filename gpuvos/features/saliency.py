@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from gpuvos.errors import check_choice, check_positive, check_share, check_tensor, fail
+from gpuvos.features.base import accepted
 from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.context import over_frames, resize
 from gpuvos.features.network.weights import load_saliency
-from gpuvos.types import Features
+from gpuvos.types import Features, Progress
 
 COMBINATIONS = ("mean", "geometric")
 
@@ -79,11 +80,13 @@ class SaliencyFeatures(nn.Module):
         flow: nn.Module = self.base.flow
         return flow
 
-    def forward(self, frames: Tensor) -> Features:
+    def forward(self, frames: Tensor, *, validate: bool = True, progress: Progress | None = None) -> Features:
         """Computes the features of a clip.
 
         Args:
             frames: ``[T, 3, h, w]`` uint8, or floating point in [0, 1].
+            validate: whether the flow looks at the values of the frames.
+            progress: called with a stage, the frames done and all of them, see ``VideoSegmenter``.
 
         Returns:
             Features on the base's grid, in its dtype.
@@ -91,13 +94,14 @@ class SaliencyFeatures(nn.Module):
         Raises:
             InputError: a wrong shape or dtype, no pixel at all, or a saliency that is not as above.
         """
-        embedding, objectness = self.encode(frames)
-        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
+        embedding, objectness = self.encode(frames, progress=progress)
+        options = accepted(self.flow, validate=validate, progress=progress)
+        flow = self.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]), **options)
         return self.complete(embedding, objectness, flow)
 
-    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, frames: Tensor, *, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
         """What needs no other frame (so a stream computes it once): embedding ``[T, D + 1, H, W]``, objectness."""
-        embedding, objectness = self.base.encode(frames)
+        embedding, objectness = self.base.encode(frames, **accepted(self.base.encode, progress=progress))
         grid = (objectness.shape[-2], objectness.shape[-1])
         saliency = over_frames(lambda part: self._encode_part(part, grid), frames, self.chunk)[0].to(objectness.dtype)
         channel = self.weight * saliency[:, None].to(embedding.dtype)
@@ -115,8 +119,8 @@ class SaliencyFeatures(nn.Module):
         images = frames.to(dtype) / 255 if frames.dtype == torch.uint8 else frames.to(dtype)
         found = self.network(images)
         if not isinstance(found, Tensor):
-            raise fail("network", f"an output of type {type(found).__name__}", "a tensor [N, h, w]",
-                       "wrap it in a function that picks the map")  # fmt: skip
+            got, remedy = f"an output of type {type(found).__name__}", "wrap it in a function that picks the map"
+            raise fail("network", got, "a tensor [N, h, w]", remedy)
         found = found[:, 0] if found.ndim == 4 and found.shape[1] == 1 else found
         check_tensor("saliency", found, "N H W", sizes={"N": len(frames)}, like=frames, filled=True)
         saliency = resize(found[:, None].float(), grid)[:, 0].clamp(0, 1)

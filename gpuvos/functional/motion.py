@@ -75,7 +75,10 @@ def motion_saliency(
         nearest[block] = distance.masked_fill(others[block], torch.inf).amin(-1)
     # a frame with a valid seed has a background seed
     nearest = nearest.reshape(valid.shape).masked_fill(~valid, 0)
-    return normalize_saliency(nearest if squared else nearest.sqrt(), valid)
+    if not squared:
+        moves = nearest > 0  # the root of 0 has no gradient
+        nearest = torch.where(moves, torch.where(moves, nearest, 1).sqrt(), 0)
+    return normalize_saliency(nearest, valid)
 
 
 def normalize_saliency(length: Tensor, valid: Tensor) -> Tensor:

@@ -223,7 +223,7 @@ def test_missing_damaged_and_foreign_weights_are_named(network: EmbeddingNetwork
     save_weights(network, path)
     for text in ("no json", "{}", "[]"):
         path.with_suffix(".json").write_text(text)
-        with pytest.raises(InputError, match=r"w\.json.*without a sha256"):
+        with pytest.raises(InputError, match=r"w\.json.*(without a sha256|JSONDecodeError)"):
             load_weights(path)
     path.with_suffix(".json").unlink()
     with pytest.raises(InputError, match=r"w\.json"):

@@ -339,7 +339,7 @@ def test_raft_says_what_to_do_off_line(monkeypatch):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
     with pytest.raises(InputError, match=r"no route to host.*DenseFlow"):
-        TorchvisionRaft()
+        TorchvisionRaft(weights="DEFAULT")
     with pytest.raises(InputError, match="variant"):
         TorchvisionRaft(weights=None, variant="huge")
     monkeypatch.setitem(sys.modules, "torchvision.models", None)

@@ -119,7 +119,8 @@ def test_the_whole_chain_by_finite_differences(rule: str) -> None:
     temperature = torch.tensor(1.5, dtype=torch.float64)
 
     def chain(e: Tensor, o: Tensor, flow: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-        config = Config(rule=rule, temperature=temperature, softness=0.3, min_motion=0.0, **SMALL)
+        near = {"background_objectness": 0.3, "background_saliency": 0.1} if rule == "paper" else {"min_motion": 0.0}
+        config = Config(rule=rule, temperature=temperature, softness=0.3, **near, **SMALL)
         probability = gpuvos.segment(e, o, flow, config=config, validate=False).probability
         return probability, F.dense_crf(probability, image, iterations=1)
 

@@ -220,6 +220,7 @@ def every_function(e: Tensor, o: Tensor, flow: Tensor) -> dict[str, object]:
     call(F.soft_foreground_probability, e, seeds.embedding, 1 - weight, weight)  # type: ignore[operator]
     image = o[..., None, :, :].expand(*o.shape[:-2], 3, *o.shape[-2:])
     call(F.dense_crf, p, image, iterations=1)
+    call(F.guided_filter, p, image, radius=2, subsample=1)
     call(F.dense_crf_marginals, e, image, iterations=1)
     call(F.estimate_temperature, e, num_seeds=k, window=3)
     return out

@@ -140,6 +140,10 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[
         F.dense_crf, {"probability": "unit ... H W", "image": "frames ... 3 H W"}, {**CRF, "clip": (1e-5, 0.1)},
         ["unit ... H W"],
     ),
+    "guided_filter": (
+        F.guided_filter, {"probability": "unit ... H W", "image": "frames ... 3 H W"},
+        {"radius": (1, 2), "epsilon": (1e-4, 0.1), "subsample": (1, 2)}, ["unit ... H W"],
+    ),
     "dense_crf_marginals": (
         F.dense_crf_marginals, {"unary": "float ... L H W", "image": "frames ... 3 H W"}, CRF, ["unit ... L H W"]
     ),

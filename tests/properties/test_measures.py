@@ -20,6 +20,10 @@ def dense_crf(probability: Tensor, image: Tensor, validate: bool = True, **optio
     return nn.DenseCRF(**options)(probability, image, validate=validate)
 
 
+def guided_filter(probability: Tensor, image: Tensor, validate: bool = True, **options: Any) -> Tensor:
+    return nn.GuidedFilter(**options)(probability, image, validate=validate)
+
+
 def temporal_stability(mask: Tensor) -> Tensor:
     return metrics.temporal_stability(mask).nan_to_num(nan=0.0)  # NaN where a frame has no outline
 
@@ -75,6 +79,10 @@ NN: Cases = {
         dense_crf, {"probability": "unit ... H W", "image": "frames ... 3 H W"},
         {"iterations": "count", "appearance_weight": "weight", "appearance_sigma": (2.0, 67.0), "smoothness_weight": "weight",
          "smoothness_sigma": "number", "lattice_points": (None, 5000)}, ["unit ... H W"],
+    ),
+    "GuidedFilter": (
+        guided_filter, {"probability": "unit ... H W", "image": "frames ... 3 H W"},
+        {"radius": (1, 2), "epsilon": (1e-4, 0.1), "subsample": (1, 2)}, ["unit ... H W"],
     ),
 }  # fmt: skip
 CASES = METRICS | VIZ | NN

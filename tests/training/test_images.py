@@ -158,7 +158,7 @@ def test_bad_trees_are_named(stills_root: Path, tmp_path: Path) -> None:
     pack_folder.mkdir()
     (pack_folder / "pixels.npy").write_bytes(b"")
     (pack_folder / "index.json").write_text("{")
-    with pytest.raises(InputError, match="pack again"):
+    with pytest.raises(InputError, match="a folder that pack wrote"):
         StillsDataset(pack_folder)
 
 

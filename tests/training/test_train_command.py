@@ -72,7 +72,7 @@ def test_stills_are_packed_and_the_card_says_their_licences(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--stills", "nowhere"], "index.csv"),
+        (["--stills", "nowhere"], "--stills: got 'nowhere'"),
         (["--init", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--init", "nowhere.pth"], "nowhere.pth"),
         (["--pack", "somewhere"], "--stills"),
