@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -207,84 +206,6 @@ def test_killed_workers_lose_nothing_and_repeat_nothing(
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/record.json")} == done
     assert main([*command, "-o", str(tmp_path / "local")]) == 0
     assert contents(out) == contents(tmp_path / "local")
-
-
-def ray_command(*words: str, folder: str) -> None:
-    environment = {**os.environ, "RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0"}
-    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"  # Ray's switch for addresses of the loopback range
-    code = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, *words]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
-
-
-def raylets(address: str) -> list[int]:
-    """The process of a node, by its address."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = file.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[0].endswith(b"/raylet") and f"--node_ip_address={address}".encode() in words:
-            found.append(int(file.parent.name))
-    return found
-
-
-@needs_ray
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_a_node_that_ends_loses_nothing(tmp_path: Path, ray_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two nodes with addresses of their own; the one without the driver is killed in the middle."""
-    videos, out = tmp_path / "videos", tmp_path / "out"
-    for number in range(4):
-        clip = render_clip("single", num_frames=6, height=96, width=160, seed=number)
-        write_video(videos / f"{number}.mp4", clip.frames, frame_rate=12)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("RAY_TMPDIR", ray_folder)
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
-    head, other = "127.0.0.2", "127.0.0.3"
-    with socket.socket() as free:
-        free.bind((head, 0))
-        port = free.getsockname()[1]
-    each = ["--num-cpus", "1", "--object-store-memory", str(2**27), "--disable-usage-stats"]
-    process = None
-    nodes: list[int] = []
-    try:
-        first = ["--head", "--port", str(port), "--node-ip-address", head, "--include-dashboard", "false"]
-        ray_command("start", *first, *each, folder=ray_folder)
-        ray_command("start", "--address", f"{head}:{port}", "--node-ip-address", other, *each, folder=ray_folder)
-        nodes = [*raylets(head), *raylets(other)]
-        assert len(nodes) == 2
-        command = ["segment", str(videos), "--front-end", "appearance", "-o", str(out), "--engine", "ray"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gpuvos", *command, "--workers", "2", "--ray-address", f"{head}:{port}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        deadline = time.monotonic() + 400
-        while not (list(out.glob("*-gpuvos")) or len(list(out.glob(".gpuvos-work/*/*"))) > 1):
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        ended = [*descendants(nodes[1]), nodes[1]]
-        for one in ended:
-            with suppress(ProcessLookupError):
-                os.kill(one, signal.SIGKILL)
-        _, errors = process.communicate(timeout=400)
-        assert process.returncode == 0, errors
-    finally:
-        if process is not None:
-            process.kill()
-            process.wait()
-        for node in nodes:
-            for one in (*descendants(node), node):
-                with suppress(ProcessLookupError):
-                    os.kill(one, signal.SIGKILL)
-        for server in children_of_session(ray_folder):
-            os.kill(server, signal.SIGKILL)
-    assert sorted(path.name for path in out.iterdir()) == [f"{number}-gpuvos" for number in range(4)]
-    assert all(len(list(folder.glob("masks/*.png"))) == 6 for folder in out.glob("*-gpuvos"))
 
 
 def children_of_session(folder: str) -> list[int]:
