@@ -169,8 +169,13 @@ def test_output_that_exists_is_kept(clip: Path, tmp_path: Path, capsys: pytest.C
     assert main(["segment", str(clip), "-o", str(output), *QUICK]) == 2
     assert (output / "precious.txt").read_text() == "mine"
     assert str(output) in capsys.readouterr().err
-    assert main(["segment", str(clip), "-o", str(output), "--overwrite", *QUICK]) == 0
-    assert not (output / "precious.txt").exists()
+    assert main(["segment", str(clip), "-o", str(output), "--overwrite", *QUICK]) == 2  # it holds no record of ours
+    assert (output / "precious.txt").read_text() == "mine"
+    ours = tmp_path / "ours"
+    assert main(["segment", str(clip), "-o", str(ours), *QUICK]) == 0
+    (ours / "sheet.png").write_text("changed")
+    assert main(["segment", str(clip), "-o", str(ours), "--overwrite", *QUICK]) == 0
+    assert (ours / "sheet.png").read_bytes() != b"changed"
 
 
 @pytest.mark.slow
@@ -268,7 +273,7 @@ def test_evaluate(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert all(0 <= row["j"] <= 1 for row in report["rows"])
     assert all(0 <= row["t"] <= 5 for row in report["rows"])
     mean = sum(row["j"] for row in report["rows"] if row["rule"] == "robust") / 2
-    assert f"| **mean** | robust | 10 | {100 * mean:.1f} |" in table
+    assert f"| **mean** | robust | 6 | {100 * mean:.1f} |" in table
     assert len(list((output / "sheets").iterdir())) == 4
     assert main(["evaluate", "--root", str(davis), "--sequences", "three"]) == 2
 

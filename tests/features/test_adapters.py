@@ -291,7 +291,7 @@ def test_sam_reads_a_checkpoint(sam: SamFeatures, frames: Tensor, tmp_path: Path
     (tmp_path / "text.pth").write_text("text")
     with pytest.raises(InputError, match=r"checkpoint.*text\.pth"):
         SamFeatures(checkpoint=tmp_path / "text.pth", size=64)
-    with pytest.raises(InputError, match=r"checkpoint.*absent\.pth.*No such file"):
+    with pytest.raises(InputError, match=r"checkpoint.*absent\.pth.*does not exist"):
         SamFeatures(checkpoint=tmp_path / "absent.pth", size=64)
     torch.save({"other": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="does not hold the weights of SAM's encoder mobile_sam"):

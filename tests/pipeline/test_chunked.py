@@ -234,8 +234,8 @@ def test_the_command_goes_on_as_a_stream(
     clip: list[str], late: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*clip, "--mode", "stream", "-o", "stream"]) == 0
-    name = "contact_sheet" if late else "segment"
-    module = importlib.import_module("gpuvos.cli.segment" if late else "gpuvos.cli.pieces")
+    name = "contact_sheet" if late else "label"
+    module = importlib.import_module("gpuvos.cli.segment") if late else VideoSegmenter
     works, written = getattr(module, name), []
 
     def fail_once(*values: object, **options: object) -> object:
