@@ -305,8 +305,8 @@ def test_a_crf_refines_as_it_does_offline(window: int | None, latency: int | Non
 @pytest.mark.parametrize("rule", RULES)
 def test_a_first_mask_is_followed_as_it_is_offline(rule: str) -> None:
     front, config = Recorded(9), Config(rule=rule, **SMALL)
-    mask = torch.zeros(24, 32, dtype=torch.bool)
-    mask[6:16, 4:16] = True
+    mask = torch.zeros(12, 16, dtype=torch.bool)
+    mask[3:8, 2:8] = True
     whole = VideoSegmenter(front, config)(front.frames(), first_mask=mask)
     assert 0 < whole.mask.float().mean() < 0.5
     for window, latency in ((None, None), (4, 2), (3, 0)):
