@@ -32,7 +32,7 @@ def guided_filter(
     Args:
         probability: ``[T, H, W]`` in [0, 1] (any leading dimensions), at the resolution of the image.
         image: ``[T, C, H, W]`` uint8 or floating point in [0, 1]; usually C = 3.
-        radius: of the window, in pixels of the image.
+        radius: radius of the window in pixels of the image.
         epsilon: variance of the colour, in [0, 1], below which a window counts as flat; smaller keeps weaker edges.
         subsample: pixels of the image per pixel that the models are fitted to.
         validate: look for NaN and values out of range; it reads back from the device.
@@ -48,7 +48,7 @@ def guided_filter(
         >>> image[..., 8:] = 1.0
         >>> probability = torch.full((1, 16, 16), 0.2)
         >>> probability[..., 6:] = 0.8  # the edge is two pixels too far left
-        >>> (guided_filter(probability, image, radius=4, subsample=1)[0, 8] > 0.5).int()
+        >>> (guided_filter(probability, image, radius=4, subsample=1)[0, 8] > 0.6).int()
         tensor([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1], dtype=torch.int32)
     """
     from kornia.filters import guided_blur
