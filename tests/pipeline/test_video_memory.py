@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 import gpuvos
-from gpuvos.functional import voting
 from gpuvos.kernels.blocks import blocks
 from gpuvos.kernels.minimax_forest import reference as minimax_forest
+from gpuvos.kernels.neighbor_mean import reference as neighbor_mean
 
 _VOTE = """
 import resource
@@ -60,7 +60,7 @@ def test_a_longer_clip_needs_little_more_than_its_results(
     # what is done for a few frames at a time, for one or two here
     monkeypatch.setitem(blocks.__kwdefaults__, "budget", 1 << 17)
     monkeypatch.setattr(minimax_forest, "_CACHE_BYTES", 1 << 17)
-    monkeypatch.setattr(voting, "_CACHE_BYTES", 1 << 17)
+    monkeypatch.setattr(neighbor_mean, "_CACHE_BYTES", 1 << 17)
     config = gpuvos.Config(rule=rule, num_seeds=64, window=3)
     peaks, sizes = [], []
     for t in (12, 24):
