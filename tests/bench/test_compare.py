@@ -40,7 +40,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sound = {file: file.read_text() for file in (regions, tracks)}
     regions.write_text(sound[regions].replace("total / count", "1.5 * total / count"))
     tracks.write_text(sound[tracks] + "\n\ndef link_tracks(seeds):\n    raise KeyError('not yet')\n")
-    shutil.rmtree(root / "gpuvos/benchmarking")  # an old commit has none
+    shutil.rmtree(root / "gpuvos/bench")  # an old commit has none
     git(root, "add", "-A")
     git(root, "commit", "-q", "-m", "old")
     for file, text in sound.items():
