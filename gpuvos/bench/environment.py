@@ -89,7 +89,7 @@ def check_record(record: object) -> bool:
     schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(record))
     if error is not None:
-        raise fail(f"record{error.json_path[1:]}", error.message, "what gpuvos/benchmarking/schema.json says")
+        raise fail(f"record{error.json_path[1:]}", error.message, "what gpuvos/bench/schema.json says")
     return True
 
 
