@@ -99,11 +99,11 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     truth = squares((2, 2, 4))
     with pytest.raises(InputError, match=r"proposals: got shape \(1, 24, 24\), wanted masks by object"):
         object_scores(truth[0], truth)
-    with pytest.raises(InputError, match="proposals: got shape .* wanted frames and size of truth"):
+    with pytest.raises(InputError, match=r"proposals: got shape .* wanted frames and size of truth"):
         object_scores(truth[..., :20], truth)
     with pytest.raises(InputError, match="at least one object"):
         object_scores(truth, truth[:0])
-    with pytest.raises(InputError, match="truth: got torch.float32"):
+    with pytest.raises(InputError, match=r"truth: got torch\.float32"):
         object_scores(truth, truth.float())
     with pytest.raises(InputError, match="tolerance"):
         object_scores(truth, truth, tolerance=-1)

@@ -33,7 +33,7 @@ class Davis2017(SequenceDataset):
     is there, those of the semi-supervised challenge are taken, with a warning: they are others.
 
     ``ids`` of a sequence holds the numbers, ``mask`` all objects together. As in the official toolkit the first frame
-    says how many objects there are, and void pixels (255) are background.
+    says how many objects there are, higher numbers are left out (with a warning), and void pixels (255) are background.
 
     Args:
         root: the folder with ``ImageSets``, ``JPEGImages`` and the annotations.
@@ -42,7 +42,7 @@ class Davis2017(SequenceDataset):
 
     Raises:
         InputError: if a file or folder is missing or superfluous; the message names it. Reading a sequence raises one
-            if an image is damaged or differs in size, or a mask holds a number that the first frame does not.
+            if an image is damaged or differs in size.
 
     Example:
         >>> import tempfile
@@ -64,9 +64,7 @@ class Davis2017(SequenceDataset):
         self.root, self.split, self.resolution = as_path("root", root), split, resolution
         images = self.root / "JPEGImages" / resolution
         truth = _annotations(self.root, resolution)
-        self._sequences = {
-            name: _pairs(images / name, truth / name) for name in _read_split(self.root, split)
-        }
+        self._sequences = {name: _pairs(images / name, truth / name) for name in _read_split(self.root, split)}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,10 +83,12 @@ class Davis2017(SequenceDataset):
         number = torch.stack(ids)
         number[number == _VOID] = 0
         count = int(number[0].max())
-        if int(number.max()) > count:
-            frame = int((number.flatten(1).amax(1) > count).int().argmax())
-            got = f"'{pairs[frame][1]}' with object {int(number[frame].max())}"
-            raise fail("root", got, f"the {count} objects of the first frame")
+        late = number > count
+        if late.any():
+            place = int(late.flatten(1).any(1).int().argmax())
+            text = f"'{pairs[place][1]}' shows object {int(number[place].max())}, the first frame {count}: left out"
+            warnings.warn(text, stacklevel=2)
+            number[late] = 0
         names = tuple(image.stem for image, _ in pairs)
         return LabelledSequence(name, torch.stack(frames), number != 0, tuple(range(len(pairs))), names, number)
 
@@ -107,7 +107,9 @@ def _annotations(root: Path, resolution: str) -> Path:
                 text = f"'{root}' has no {_UNSUPERVISED}: the objects are those of the semi-supervised challenge"
                 warnings.warn(text, stacklevel=3)
             return folder
-    raise fail("root", f"no folder '{root / _UNSUPERVISED / resolution}'", "the masks of DAVIS-2017", "unpack them there")
+    raise fail(
+        "root", f"no folder '{root / _UNSUPERVISED / resolution}'", "the masks of DAVIS-2017", "unpack them there"
+    )
 
 
 def _read_split(root: Path, split: str) -> list[str]:
@@ -130,7 +132,9 @@ def _pairs(images: Path, truth: Path) -> list[tuple[Path, Path]]:
     """Every frame of a sequence with its mask."""
     for folder in (images, truth):
         if not folder.is_dir():
-            raise fail("root", f"no folder '{folder}'", "frames and masks of every listed sequence", "unpack them there")
+            raise fail(
+                "root", f"no folder '{folder}'", "frames and masks of every listed sequence", "unpack them there"
+            )
     frames, masks = ({file.stem: file for file in list_images(folder)} for folder in (images, truth))
     for one, other, state in ((frames, masks, "without a mask"), (masks, frames, "without a frame")):
         odd = sorted(set(one) - set(other))
