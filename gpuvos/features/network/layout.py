@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 _DTYPES = (torch.float32, torch.bfloat16)
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -54,9 +54,9 @@ def laid_out(network: _Network, images: Tensor, derive: Callable[[_Network], _La
 
 
 def _transformed() -> bool:
-    """Whether calls are watched, rewritten or cast on their way, so that they must be those of the network."""
+    """Whether calls are traced, rewritten or cast on their way, so that they must be those of the network."""
     return (
-        is_in_torch_dispatch_mode()
+        any(mode.is_infra_mode() for mode in _get_current_dispatch_mode_stack())  # fake tensors, proxies
         or torch._C._functorch.maybe_current_level() is not None
         or torch.is_autocast_enabled("cpu")
         or not torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
