@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gpuvos.batch.worker import SegmentVideo
-from gpuvos.cli.common import build_segmenter, pick_device
+from gpuvos.cli.common import build_segmenter, chosen_refinement, pick_device
 from gpuvos.cli.engine import run_engine, settings
 from gpuvos.cli.findings import Findings
 from gpuvos.cli.pieces import Piece, clip_pieces, stream_pieces
@@ -119,7 +119,7 @@ def _costs(arguments: Namespace, mode: str, total: int | None) -> dict[str, floa
     else:
         network = 350.0 if arguments.front_end == "bundled" else 60.0
         costs = {"decode": 5.0, "network": network, "flow": 80.0, "method": 50.0}
-        if arguments.refine == "crf":
+        if chosen_refinement(arguments) == "crf":
             costs["refine"] = 350.0
     return {**costs, "masks": 5.0, "overlay": 40.0, "page": 3000.0 / max(total or 100, 1)}
 
