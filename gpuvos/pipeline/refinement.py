@@ -9,15 +9,33 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample, max_pool2d
 from torchvision.ops import roi_align
 
-from gpuvos.errors import check_count, check_positive, check_share, check_tensor, check_values, fail
+from gpuvos.errors import check_choice, check_count, check_positive, check_share, check_tensor, check_values, fail
 from gpuvos.features.base import accepted
 from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import saliency_maps
 from gpuvos.functional.batch import merge_leading
-from gpuvos.nn import GuidedFilter
+from gpuvos.nn import DenseCRF, GuidedFilter
 
 _LEAST_MARGIN = 16  # pixels; a network makes little of an object without any ground around it
 _CPU_CHUNK, _DEVICE_CHUNK = 1, 16
+
+
+def refinement(name: str) -> nn.Module:
+    """A new module that refines probabilities ``[T, H, W]`` by images ``[T, 3, H, W]``.
+
+    Args:
+        name: ``guided`` (a guided filter), ``zoom`` (``ZoomRefinement``) or ``crf`` (a dense CRF).
+
+    Raises:
+        InputError: another name.
+
+    Example:
+        >>> refinement("guided")
+        GuidedFilter(radius=8, epsilon=0.0001, subsample=4)
+    """
+    kinds: dict[str, Callable[[], nn.Module]] = {"guided": GuidedFilter, "zoom": ZoomRefinement, "crf": DenseCRF}
+    check_choice("name", name, tuple(kinds))
+    return kinds[name]()
 
 
 class ZoomRefinement(nn.Module):
@@ -65,8 +83,8 @@ class ZoomRefinement(nn.Module):
         network: Callable[[Tensor], Tensor] | None = None,
         *,
         refinement: nn.Module | None = None,
-        weight: float = 0.45,
-        margin: float = 0.2,
+        weight: float = 0.4,
+        margin: float = 0.15,
         reach: int = 10,
         size: int = 320,
         chunk: int | None = None,
@@ -145,7 +163,7 @@ def object_boxes(mask: Tensor, margin: float) -> Tensor:
         >>> mask = torch.zeros(1, 100, 100, dtype=torch.bool)
         >>> mask[0, 40:60, 30:80] = True
         >>> object_boxes(mask, 0.4)
-        tensor([[10., 20., 100., 80.]])
+        tensor([[ 10.,  20., 100.,  80.]])
     """
     sides = []
     for axis, size in ((1, mask.shape[-1]), (2, mask.shape[-2])):  # columns, then rows
