@@ -8,6 +8,7 @@ from torch import Tensor
 from gpuvos.errors import check_choice, check_index, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.kernels.following_seeds import following_seeds as following_op
+from gpuvos.kernels.shapes import LONGEST, is_open
 from gpuvos.types import Seeds
 
 
@@ -81,10 +82,10 @@ def compose_tracks(following: Tensor, valid: Tensor) -> Tensor:
     t, k = valid.shape[-2:]
     identity = torch.arange(k, device=valid.device).expand(valid.shape)
     tracks = torch.cat((identity[..., :1, :], following), -2)  # [..., T, K]
-    reach = 1
-    while reach < t:
-        composed = tracks[..., reach:, :].gather(-1, tracks[..., :-reach, :])
-        tracks = torch.cat((tracks[..., :reach, :], composed), -2)
+    number, reach = torch.arange(t, device=valid.device), 1
+    while reach < LONGEST if is_open(t) else reach < t:
+        before = tracks.index_select(-2, (number - reach).clamp(min=0))
+        tracks = torch.where((number >= reach)[:, None], tracks.gather(-1, before), tracks)
         reach *= 2
     ended = (~valid.any(-1)).cumsum(-1) > 0  # [..., T]
     return tracks.masked_fill(ended[..., None] | ~valid[..., :1, :], -1)
