@@ -274,11 +274,14 @@ class _Neighbors:
         check_count("neighbors", neighbors)
         check_positive("largest_share", largest_share)
         count = valid.shape[1]
-        # an open count could not be made an integer of; a larger bound changes nothing
-        bound = count if is_open(count) else max(3, int(count * largest_share) + 1)
-        self.most: Any = torch.sym_min(neighbors, torch.sym_min(count, bound))
-        wanted = (valid.sum(1) * largest_share).long().clamp(min=3, max=neighbors)  # [B]
-        self.wanted = torch.minimum(wanted, torch.ones_like(valid, dtype=torch.int64).sum(1))
+        share = valid.sum(1) * largest_share
+        if is_open(count):  # its share is no integer in a program; a larger bound changes nothing
+            self.most: Any = torch.sym_min(neighbors, count)
+            there = torch.ones_like(valid, dtype=torch.int64).sum(1)
+            self.wanted = torch.minimum(share.long().clamp(min=3, max=neighbors), there)  # [B]
+        else:
+            self.most = min(neighbors, count, max(3, int(count * largest_share) + 1))
+            self.wanted = share.long().clamp(min=3, max=self.most)
         self.given = (rows, points, valid)
         self.radius: Tensor | None = None
 
@@ -302,5 +305,6 @@ def spread_frames(valid: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     length = ((number + 1) * valid.any(2)).amax(1, keepdim=True)  # [B, 1]; padded frames have no valid seed
     count = length.clamp(max=frames)
     most: Any = torch.sym_min(t, frames)
-    place = torch.arange(most, device=valid.device)  # a slice would have to prove that T has so many
+    # a slice would have to prove that an open T has so many
+    place = torch.arange(most, device=valid.device) if is_open(t) else number[:most]
     return place * length // count.clamp(min=1), place < count
