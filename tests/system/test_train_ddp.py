@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train_ddp.py"
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_equal_weights() -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*command, SCRIPT, "--steps", "2"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, SCRIPT, "2"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     ranks = re.findall(r"rank (\d): loss ([\d.]+), sum of the weights (-?[\d.]+)", done.stdout)
     assert sorted(rank for rank, *_ in ranks) == ["0", "1"]
