@@ -10,7 +10,7 @@ import time
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,12 @@ from gpuvos.cli.common import (
 from gpuvos.cli.options.common import RULES
 from gpuvos.data.atomic import atomic_file
 from gpuvos.errors import fail
-from gpuvos.metrics import DAVIS2016_OCCLUDED, boundary_accuracy, foreground_score, region_similarity
+from gpuvos.interactive.instances import instances
+from gpuvos.paper import score_tables
 from gpuvos.paper.datasets import Benchmark, LabelledVideo
-from gpuvos.paper.predictions import Predictions, sign_test, unpacked
-from gpuvos.paper.variants import EXPERIMENTS, mean_of, plan, seed_accuracy, stability
+from gpuvos.paper.predictions import Predictions, unpacked
+from gpuvos.paper.scoring import Row, score, score_objects
+from gpuvos.paper.variants import EXPERIMENTS, plan, seed_accuracy
 from gpuvos.pipeline.segment import segment
 from gpuvos.pipeline.video import VideoSegmenter
 from gpuvos.types import Features, Segmentation
@@ -37,28 +39,12 @@ from gpuvos.viz.maps import save_png
 if TYPE_CHECKING:
     from gpuvos.paper.runner import Processes
 
-
-class Row(NamedTuple):
-    """Result of one sequence under one rule."""
-
-    sequence: str
-    rule: str
-    frames: int
-    scored: int  # frames whose masks count
-    j: float
-    f: float
-    t: float | None  # None if no two successive frames are annotated and have an outline
-    seed_accuracy: float  # share of frames whose foreground seed lies on the object
-    feature_seconds: float
-    method_seconds: float
-    precision: float  # of FBMS, over all scored frames of the sequence together
-    recall: float
-    f_measure: float
+Rows = dict[tuple[str, str], list[Row]]  # by sequence and method
 
 
 def run(arguments: Namespace) -> int:
     """Evaluates, prints the table, writes it where asked; returns the exit status."""
-    split = arguments.split or {"davis2016": "train", "fbms59": "test"}.get(arguments.dataset, "train")
+    split = arguments.split or {"fbms59": "test"}.get(arguments.dataset, "train")
     benchmark = _benchmark(arguments, split)
     names = arguments.sequences or list(benchmark.names)
     for name in names:
@@ -89,62 +75,63 @@ def _run_table(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> 
         rows = gather(_rows(arguments, benchmark, names, rules, among), among)
         if among.rank == 0:
             others = _others(arguments, benchmark, names)
-            methods = [*rules, *others]
-            rows |= {(row.sequence, row.rule): row for found in others.values() for row in found}
-            ordered = [rows[name, method] for name in names for method in methods]
-            table = markdown(ordered, dataset=benchmark.name)
-            for method in others:
-                table += "\n" + _difference([rows[name, rules[0]] for name in names], others[method])
-            print(table)
+            rows |= others
+            methods = list(dict.fromkeys([*rules, *(method for _, method in others)]))
+            ordered = [row for name in names for method in methods for row in rows[name, method]]
+            by_method = [{name: rows[name, method] for name in names} for method in methods]
+            text = _text(benchmark, ordered, by_method, len(rules))
+            print(text)
             if arguments.output is not None:
-                _write(arguments.output, ordered, table, str(device))
+                _write(arguments.output, ordered, text, str(device))
     return 0
 
 
-def _others(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> dict[str, list[Row]]:
+def _text(benchmark: Benchmark, rows: list[Row], methods: list[dict[str, list[Row]]], own: int) -> str:
+    """All that is printed: the table, those by attribute, and the first method against those of others."""
+    parts = [score_tables.markdown(rows, dataset=benchmark.name)]
+    if any(row.sequence in benchmark.attributes for row in rows):
+        parts.append(score_tables.attribute_table(rows, benchmark.attributes))
+    parts += [score_tables.difference(methods[0], other, dataset=benchmark.name) for other in methods[own:]]
+    return "\n\n".join(parts)
+
+
+def _others(arguments: Namespace, benchmark: Benchmark, names: list[str]) -> Rows:
     """Rows of the masks of other methods, by the names of their folders."""
-    found: dict[str, list[Row]] = {}
+    rows: Rows = {}
+    stems = [*RULES, *(path.stem for path in arguments.predictions)]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise fail("--predictions", f"two methods named {stem}", "names that differ", "rename the folder")
     for path in arguments.predictions:
         with unpacked(path) as folder:
             masks = Predictions(folder, names)
-            found[path.stem] = [_score_files(benchmark[name], masks, path.stem) for name in names]
-    return found
+            for name in names:
+                rows[name, path.stem] = _score_files(benchmark[name], masks, path.stem, arguments.stability)
+    return rows
 
 
-def _score_files(video: LabelledVideo, masks: Predictions, method: str) -> Row:
-    """The row of masks on disk; only the frames that count are read."""
-    numbers = video.annotated[video.counted]
+def _score_files(video: LabelledVideo, masks: Predictions, method: str, temporal: bool) -> list[Row]:
+    """The rows of masks on disk; only the frames that count are read."""
+    stems = [video.names[number] for number in video.annotated[video.counted]]
+    if video.ids is not None:
+        return score_objects(video, method, masks.read_objects(video.name, stems, video.size))
     mask = torch.zeros_like(video.mask)
-    mask[video.counted] = masks.read(video.name, [video.names[number] for number in numbers], video.size)
-    return _score(video, method, mask, math.nan, 0.0, 0.0)
+    mask[video.counted] = masks.read(video.name, stems, video.size)
+    return [score(video, method, mask, temporal=temporal)]
 
 
-def _difference(ours: list[Row], theirs: list[Row]) -> str:
-    """How J of gpuvos differs from another method's, sequence by sequence, and how likely by chance."""
-    first, second = [row.j for row in ours], [row.j for row in theirs]
-    better, worse, chance = sign_test(first, second)
-    mean = 100 * (sum(first) - sum(second)) / len(first)
-    each = ", ".join(f"{row.sequence} {100 * (row.j - other.j):+.1f}" for row, other in zip(ours, theirs, strict=True))
-    text = (
-        f"J of {ours[0].rule} less that of {theirs[0].rule}: {mean:+.1f} ({each}); better on {better}, worse on {worse}"
-    )
-    return f"\n{text}; sign test p = {chance:.3f}"
-
-
-def _rows(
-    arguments: Namespace, benchmark: Benchmark, names: list[str], rules: list[str], among: Processes
-) -> dict[tuple[str, str], Row]:
+def _rows(arguments: Namespace, benchmark: Benchmark, names: list[str], rules: list[str], among: Processes) -> Rows:
     """Measures the sequences of this process and draws their sheets."""
     from tqdm import tqdm
 
     segmenter, device = build_segmenter(arguments, RULES[0]), pick_device(arguments.device)
-    rows: dict[tuple[str, str], Row] = {}
+    rows: Rows = {}
     for name in tqdm(names[among.rank :: among.world], unit="sequence", disable=among.rank > 0 or None):
         video = _moved(benchmark[name], device)
         features, seconds = _features(segmenter, video.frames)
         for rule in rules:
             config = build_config(arguments, rule)
-            rows[name, rule], result = _measure(segmenter, video, features, seconds, config)
+            rows[name, rule], result = _measure(segmenter, video, features, seconds, config, arguments)
             if arguments.output is not None:
                 path = arguments.output / "sheets" / f"{name}-{rule}.png"
                 _write_sheet(path, video, features, result, config)
@@ -237,67 +224,17 @@ def _measure(
     features: Features,
     feature_seconds: float,
     config: gpuvos.Config,
-) -> tuple[Row, Segmentation]:
+    arguments: Namespace,
+) -> tuple[list[Row], Segmentation]:
     begin = _synchronize(video.frames.device)
     result = segmenter.refine(segment(*features, config=config, size=video.size), video.frames)
-    method_seconds = _synchronize(video.frames.device) - begin
+    objects = None if video.ids is None else instances(result, num_instances=arguments.num_instances)
+    seconds = (feature_seconds, _synchronize(video.frames.device) - begin)
+    if objects is not None:
+        return score_objects(video, config.rule, objects.mask[objects.present.any(1)], seconds=seconds), result
     annotated = torch.tensor(video.annotated, device=result.mask.device)
-    seed = seed_accuracy(result, video).item()
-    return _score(video, config.rule, result.mask[annotated], seed, feature_seconds, method_seconds), result
-
-
-def _score(
-    video: LabelledVideo, method: str, annotated: Tensor, seed: float, feature_seconds: float, method_seconds: float
-) -> Row:
-    """The row of masks ``[A, H, W]`` of the annotated frames."""
-    mask, truth = annotated[video.counted], video.mask[video.counted]
-    score = foreground_score(mask, truth)
-    return Row(
-        video.name,
-        method,
-        len(video.frames),
-        len(truth),
-        region_similarity(mask, truth).mean().item(),
-        boundary_accuracy(mask, truth).mean().item(),
-        mean_of(stability(annotated, video)),
-        seed,
-        feature_seconds,
-        method_seconds,
-        score.precision.item(),
-        score.recall.item(),
-        score.f_measure.item(),
-    )
-
-
-def markdown(rows: list[Row], *, dataset: str = "davis2016") -> str:
-    """Table of all rows, and the mean over sequences of each method.
-
-    Of DAVIS J, F and T, the last without its occluded sequences; of FBMS J, precision, recall and the F-measure, which
-    is that of the means of both. A method whose masks were read from files has no speed and no seeds.
-    """
-    measures = ("J", "precision", "recall", "F-measure") if dataset == "fbms59" else ("J", "F", "T")
-    columns = ("sequence", "method", "scored", *measures, "seed accuracy", "features, frames/s", "method, frames/s")
-    lines = ["| " + " | ".join(columns) + " |", "|---|---|" + "---:|" * (len(columns) - 2)]
-    lines.extend(_line(row.sequence, row.rule, [row], dataset, frozenset()) for row in rows)
-    left_out = DAVIS2016_OCCLUDED if dataset == "davis2016" else frozenset()
-    rules = dict.fromkeys(row.rule for row in rows)
-    lines.extend(_line("**mean**", rule, [r for r in rows if r.rule == rule], dataset, left_out) for rule in rules)
-    return "\n".join(lines)
-
-
-def _line(name: str, rule: str, rows: list[Row], dataset: str, left_out: frozenset[str]) -> str:
-    j, f, precision, recall, seed = (
-        100 * sum(values) / len(rows)
-        for values in zip(*((r.j, r.f, r.precision, r.recall, r.seed_accuracy) for r in rows), strict=True)
-    )
-    known = [row.t for row in rows if row.t is not None and row.sequence not in left_out]
-    t = 100 * sum(known) / len(known) if known else math.nan
-    harmonic = 2 * precision * recall / max(precision + recall, 1e-12)
-    values = (j, precision, recall, harmonic) if dataset == "fbms59" else (j, f, t)
-    seconds = (sum(row.feature_seconds for row in rows), sum(row.method_seconds for row in rows))
-    speeds = (sum(row.frames for row in rows) / spent if spent else math.nan for spent in seconds)
-    numbers = ["-" if math.isnan(value) else f"{value:.1f}" for value in (*values, seed, *speeds)]
-    return "| " + " | ".join((name, rule, str(sum(row.scored for row in rows)), *numbers)) + " |"
+    seed, mask = seed_accuracy(result, video).item(), result.mask[annotated]
+    return [score(video, config.rule, mask, seed=seed, seconds=seconds, temporal=arguments.stability)], result
 
 
 def _write(folder: Path, rows: list[Row], table: str, device: str) -> None:
@@ -306,13 +243,19 @@ def _write(folder: Path, rows: list[Row], table: str, device: str) -> None:
     with atomic_file(folder / "results.csv") as path, path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(Row._fields)
-        writer.writerows(rows)
+        writer.writerows([["" if _absent(value) else value for value in row] for row in rows])
     with atomic_file(folder / "results.json") as path:
         report = {
             "gpuvos": gpuvos.__version__,
             "torch": torch.__version__,
             "device": device,
             "threads": torch.get_num_threads(),
-            "rows": [row._asdict() for row in rows],
+            "rows": [
+                {name: None if _absent(value) else value for name, value in row._asdict().items()} for row in rows
+            ],
         }
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _absent(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

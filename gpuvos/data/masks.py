@@ -108,7 +108,7 @@ def read_mask(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Tensor:
      palette, any other                  as colour
      one bit                             0 and 1
      grey, only black and white          0 and 1
-     grey, anything else                 the grey values
+     grey, anything else                 the grey values (with transparency as well)
      grey of 16 bits                     the same; values above 255 other than white are refused
      colour, one colour on black         0 and 1
      colour, colours of `davis_palette`  their ids
@@ -146,8 +146,40 @@ def read_mask(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Tensor:
         if stored.format in ("JPEG", "MPO"):
             return torch.from_numpy((np.asarray(image.convert("L")) >= 128).astype(np.uint8))
         if image.mode in ("1", "L") or image.mode.startswith("I"):
-            return _grey_ids(file, np.asarray(image), image)
-        return _colour_ids(file, composite_over_black(image))
+            return _grey_ids(file, np.asarray(image), image.mode)
+        pixels = composite_over_black(image)
+        if image.mode == "LA":
+            return _grey_ids(file, pixels[..., 0], "L")
+        return _colour_ids(file, pixels)
+
+
+def read_ids(path: PathLike) -> Tensor:
+    """Reads a mask image whose pixels are ids: the indices of a palette or the grey values, as they are stored.
+
+    ``read_mask`` looks at colours too, and takes a grey image of one value for one object; where several objects have
+    fixed numbers, as in DAVIS-2017, a frame that shows the second alone must not say 1.
+
+    Args:
+        path: an image file of mode P, L or 1.
+
+    Returns:
+        ``[H, W]`` uint8.
+
+    Raises:
+        InputError: if the file is missing, is no image, or holds colours.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "mask.png"
+        >>> write_mask(file, torch.tensor([[0, 2], [2, 255]]))
+        >>> read_ids(file).tolist()
+        [[0, 2], [2, 255]]
+    """
+    file = as_path("path", path)
+    with load_image(file) as image:
+        if image.mode not in ("P", "L", "1"):
+            raise fail("path", f"'{file}' of mode {image.mode}", "ids in a palette or grey image of 8 bits")
+        return torch.from_numpy(np.array(image, dtype=np.uint8))
 
 
 def save_npz(path: PathLike, /, **tensors: object) -> None:
@@ -225,8 +257,8 @@ def _indices_are_ids(image: Image) -> bool:
     return bool((brightness[0] <= brightness[used]).all())
 
 
-def _grey_ids(file: Path, values: np.ndarray[Any, Any], image: Image) -> Tensor:
-    white = {"1": 1, "L": 255}.get(image.mode, 65535)
+def _grey_ids(file: Path, values: np.ndarray[Any, Any], mode: str) -> Tensor:
+    white = {"1": 1, "L": 255}.get(mode, 65535)
     distinct = np.unique(values).astype(np.int64)
     if np.isin(distinct, (0, white)).all():
         values = values != 0

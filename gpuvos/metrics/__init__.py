@@ -14,6 +14,7 @@ tensor([1., 1., 1.])
 from gpuvos.metrics.boundary import boundary_accuracy
 from gpuvos.metrics.flow import endpoint_error
 from gpuvos.metrics.foreground import ForegroundScore, foreground_score
+from gpuvos.metrics.objects import ObjectScores, object_scores
 from gpuvos.metrics.region import region_similarity
 from gpuvos.metrics.statistics import Summary, davis2016_frames, summary
 from gpuvos.metrics.temporal import DAVIS2016_OCCLUDED, temporal_stability
@@ -21,11 +22,13 @@ from gpuvos.metrics.temporal import DAVIS2016_OCCLUDED, temporal_stability
 __all__ = [
     "DAVIS2016_OCCLUDED",
     "ForegroundScore",
+    "ObjectScores",
     "Summary",
     "boundary_accuracy",
     "davis2016_frames",
     "endpoint_error",
     "foreground_score",
+    "object_scores",
     "region_similarity",
     "summary",
     "temporal_stability",

@@ -45,11 +45,11 @@ def boundary_accuracy(mask: Tensor, truth: Tensor, *, tolerance: float = 0.008) 
         (tensor(1.), tensor(0.5000))
     """
     check_pair(mask, truth)
-    radius = _radius(tolerance, *mask.shape[-2:])
+    radius = tolerance_in_pixels(tolerance, *mask.shape[-2:])
     return measure_frames(partial(_f_measure, radius=radius), mask, truth)
 
 
-def _radius(tolerance: float, height: int, width: int) -> int:
+def tolerance_in_pixels(tolerance: float, height: int, width: int) -> int:
     """The tolerance in pixels."""
     number = isinstance(tolerance, int | float) and math.isfinite(tolerance)
     if not number or not (0 <= tolerance < 1 or (tolerance >= 1 and float(tolerance).is_integer())):
@@ -60,9 +60,9 @@ def _radius(tolerance: float, height: int, width: int) -> int:
 
 def _f_measure(mask: Tensor, truth: Tensor, radius: int) -> Tensor:
     """F of bool masks ``[N, H, W]`` -> [N]."""
-    found, wanted = _boundary_map(mask), _boundary_map(truth)  # [N, H, W]
-    precision = _share(found, _dilate(wanted, radius))  # [N]
-    recall = _share(wanted, _dilate(found, radius))  # [N]
+    found, wanted = boundary_map(mask), boundary_map(truth)  # [N, H, W]
+    precision = _share(found, dilate(wanted, radius))  # [N]
+    recall = _share(wanted, dilate(found, radius))  # [N]
     total = precision + recall
     return torch.where(total > 0, 2 * precision * recall / total.clamp_min(1e-12), 0.0)
 
@@ -74,7 +74,7 @@ def _share(boundary: Tensor, near: Tensor) -> Tensor:
     return torch.where(count > 0, matched / count.clamp_min(1), 1.0)
 
 
-def _boundary_map(mask: Tensor) -> Tensor:
+def boundary_map(mask: Tensor) -> Tensor:
     """Boundary pixels of bool masks ``[N, H, W]``, by the rule of ``boundary_accuracy``."""
     here = mask[:, :-1, :-1]
     east, south, diagonal = mask[:, :-1, 1:], mask[:, 1:, :-1], mask[:, 1:, 1:]
@@ -85,7 +85,7 @@ def _boundary_map(mask: Tensor) -> Tensor:
     return boundary
 
 
-def _dilate(points: Tensor, radius: int) -> Tensor:
+def dilate(points: Tensor, radius: int) -> Tensor:
     """Dilates bool maps ``[N, H, W]`` by the disk of all offsets with ``x^2 + y^2 <= radius^2``.
 
     The disk is a stack of horizontal runs that widen from its top row to its middle. ``run`` holds the map

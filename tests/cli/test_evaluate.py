@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
-from gpuvos.cli.evaluate import Row, markdown
 from gpuvos.cli.main import main
-from gpuvos.data import render_clip
+from gpuvos.data import render_clip, write_mask
 
 QUICK = ["--front-end", "appearance", "--num-seeds", "30"]
 
@@ -80,11 +80,12 @@ def test_masks_of_another_method(davis: Path, tmp_path: Path, capsys: pytest.Cap
     arguments = ["evaluate", "--root", str(davis), "--predictions", archive, *QUICK]
     assert main([*arguments, "-o", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
-    assert "| one | best | 3 | 100.0 | 100.0 |" in text
+    assert "| one | best | 3 | 100.0 | 100.0 | 0.0 | 100.0 | 100.0 | 0.0 |" in text
     assert "J of robust less that of best: -" in text
     assert "better on 0, worse on 3; sign test p = 0.250" in text
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert [row["scored"] for row in rows] == [3] * 6
+    assert all(row["seed_accuracy"] is None for row in rows if row["method"] == "best")  # NaN is no JSON
     shutil.rmtree(tmp_path / "peer" / "masks" / "two")
     assert main(["evaluate", "--root", str(davis), "--predictions", str(tmp_path / "peer"), *QUICK]) == 2
     assert "without two" in capsys.readouterr().err
@@ -98,12 +99,51 @@ def test_your_own_videos(davis: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "--frames and --masks" in capsys.readouterr().err
 
 
-def test_fbms_prints_precision_recall_and_f_measure() -> None:
-    """By hand: means of P 50 and 100 and of R 100 and 50 are 75 each, and so is F."""
-    rows = [
-        Row(name, "robust", 5, 2, 0.5, 0.9, None, 1.0, 1.0, 1.0, p, r, 2 / 3)
-        for name, p, r in (("a", 0.5, 1.0), ("b", 1.0, 0.5))
-    ]
-    lines = markdown(rows, dataset="fbms59").splitlines()
-    assert lines[0].startswith("| sequence | method | scored | J | precision | recall | F-measure |")
-    assert lines[-1].startswith("| **mean** | robust | 4 | 50.0 | 75.0 | 75.0 | 75.0 | 100.0 |")
+@pytest.mark.slow
+def test_without_stability_and_with_attributes(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """T is left out where it is asked for, and attributes are printed where the folder has them."""
+    shutil.copytree(davis, tmp_path / "davis")
+    (tmp_path / "davis/db_info.yml").write_text(
+        "sequences:\n- {name: one, attributes: [FM, DEF]}\n- {name: two, attributes: [DEF]}\n"
+    )
+    arguments = ["evaluate", "--root", str(tmp_path / "davis"), "--no-stability", *QUICK]
+    assert main([*arguments, "-o", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "| attribute | sequences | J of robust | difference |" in text
+    assert "| FM, fast motion | 1 |" in text
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert [row["t"] for row in rows] == [None] * 3
+    assert (tmp_path / "out" / "table.md").read_text() == text
+
+
+def write_davis2017(root: Path) -> torch.Tensor:
+    """One rendered sequence with two objects, and their true ids."""
+    rendered = render_clip("two", num_frames=4, height=64, width=96, seed=0)
+    for number, frame in enumerate(rendered.frames):
+        image = root / "JPEGImages/480p/judo" / f"{number:05d}.jpg"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frame.permute(1, 2, 0).numpy()).save(image)
+        write_mask(root / "Annotations_unsupervised/480p/judo" / f"{number:05d}.png", rendered.instances[number])
+    (root / "ImageSets/2017").mkdir(parents=True)
+    (root / "ImageSets/2017/train.txt").write_text("judo")
+    return rendered.instances
+
+
+def test_several_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both objects of a clip, found by `instances`; and true masks with the numbers exchanged, which are matched."""
+    ids = write_davis2017(tmp_path / "davis")
+    for number, mask in enumerate(torch.where(ids > 0, 3 - ids, 0)):
+        write_mask(tmp_path / "swapped/judo" / f"{number:05d}.png", mask)
+    arguments = ["evaluate", "--dataset", "davis2017", "--root", str(tmp_path / "davis"), *QUICK]
+    assert main([*arguments, "--predictions", str(tmp_path / "swapped"), "-o", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("| sequence | method | scored | J&F | J | J recall | J decay | F | F recall | F decay |")
+    for name in ("judo_1", "judo_2", "**mean**"):
+        assert f"| {name} | swapped | {8 if name == '**mean**' else 4} | 100.0 | 100.0 | 100.0 | 0.0 | 100.0 |" in text
+    assert "J&F of robust less that of swapped: -" in text
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert [row["sequence"] for row in rows] == ["judo_1", "judo_2"] * 2
+    assert all(row["j"] > 0.5 for row in rows)  # of a rendered clip both objects are found
+    assert main([*arguments, "--experiment", "main", "-o", str(tmp_path / "no")]) == 2
+    assert main([*arguments, "--num-instances", "21"]) == 2
+    assert "wanted at most 20" in capsys.readouterr().err

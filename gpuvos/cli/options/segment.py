@@ -100,6 +100,7 @@ def _add_length_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--history", type=whole(), default=32, help="frames that a stream remembers (32)")
     parser.add_argument("--latency", type=whole(0), default=8, help="frames that a stream looks ahead (8)")
     parser.add_argument("--no-arrays", action="store_true", help="leave out result-*.npz, which take most of the disk")
+    parser.add_argument("--no-report", action="store_true", help="leave out report.html, which holds the overlay again")
 
 
 def _add_engine_arguments(parser: ArgumentParser) -> None:

@@ -20,6 +20,7 @@ class LabelledSequence(NamedTuple):
     mask: Tensor  # [A, H, W] bool, True on the object; several objects are merged
     annotated: tuple[int, ...]  # A numbers of the frames that have masks, ascending
     names: tuple[str, ...]  # T file names without suffix, such as "00000"
+    ids: Tensor | None = None  # [A, H, W] uint8, 0 and the number of the object; None where a data set merges them
 
 
 class SequenceDataset(ABC):

@@ -119,6 +119,32 @@ def test_objects_are_merged_whatever_the_colours(root: Path) -> None:
     assert mask[:, 0, :3].tolist() == [[True] * 3, [True, True, False], [True] * 3, [False] * 3]
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_masks_of_every_mode(root: Path, mode: str) -> None:
+    """As the archive has them: most grey, some in colour or with transparency; a palette whose white is index 1."""
+    white = np.where(true_mask(0, 1), 255, 0).astype(np.uint8)
+    image = Image.fromarray(white)
+    if mode == "I;16":
+        image = Image.fromarray(white.astype(np.uint16) * 257)
+    elif mode == "P":
+        image = Image.fromarray((white > 0).astype(np.uint8))
+        image.putpalette([0, 0, 0, 255, 255, 255])
+    else:
+        image = image.convert(mode)
+    image.save(annotation_path(root, "bear", 1))
+    with Image.open(annotation_path(root, "bear", 1)) as stored:
+        assert stored.mode == mode
+    assert torch.equal(Davis2016(root)["bear"].mask[1], torch.from_numpy(true_mask(0, 1)))
+
+
+def test_grey_numbers_with_transparency(root: Path) -> None:
+    """Two objects, 1 and 2, of mode LA; a transparent pixel is background whatever its value."""
+    pixels = np.zeros((HEIGHT, WIDTH, 2), dtype=np.uint8)
+    pixels[2, 2:5] = (1, 255), (2, 255), (2, 0)
+    Image.fromarray(pixels, "LA").save(annotation_path(root, "bear", 1))
+    assert Davis2016(root)["bear"].mask[1].nonzero().tolist() == [[2, 2], [2, 3]]
+
+
 def test_missing_parts_of_the_layout(root: Path) -> None:
     with pytest.raises(InputError, match=r"root: got '.*nowhere', which is no folder"):
         Davis2016(root / "nowhere")
