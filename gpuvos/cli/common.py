@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import cast
 
 import torch
 from torch import nn
 
 from gpuvos.cli.options.common import PRECISIONS
-from gpuvos.config import Config
+from gpuvos.config import Config, Rule
 from gpuvos.errors import fail
 from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.bundled import LearnedFeatures
@@ -21,7 +22,7 @@ from gpuvos.pipeline.video import VideoSegmenter
 def build_config(arguments: Namespace, rule: str) -> Config:
     """The Config that the arguments describe."""
     return Config(
-        rule=rule,
+        rule=cast("Rule", rule),  # argparse has checked it
         num_seeds=arguments.num_seeds,
         window=arguments.window,
         distance=arguments.distance,

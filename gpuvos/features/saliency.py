@@ -12,13 +12,15 @@ from gpuvos.errors import check_choice, check_positive, check_share, check_tenso
 from gpuvos.features.base import accepted
 from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.context import over_frames, resize
+from gpuvos.features.network.u2net import U2NetP
 from gpuvos.features.network.weights import load_saliency
+from gpuvos.flow.inference import InferenceModule
 from gpuvos.types import Features, Progress
 
 COMBINATIONS = ("mean", "geometric")
 
 
-class SaliencyFeatures(nn.Module):
+class SaliencyFeatures(InferenceModule):
     """A front end that knows whole objects: another front end and a network of salient objects.
 
     Embedding: the base's channels of appearance, saliency (1), the base's position (2) and motion (2). Objectness: the
@@ -70,9 +72,10 @@ class SaliencyFeatures(nn.Module):
             raise fail("floor", repr(floor), "a number in [0, 1)")
         self.base: Any = base
         self.network = load_saliency() if network is None else network
-        if isinstance(self.network, nn.Module):
-            self.network.eval().to(memory_format=torch.channels_last)
+        if isinstance(self.network, U2NetP):
+            self.freeze(self.network)
         self.weight, self.share, self.combine, self.floor, self.chunk = weight, share, combine, floor, chunk
+        self.eval()
 
     @property
     def flow(self) -> nn.Module:

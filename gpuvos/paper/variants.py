@@ -10,13 +10,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from gpuvos import functional as F
-from gpuvos.config import Config, checked_config
+from gpuvos.config import Config, RankBy, checked_config
 from gpuvos.metrics import boundary_accuracy, foreground_score, region_similarity, temporal_stability
 from gpuvos.paper import ablation, drift, oracles
 from gpuvos.paper.datasets import LabelledVideo
@@ -162,7 +162,7 @@ class Workbench:
 
     def _rank(self, rule: str, by: str) -> Row:
         """Table 4: another ranking of the tracks, and in the robust rule other evidence of the seeds as well."""
-        base, config = self.base(rule), replace(self.configs[rule], rank_by=by)
+        base, config = self.base(rule), replace(self.configs[rule], rank_by=cast("RankBy", by))
         seed = track_seeds(base.seeds, base.saliency, config).foreground_seed
         if rule == "paper":
             changed = oracles.with_track(base, self.features.embedding, seed, config)

@@ -240,8 +240,9 @@ def held(segmenter: StreamingSegmenter) -> int:
             return value.untyped_storage().nbytes()
         return sum(count(part) for part in value) if hasattr(value, "__iter__") else 0
 
-    seen, window = segmenter._seen, segmenter._window
-    values = [getattr(segmenter, name) for name in ("_waiting", "_source", "_first_mask")]
+    state = segmenter._own
+    seen, window = state._seen, state._window
+    values = [getattr(state, name) for name in ("_waiting", "_source", "_first_mask")]
     bank = (window.bank.members, window.bank.smoothed, window.bank.confident)
     return sum(map(count, (*values, window.frames, window._following, bank, seen._frames, seen._seen)))
 
