@@ -49,7 +49,7 @@ def build_segmenter(arguments: Namespace, rule: str) -> VideoSegmenter:
         front_end = AppearanceFeatures(flow=flow)
     chosen = chosen_refinement(arguments)
     refine = None if chosen == "none" else refinement(chosen)
-    segmenter = VideoSegmenter(front_end, build_config(arguments, rule), crf=refine)
+    segmenter = VideoSegmenter(front_end, build_config(arguments, rule), refinement=refine)
     return segmenter.to(pick_device(arguments.device)).eval()
 
 

@@ -158,7 +158,7 @@ def _pieces(
     streamer = StreamingSegmenter(
         segmenter.front_end,
         segmenter.config,
-        crf=segmenter.crf,
+        refinement=segmenter.refinement,
         history=arguments.history,
         latency=arguments.latency,
     )

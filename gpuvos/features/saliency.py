@@ -148,7 +148,7 @@ def saliency_maps(network: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor
     """
     parameters = network.parameters() if isinstance(network, nn.Module) else iter(())
     dtype = next((value.dtype for value in parameters), torch.float32)
-    found = network(frames.to(dtype) / 255 if frames.dtype == torch.uint8 else frames.to(dtype))
+    found: object = network(frames.to(dtype) / 255 if frames.dtype == torch.uint8 else frames.to(dtype))
     if not isinstance(found, Tensor):
         got, remedy = f"an output of type {type(found).__name__}", "wrap it in a function that picks the map"
         raise fail("network", got, "a tensor [N, h, w]", remedy)

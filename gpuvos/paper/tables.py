@@ -22,6 +22,7 @@ Cell = str | float | None
 
 REFINEMENTS = {"guided": "guided filter", "zoom": "zoom", "crf": "CRF"}  # as rows call them
 
+
 class Table(NamedTuple):
     """A table; numbers are in per cent unless a column says otherwise."""
 

@@ -11,8 +11,10 @@ from torchvision.ops import roi_align
 
 from gpuvos.errors import check_choice, check_count, check_positive, check_share, check_tensor, check_values, fail
 from gpuvos.features.base import accepted
+from gpuvos.features.network.u2net import U2NetP
 from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import saliency_maps
+from gpuvos.flow.inference import InferenceModule
 from gpuvos.functional.batch import merge_leading
 from gpuvos.nn import DenseCRF, GuidedFilter
 
@@ -38,7 +40,7 @@ def refinement(name: str) -> nn.Module:
     return kinds[name]()
 
 
-class ZoomRefinement(nn.Module):
+class ZoomRefinement(InferenceModule):
     r"""Refines foreground probabilities by a closer look at the object that was found.
 
     A network of salient objects sees a whole frame in 320 x 320 pixels, and a small object in a few of them. Here it
@@ -99,8 +101,11 @@ class ZoomRefinement(nn.Module):
         if chunk is not None:
             check_count("chunk", chunk)
         self.network = load_saliency(detail=True) if network is None else network
+        if isinstance(self.network, U2NetP):
+            self.freeze(self.network)
         self.refinement = GuidedFilter() if refinement is None else refinement
         self.weight, self.margin, self.reach, self.size, self.chunk = weight, margin, reach, size, chunk
+        self.eval()
 
     def forward(self, probability: Tensor, image: Tensor, *, validate: bool = True) -> Tensor:
         """Refines the probabilities of some frames.
@@ -129,7 +134,9 @@ class ZoomRefinement(nn.Module):
             return before
         flat, frames = merge_leading(before, 2), merge_leading(image, 3)
         chunk = self.chunk or (_CPU_CHUNK if flat.device.type == "cpu" else _DEVICE_CHUNK)
-        parts = [self._refined(*pair) for pair in zip(flat.split(chunk), frames.split(chunk), strict=True)]
+        parts = [
+            self._refined(*pair) for pair in zip(torch.split(flat, chunk), torch.split(frames, chunk), strict=True)
+        ]
         return torch.cat(parts).reshape(before.shape)
 
     def extra_repr(self) -> str:
@@ -143,7 +150,7 @@ class ZoomRefinement(nn.Module):
         images = frames.to(torch.float32) / (1 if frames.is_floating_point() else 255)
         rows = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)[:, None]
         cut = roi_align(images, torch.cat((rows, boxes), 1), (self.size, self.size), aligned=True)
-        saliency, inside = paste(saliency_maps(self.network, cut), boxes, found.shape[-2:])
+        saliency, inside = paste(saliency_maps(self.network, cut), boxes, (found.shape[-2], found.shape[-1]))
         heard = inside & _grown(found, self.reach)
         return torch.where(heard, torch.lerp(probability, saliency.to(probability.dtype), self.weight), probability)
 

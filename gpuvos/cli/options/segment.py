@@ -9,8 +9,8 @@ from pathlib import Path
 from gpuvos.cli.options.common import (
     RULES,
     UsageError,
-    add_refinement_argument,
     add_method_arguments,
+    add_refinement_argument,
     check_fresh,
     existing,
     whole,
