@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import cast
 
 import torch
 from torch import nn
 
 from gpuvos.cli.options.common import PRECISIONS
-from gpuvos.config import Config
+from gpuvos.config import Config, Rule
 from gpuvos.errors import fail
 from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
-from gpuvos.pipeline.presets import PRESETS, Preset, preset_features, refinement
+from gpuvos.pipeline.presets import PRESETS, Preset, preset_features, preset_refinement
 from gpuvos.pipeline.video import VideoSegmenter
 
 
 def build_config(arguments: Namespace, rule: str) -> Config:
     """The Config that the arguments describe."""
     return Config(
-        rule=rule,
+        rule=cast("Rule", rule),  # argparse has checked it
         num_seeds=arguments.num_seeds,
         window=arguments.window,
         distance=arguments.distance,
@@ -49,14 +50,15 @@ def build_segmenter(arguments: Namespace, rule: str) -> VideoSegmenter:
             if given not in (None, PRECISIONS[0]):
                 raise fail(f"--{name}", f"'{given}'", "nothing: --front-end appearance has no network")
         front_end = AppearanceFeatures(flow=flow)
-    crf = refinement(chosen_refinement(arguments))
-    segmenter = VideoSegmenter(front_end, build_config(arguments, rule), crf=crf)
+    refine = preset_refinement(arguments.preset, chosen_refinement(arguments))
+    segmenter = VideoSegmenter(front_end, build_config(arguments, rule), refinement=refine)
     return segmenter.to(pick_device(arguments.device)).eval()
 
 
 def chosen_refinement(arguments: Namespace) -> str:
-    """That of ``--refine``, and of the preset where it is absent."""
-    chosen: str = getattr(arguments, "refine", None) or PRESETS[arguments.preset].refine
+    """What masks are refined by: what ``--refine`` says, or what the preset does with the bundled front end."""
+    default = PRESETS[arguments.preset].refine if arguments.front_end == "bundled" else "none"
+    chosen: str = getattr(arguments, "refine", "none") or default
     return chosen
 
 

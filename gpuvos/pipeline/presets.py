@@ -15,7 +15,7 @@ from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.flow.variational import FlowParameters
-from gpuvos.nn import DenseCRF, GuidedFilter
+from gpuvos.pipeline.refinement import ZoomRefinement, refinement
 from gpuvos.pipeline.video import VideoSegmenter
 
 _FLOW = FlowParameters()
@@ -35,18 +35,20 @@ class Preset:
     scale: float = 1.0
     """Size at which the embedding network sees a frame, relative to it."""
     precision: str = "float32"
-    """Of the networks."""
+    """Of the networks of the front end."""
     flow: FlowParameters = _FLOW
     """Of the dense flow."""
-    refine: str = "none"
-    """``none``, ``guided`` or ``crf``."""
+    refine: str = "zoom"
+    """``none``, or a name of ``refinement``."""
+    zoom: int = 320
+    """Side of the square at which U2NetP sees the part around the object, where ``refine`` is ``zoom``."""
 
 
 PRESETS = {
     "accurate": Preset(),
-    "balanced": Preset(saliency=256),
-    "fast": Preset(saliency=192, flow=FlowParameters(warps=3)),
-    "realtime": Preset(saliency=160, scale=0.5, flow=FlowParameters(scale=0.25, warps=3)),
+    "balanced": Preset(saliency=256, zoom=224),
+    "fast": Preset(saliency=192, flow=FlowParameters(warps=3), refine="guided"),
+    "realtime": Preset(saliency=160, scale=0.5, flow=FlowParameters(scale=0.25, warps=3), refine="none"),
 }
 
 
@@ -80,22 +82,35 @@ def preset_features(
     return SaliencyFeatures(load_saliency(size=preset.saliency).to(dtype), base=base)
 
 
-def refinement(name: str) -> nn.Module | None:
-    """The module of a kind of refinement: ``none``, ``guided`` or ``crf``.
+def preset_refinement(name: str = "accurate", kind: str | None = None) -> nn.Module | None:
+    """The refinement of a preset.
+
+    Args:
+        name: of the preset.
+        kind: another kind than the preset's: ``none``, or a name of ``refinement``.
+
+    Raises:
+        InputError: there is no preset or no refinement of that name.
 
     Example:
-        >>> refinement("guided")
-        GuidedFilter()
+        >>> preset_refinement("balanced").size
+        224
     """
-    check_choice("refine", name, ("none", "guided", "crf"))
-    return {"none": None, "guided": GuidedFilter(), "crf": DenseCRF()}[name]
+    check_choice("preset", name, tuple(PRESETS))
+    preset = PRESETS[name]
+    kind = preset.refine if kind is None else kind
+    if kind == "none":
+        return None
+    if kind == "zoom":
+        return ZoomRefinement(load_saliency(size=preset.zoom, detail=True), size=preset.zoom)
+    return refinement(kind)
 
 
 def preset_segmenter(name: str = "accurate", config: Config | None = None) -> VideoSegmenter:
     """A segmenter as a preset has it, in evaluation mode.
 
     Args:
-        name: ``accurate``, what ``VideoSegmenter()`` is; ``balanced``; ``fast``; or ``realtime``.
+        name: ``accurate``, which the commands take; ``balanced``; ``fast``; or ``realtime``.
         config: parameters of the method, which presets leave as they are.
 
     Raises:
@@ -106,5 +121,4 @@ def preset_segmenter(name: str = "accurate", config: Config | None = None) -> Vi
         >>> preset_segmenter("realtime")(frames).mask.shape
         torch.Size([2, 32, 48])
     """
-    front_end = preset_features(name)
-    return VideoSegmenter(front_end, config, crf=refinement(PRESETS[name].refine)).eval()
+    return VideoSegmenter(preset_features(name), config, refinement=preset_refinement(name)).eval()

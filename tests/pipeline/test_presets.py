@@ -15,12 +15,13 @@ from gpuvos.cli.options.common import Parser
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.nn import DenseCRF, GuidedFilter
 from gpuvos.paper.cache import fingerprint
-from gpuvos.pipeline.presets import PRESETS, preset_features, preset_segmenter, refinement
+from gpuvos.pipeline.presets import PRESETS, Preset, preset_features, preset_refinement, preset_segmenter
+from gpuvos.pipeline.refinement import ZoomRefinement, refinement
 
 
 def options(*words: str) -> Namespace:
     parser = Parser()
-    common.add_crf_argument(parser)
+    common.add_refinement_argument(parser)
     common.add_method_arguments(parser)
     return parser.parse_args(["--device", "cpu", *words])
 
@@ -32,7 +33,9 @@ def test_the_command_knows_all_of_them() -> None:
 
 def test_the_first_is_the_default() -> None:
     assert fingerprint(preset_features()) == fingerprint(gpuvos.VideoSegmenter().front_end)
-    assert preset_segmenter().crf is None
+    refine = preset_segmenter().refinement
+    assert isinstance(refine, ZoomRefinement)
+    assert fingerprint(refine) == fingerprint(refinement("zoom"))
 
 
 def test_presets_differ_in_what_a_cache_of_features_sees() -> None:
@@ -41,31 +44,40 @@ def test_presets_differ_in_what_a_cache_of_features_sees() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_what_the_command_builds(name: str) -> None:
-    ours, front_end = preset_segmenter(name), build_segmenter(options("--preset", name), "robust").front_end
+    ours, segmenter = preset_segmenter(name), build_segmenter(options("--preset", name), "robust")
+    front_end = segmenter.front_end
     assert isinstance(front_end, SaliencyFeatures)
     assert fingerprint(front_end) == fingerprint(ours.front_end)
     assert front_end.network.size == PRESETS[name].saliency
     assert front_end.base.scales == (PRESETS[name].scale,)
     assert front_end.flow.parameters_of_flow == PRESETS[name].flow
+    assert str(segmenter.refinement) == str(ours.refinement)
 
 
 def test_options_go_before_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRESETS, "fast", gpuvos.pipeline.presets.Preset(precision="bfloat16", refine="guided"))
+    monkeypatch.setitem(PRESETS, "fast", Preset(precision="bfloat16", refine="guided"))
     chosen = build_segmenter(options("--preset", "fast"), "robust")
-    assert isinstance(chosen.crf, GuidedFilter)
+    assert isinstance(chosen.refinement, GuidedFilter)
     assert next(chosen.parameters()).dtype == torch.bfloat16
-    words = ("--preset", "fast", "--refine", "none", "--precision", "float32", "--front-end", "embedding")
-    assert chosen_refinement(options(*words)) == "none"
+    words = ("--preset", "fast", "--refine", "crf", "--precision", "float32")
     other = build_segmenter(options(*words), "robust")
-    assert other.crf is None
+    assert isinstance(other.refinement, DenseCRF)
     assert {value.dtype for value in other.parameters()} == {torch.float32}
-    assert other.front_end.scales == (1.0, 0.5)
+
+
+def test_other_front_ends_are_refined_when_asked_to() -> None:
+    words = ("--front-end", "embedding")
+    plain = build_segmenter(options(*words), "robust")
+    assert plain.refinement is None
+    assert plain.front_end.scales == (1.0, 0.5)
+    assert chosen_refinement(options(*words, "--refine", "guided")) == "guided"
 
 
 def test_refinements_by_name() -> None:
-    assert refinement("none") is None
-    assert isinstance(refinement("crf"), DenseCRF)
-    for call in (lambda: refinement("sharp"), lambda: preset_segmenter("quick")):
+    assert preset_refinement("realtime") is None
+    assert preset_refinement("accurate", "none") is None
+    assert isinstance(preset_refinement("realtime", "guided"), GuidedFilter)
+    for call in (lambda: preset_refinement("fast", "sharp"), lambda: preset_segmenter("quick")):
         with pytest.raises(gpuvos.InputError, match="wanted one of"):
             call()
 

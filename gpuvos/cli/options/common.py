@@ -10,7 +10,7 @@ from typing import NoReturn
 RULES = ("robust", "paper")
 FRONT_ENDS = ("bundled", "embedding", "appearance")
 PRESETS = ("accurate", "balanced", "fast", "realtime")
-REFINEMENTS = ("none", "guided", "crf")
+REFINEMENTS = ("none", "guided", "zoom", "crf")
 PRECISIONS = ("float32", "bfloat16")
 FLOWS = ("dense", "raft-small", "raft-large")
 DISTANCES = ("minimax", "shortest")
@@ -117,12 +117,13 @@ def add_method_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def add_crf_argument(parser: ArgumentParser) -> None:
-    """Whether masks are refined."""
+def add_refinement_argument(parser: ArgumentParser) -> None:
+    """How masks are refined."""
     parser.add_argument(
         "--refine",
         choices=REFINEMENTS,
-        help="refine masks by the frames, in place of what the preset does: guided, a quick filter that keeps edges; "
-        "crf, a dense CRF: 0.4 s a frame on a CPU",
+        help="refine masks by the frames: guided, a quick filter that keeps edges; zoom, that filter and the network "
+        "of salient objects on the part of the frame around the object; crf, a dense CRF, 0.4 s a frame on a CPU; "
+        "default: what the preset does with the bundled front end, none with another",
     )
     parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="the same as --refine crf")

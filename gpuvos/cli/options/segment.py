@@ -9,8 +9,8 @@ from pathlib import Path
 from gpuvos.cli.options.common import (
     RULES,
     UsageError,
-    add_crf_argument,
     add_method_arguments,
+    add_refinement_argument,
     check_fresh,
     existing,
     whole,
@@ -56,7 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="of a file with several video streams the N-th, from 0; default: the largest",
     )
     _add_length_arguments(parser)
-    add_crf_argument(parser)
+    add_refinement_argument(parser)
     _add_engine_arguments(parser)
     add_method_arguments(parser)
 

@@ -16,11 +16,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from gpuvos.data.atomic import as_path
 from gpuvos.data.side_files import check_regular
 from gpuvos.errors import check_count, check_tensor, fail
+from gpuvos.features.network.colors import register_colors
 from gpuvos.features.network.espnet import ConvNorm, Decoder, Encoder, NormAct, PyramidPooling, grow
 from gpuvos.features.network.layout import laid_out
 
 CLASSES = 21  # of PASCAL VOC; 0 is the background
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which the encoder was trained with
 # Blocks of the neck: channels, and standard deviation (total over the channels) that a block has in the embedding
 # before training; tuned on DAVIS train. Blocks of 0 are seen by the corrections alone, until training differs.
 _BLOCKS = {
@@ -68,8 +68,7 @@ class EmbeddingNetwork(nn.Module):
         check_count("width", width)
         self.dimensions, self.width = dimensions, width
         channels = sum(size for size, _ in _BLOCKS.values())
-        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
+        register_colors(self)
         self.encoder, self.decoder = Encoder(), Decoder(CLASSES)
         self.project = nn.Conv2d(channels, dimensions, 1)
         self.hidden = nn.Sequential(ConvNorm(channels, width, 1), ConvNorm(width, width, 3))
