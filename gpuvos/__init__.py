@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gpuvos.interactive.instances import Instances, instances
     from gpuvos.interactive.prompts import Prompts, mask_from_points, prompts
     from gpuvos.interactive.relabel import relabel, seeds_at
+    from gpuvos.pipeline.refinement import ZoomRefinement
     from gpuvos.pipeline.rules import Reason
     from gpuvos.pipeline.segment import segment
     from gpuvos.pipeline.stream import StreamingSegmenter
@@ -36,6 +37,7 @@ _HOME = {
     "seeds_at": "gpuvos.interactive.relabel",
     "relabel": "gpuvos.interactive.relabel",
     "Reason": "gpuvos.pipeline.rules",
+    "ZoomRefinement": "gpuvos.pipeline.refinement",
     "explain": "gpuvos.interactive.explain",
     "Explanation": "gpuvos.interactive.explain",
     "instances": "gpuvos.interactive.instances",
@@ -78,6 +80,7 @@ __all__ = [
     "Segmentation",
     "StreamingSegmenter",
     "VideoSegmenter",
+    "ZoomRefinement",
     "explain",
     "instances",
     "mask_from_points",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from torch import Tensor
 
 from gpuvos.errors import check_choice, check_count, check_positive, check_share, fail
 
 N = TypeVar("N", int, Tensor)
+Rule = Literal["robust", "paper"]
+Reduce = Literal["max", "mean"]
+Distance = Literal["minimax", "shortest"]
+RankBy = Literal["both", "motion", "objectness"]
 
 COLDEST = 1e-30  # the smallest temperature
 _MOST = 2**20  # of every count
@@ -43,7 +47,7 @@ class Config:
         9
     """
 
-    rule: str = "robust"
+    rule: Rule = "robust"
     """How seeds are labelled: "paper" to the letter of the paper; "robust" (ours) scores every seed by objectness
     and by the motion that a camera model leaves over, smoothed over the sequence; see ``functional.vote_labels``."""
 
@@ -55,16 +59,16 @@ class Config:
     """n, side of the window of Eq. 5 in pixels of the grid, odd. None: 9 with the paper's rule (paper; 5 for
     SegTrack-v2), 5 with the robust one, which needs the candidates."""
 
-    edge_reduce: str = "max"
+    edge_reduce: Reduce = "max"
     """How Eq. 4 combines the neighbours: "max" or "mean" (the paper's equation is lost; "max" gives its counts)."""
 
-    distance: str = "minimax"
+    distance: Distance = "minimax"
     """Geodesic distance of regions: "minimax" (largest edge on the path) or "shortest" (sum of the edges)."""
 
     num_background: int = 30
     """N_BG, seeds of lowest objectness that start the background (inferred)."""
 
-    rank_by: str = "both"
+    rank_by: RankBy = "both"
     """What Eq. 10 averages over a track: "both" (objectness times saliency, paper), "motion" or "objectness"."""
 
     coverage: float = 0.5

@@ -76,32 +76,45 @@ def check_tensor(
     Raises:
         InputError: if anything differs.
     """
-    wanted = f"{_KIND_NAMES[kind]} of shape [{', '.join(shape.split())}]"
-    if not isinstance(value, Tensor):
-        raise fail(argument, type(value).__name__, wanted, "convert it with torch.as_tensor")
-    if value.dtype not in _KINDS[kind]:
-        raise fail(argument, str(value.dtype), wanted)
-    if value.layout != torch.strided:
-        raise fail(argument, f"layout {value.layout}", wanted, "make it dense with .to_dense()")
-    if like is not None and value.device != like.device:
-        raise fail(argument, f"device {value.device}", f"device {like.device}", "move it with .to(device)")
+    _check_kind(argument, value, shape, kind, like)
+    assert isinstance(value, Tensor)
     letters = shape.split()
     open_ended = letters[0] == "..."
     names = letters[1:] if open_ended else letters
     bound = dict(sizes or {})
-    known = ", ".join(f"{name} = {bound[name]}" for name in names if name in bound)
-    wanted += f" with {known}" if known else ""
-    if value.ndim < len(names) or (not open_ended and value.ndim != len(names)):
-        raise fail(argument, f"shape {tuple(value.shape)}", wanted)
-    for name, size in zip(names, value.shape[value.ndim - len(names) :], strict=True):
-        if (int(name) if name.isdigit() else bound.setdefault(name, size)) != size:
-            raise fail(argument, f"shape {tuple(value.shape)}", wanted)
-    lead = tuple(value.shape[: value.ndim - len(names)])
-    if open_ended and leading is not None and lead != tuple(leading):
-        raise fail(argument, f"leading dimensions {lead}", f"{tuple(leading)}, those of the other arguments")
-    if filled and 0 in value.shape[len(lead) :]:
-        raise fail(argument, f"shape {tuple(value.shape)}", wanted + ", none of them 0")
+    fits = value.ndim >= len(names) if open_ended else value.ndim == len(names)
+    if fits:
+        for name, size in zip(names, value.shape[value.ndim - len(names) :], strict=True):
+            fits = fits and (int(name) if name.isdigit() else bound.setdefault(name, size)) == size
+    if not fits:
+        raise fail(argument, f"shape {tuple(value.shape)}", _wanted(shape, kind, sizes))
+    lead = value.shape[: value.ndim - len(names)]
+    if open_ended and leading is not None and tuple(lead) != tuple(leading):
+        raise fail(argument, f"leading dimensions {tuple(lead)}", f"{tuple(leading)}, those of the other arguments")
+    if filled and any(size == 0 for size in value.shape[len(lead) :]):
+        raise fail(argument, f"shape {tuple(value.shape)}", _wanted(shape, kind, sizes) + ", none of them 0")
     return bound
+
+
+def _check_kind(argument: str, value: object, shape: str, kind: str, like: Tensor | None) -> None:
+    """What ``check_tensor`` checks besides the shape."""
+    if not isinstance(value, Tensor):
+        raise fail(argument, type(value).__name__, _wanted(shape, kind), "convert it with torch.as_tensor")
+    if value.dtype not in _KINDS[kind]:
+        raise fail(argument, str(value.dtype), _wanted(shape, kind))
+    if value.is_nested:
+        remedy = "fill it up with torch.nested.to_padded_tensor and pass lengths"
+        raise fail(argument, "a nested tensor", _wanted(shape, kind), remedy)
+    if value.layout != torch.strided:
+        raise fail(argument, f"layout {value.layout}", _wanted(shape, kind), "make it dense with .to_dense()")
+    if like is not None and value.device != like.device:
+        raise fail(argument, f"device {value.device}", f"device {like.device}", "move it with .to(device)")
+
+
+def _wanted(shape: str, kind: str, sizes: Mapping[str, int] | None = None) -> str:
+    """A tensor in words, put together only for a message: to format a size would fix it in a traced program."""
+    known = ", ".join(f"{name} = {(sizes or {})[name]}" for name in shape.split() if name in (sizes or {}))
+    return f"{_KIND_NAMES[kind]} of shape [{', '.join(shape.split())}]" + (f" with {known}" if known else "")
 
 
 def check_index(argument: str, value: Tensor, low: int, stop: int) -> None:
@@ -145,8 +158,8 @@ def check_count(argument: str, value: Any, low: int = 1, high: int = MOST) -> No
         Traceback (most recent call last):
         gpuvos.errors.InputError: num_seeds: got 2.0, wanted an integer of at least 1
     """
-    whole = hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
-    if not whole or getattr(value, "ndim", None) or value < low:
+    whole = isinstance(value, int | torch.SymInt) or hasattr(value, "__index__")
+    if not whole or isinstance(value, bool | Tensor) or getattr(value, "ndim", None) or value < low:
         raise fail(argument, shortened(value), f"an integer of at least {low}")
     if value > high:
         raise fail(argument, shortened(value), f"an integer of at most {high}")
@@ -199,8 +212,13 @@ def check_choice(argument: str, value: object, choices: tuple[str | None, ...]) 
 
 
 def values_readable(value: Tensor) -> bool:
-    """Whether a check may read values: not while tracing, on fake or meta tensors or in a CUDA graph capture."""
+    """Whether a check may read values.
+
+    Not while tracing, inside of a transform of ``torch.func``, on fake or meta tensors or in a CUDA graph capture.
+    """
     if torch.compiler.is_compiling() or value.is_meta or torch._guards.detect_fake_mode(value) is not None:
+        return False
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):
         return False
     return not (value.is_cuda and torch.cuda.is_current_stream_capturing())
 

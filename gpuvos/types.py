@@ -16,13 +16,16 @@ Every type below may carry one more leading dimension B.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from gpuvos.config import Config
 
+Device = torch.device | str | int | None
 Progress = Callable[[str, int, int], object]  # what runs ("network", "flow", ...), frames done, frames in all
+V = TypeVar("V")
 
 
 class Features(NamedTuple):
@@ -31,6 +34,14 @@ class Features(NamedTuple):
     embedding: Tensor  # [T, D, H, W] float
     objectness: Tensor  # [T, H, W] float in [0, 1], Eq. 3
     flow: Tensor  # [T, 2, H, W] float, (x, y) in pixels of the image from frame t to t + 1
+
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> Features:
+        """On another device, in another floating type; see ``Segmentation.to``."""
+        return moved(self, device, dtype)
+
+    def detach(self) -> Features:
+        """Without the graph of gradients."""
+        return map_tensors(Tensor.detach, self)  # type: ignore[no-any-return]
 
 
 class EdgeWeights(NamedTuple):
@@ -117,6 +128,29 @@ class Segmentation(NamedTuple):
     initial_foreground: Tensor | None = None  # [T, H, W] bool, Eq. 11
     config: Config | None = None  # what it was made with; None inside of a traced program, which holds tensors alone
 
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> Segmentation:
+        """All tensors on another device, those of real numbers in another floating type.
+
+        Args:
+            device: None leaves them where they are.
+            dtype: of floating point; None leaves it.
+
+        Example:
+            >>> import gpuvos
+            >>> features = torch.zeros(2, 1, 8, 8), torch.zeros(2, 8, 8), torch.zeros(2, 2, 8, 8)
+            >>> gpuvos.segment(*features).to(dtype=torch.float64).probability.dtype
+            torch.float64
+        """
+        return moved(self, device, dtype)
+
+    def cpu(self) -> Segmentation:
+        """All tensors in the memory of the host."""
+        return moved(self, "cpu", None)
+
+    def detach(self) -> Segmentation:
+        """Without the graph of gradients."""
+        return map_tensors(Tensor.detach, self)  # type: ignore[no-any-return]
+
 
 def map_tensors(function: Callable[..., Tensor], *values: Any) -> Any:
     """Applies a function to the tensors of nested named tuples: one tensor of each value at a time.
@@ -137,3 +171,39 @@ def map_tensors(function: Callable[..., Tensor], *values: Any) -> Any:
         parts = [map_tensors(function, *part) for part in zip(*values, strict=True)]
         return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
     return first
+
+
+def moved(value: V, device: Device, dtype: torch.dtype | None) -> V:
+    """A named tuple with its tensors on a device; a floating ``dtype`` is for those of real numbers alone.
+
+    Example:
+        >>> moved(EdgeWeights(torch.ones(1), torch.ones(1)), None, torch.float64).right.dtype
+        torch.float64
+    """
+
+    def move(tensor: Tensor) -> Tensor:
+        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        return tensor.to(device=tensor.device if device is None else device, dtype=wanted)
+
+    result: V = map_tensors(move, value)
+    return result
+
+
+def plain_tensor(value: Any) -> Any:
+    """A tensor without a name of its own for what it is: an image of ``torchvision.tv_tensors`` as a plain tensor.
+
+    Subclasses that compute themselves (fake, distributed) and parameters stay what they are; so does what is no tensor.
+
+    Example:
+        >>> plain_tensor(torch.ones(1)).as_subclass(torch.Tensor)
+        tensor([1.])
+    """
+    if not isinstance(value, Tensor) or torch.compiler.is_compiling():
+        return value
+    computes = type(value).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    ordinary = type(value) in (Tensor, torch.nn.Parameter)
+    return value if ordinary or computes else value.as_subclass(Tensor)
+
+
+# what torch.load(..., weights_only=True) may build
+torch.serialization.add_safe_globals([Config, Features, EdgeWeights, Seeds, Forest, Segmentation])

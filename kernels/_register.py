@@ -61,10 +61,30 @@ def define_op(
 
     _LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
     _LIBRARY.impl(name, run, "CUDA")
+    op = getattr(torch.ops.gpuvos, name).default
+
+    def one_by_one(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+        return _over_batch(op, info.batch_size, in_dims, arguments)
+
     qualified = f"gpuvos::{name}"
     torch.library.register_fake(qualified, fake, lib=_LIBRARY)
     torch.library.register_autograd(qualified, backward or no_gradient, setup_context=save, lib=_LIBRARY)
-    return cast("Callable[P, R]", getattr(torch.ops.gpuvos, name).default)
+    torch.library.register_vmap(qualified, one_by_one, lib=_LIBRARY)
+    return cast("Callable[P, R]", op)
+
+
+def _over_batch(op: Callable[..., Any], size: int, in_dims: tuple[Any, ...], arguments: tuple[Any, ...]) -> Any:
+    """What ``torch.vmap`` makes of an op: one call for each of the batch, and the results stacked."""
+    batched = [isinstance(dim, int) for dim in in_dims]
+    moved = [
+        value.movedim(dim, 0) if there else value for value, dim, there in zip(arguments, in_dims, batched, strict=True)
+    ]
+    calls = [
+        op(*(value[n] if there else value for value, there in zip(moved, batched, strict=True))) for n in range(size)
+    ]
+    if isinstance(calls[0], Tensor):
+        return torch.stack(calls), 0
+    return tuple(torch.stack(parts) for parts in zip(*calls, strict=True)), (0,) * len(calls[0])
 
 
 def result_dtype(*tensors: Tensor) -> torch.dtype:

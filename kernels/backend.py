@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 OLDEST_TRITON = (3, 6)
 OLDEST_CAPABILITY = (8, 0)
@@ -44,6 +46,21 @@ def choose(device: torch.device | str, dtype: torch.dtype = torch.float32) -> Ch
         wanted = _dotted(OLDEST_CAPABILITY)
         return Choice("reference", f"compute capability {_dotted(capability)} is below {wanted}")
     return Choice("kernel", "CUDA tensors")
+
+
+def needs_plain(*values: Any) -> bool:
+    """Whether a differentiable op must be taken in plain torch: for a tangent, or for a gradient of ``torch.func``.
+
+    Ops have a gradient and a batching rule, but torch knows no forward mode of them: a tangent would be lost.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if any(torch._C._functorch.is_functorch_wrapped_tensor(value) for value in tensors):
+        stack = torch._C._functorch.get_interpreter_stack() or []
+        return any(level.key() != torch._C._functorch.TransformType.Vmap for level in stack)
+    unpack: Any = unpack_dual  # has no types
+    return any(unpack(value).tangent is not None for value in tensors)
 
 
 @cache

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import cast
 
 import torch
 from torch import nn
 
 from gpuvos.cli.options.common import PRECISIONS
-from gpuvos.config import Config
+from gpuvos.config import Config, Rule
 from gpuvos.errors import fail
 from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
-from gpuvos.nn import DenseCRF, GuidedFilter
+from gpuvos.pipeline.refinement import refinement
 from gpuvos.pipeline.video import VideoSegmenter
 
 
 def build_config(arguments: Namespace, rule: str) -> Config:
     """The Config that the arguments describe."""
     return Config(
-        rule=rule,
+        rule=cast("Rule", rule),  # argparse has checked it
         num_seeds=arguments.num_seeds,
         window=arguments.window,
         distance=arguments.distance,
@@ -46,13 +47,17 @@ def build_segmenter(arguments: Namespace, rule: str) -> VideoSegmenter:
             if given not in (None, PRECISIONS[0]):
                 raise fail(f"--{name}", f"'{given}'", "nothing: --front-end appearance has no network")
         front_end = AppearanceFeatures(flow=flow)
-    segmenter = VideoSegmenter(front_end, build_config(arguments, rule), crf=_refinement(arguments))
+    chosen = chosen_refinement(arguments)
+    refine = None if chosen == "none" else refinement(chosen)
+    segmenter = VideoSegmenter(front_end, build_config(arguments, rule), refinement=refine)
     return segmenter.to(pick_device(arguments.device)).eval()
 
 
-def _refinement(arguments: Namespace) -> nn.Module | None:
-    name = getattr(arguments, "refine", "none")
-    return {"none": None, "guided": GuidedFilter(), "crf": DenseCRF()}[name]
+def chosen_refinement(arguments: Namespace) -> str:
+    """What masks are refined by: what ``--refine`` says, or what goes with the front end."""
+    default = "zoom" if arguments.front_end == "bundled" else "none"
+    chosen: str = getattr(arguments, "refine", "none") or default
+    return chosen
 
 
 def _flow(name: str) -> nn.Module:

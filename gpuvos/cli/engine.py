@@ -71,8 +71,9 @@ def _run_single(arguments: Namespace, job: Job, build: Callable[[], SegmentVideo
     if there or Worker(build(), options).attempt(job) is None:
         print(f"{output} is there already, with these settings; --overwrite makes it again")
         return 0
+    report = "" if arguments.no_report else ", report.html"
     arrays = "" if arguments.no_arrays else ", result-*.npz"
-    print(f"{output}: masks/*.png, overlay.mp4, sheet.png{arrays}")
+    print(f"{output}: masks/*.png, overlay.mp4, sheet.png{report}{arrays}")
     return 0
 
 

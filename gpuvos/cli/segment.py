@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gpuvos.batch.worker import SegmentVideo
-from gpuvos.cli.common import build_segmenter, pick_device
-from gpuvos.cli.engine import run_engine
+from gpuvos.cli.common import build_segmenter, chosen_refinement, pick_device
+from gpuvos.cli.engine import run_engine, settings
 from gpuvos.cli.findings import Findings
 from gpuvos.cli.pieces import Piece, clip_pieces, stream_pieces
 from gpuvos.cli.progress import Stages
+from gpuvos.cli.report import Report
 from gpuvos.data.images import fit
 from gpuvos.data.masks import read_mask, save_npz, write_mask
 from gpuvos.data.prefetch import prefetch
@@ -36,10 +37,11 @@ from gpuvos.viz.maps import overlay, save_png
 
 _READ = 16  # frames of a stream that are decoded together
 _DRAWN = 8  # frames of the overlay that are drawn together
+_REFINE_COSTS = {"none": 0.0, "guided": 50.0, "zoom": 300.0, "crf": 350.0}  # milliseconds of a frame on one core
 
 
 def run(arguments: Namespace) -> int:
-    """Segments and writes masks, overlay, contact sheet and arrays; returns the exit status."""
+    """Segments and writes masks, overlay, contact sheet, arrays and report; returns the exit status."""
     return run_engine(arguments, open_segmenter)
 
 
@@ -78,7 +80,7 @@ def _fill(
 ) -> int:
     """Writes everything of one video in one of the modes."""
     names: list[str] = []
-    findings = Findings(segmenter.config, named=named is not None)
+    findings, report = Findings(segmenter.config, named=named is not None), Report()
     with ExitStack() as stack:
         costs = _costs(arguments, mode, total)
         told = stack.enter_context(Stages(costs, total, name=path.name, lines=arguments.engine == "local"))
@@ -92,10 +94,13 @@ def _fill(
             _write_overlay(video, piece, here)
             _write_piece(work, piece, segmenter, sheet=number == 0, arrays=not arguments.no_arrays, told=told)
             findings.add(piece.result)
+            report.add(piece)
             names += piece.clip.names
     _check_written(work, names)
     if sentence := findings.sentence(str(path)):
         print(f"gpuvos: {sentence}", file=sys.stderr)
+    if not arguments.no_report:
+        report.write(work, path.name, findings.sentence(path.name), settings(arguments))
     return len(names)
 
 
@@ -115,8 +120,7 @@ def _costs(arguments: Namespace, mode: str, total: int | None) -> dict[str, floa
     else:
         network = 350.0 if arguments.front_end == "bundled" else 60.0
         costs = {"decode": 5.0, "network": network, "flow": 80.0, "method": 50.0}
-        if arguments.refine == "crf":
-            costs["refine"] = 350.0
+        costs["refine"] = _REFINE_COSTS[chosen_refinement(arguments)]
     return {**costs, "masks": 5.0, "overlay": 40.0, "page": 3000.0 / max(total or 100, 1)}
 
 
@@ -154,7 +158,7 @@ def _pieces(
     streamer = StreamingSegmenter(
         segmenter.front_end,
         segmenter.config,
-        crf=segmenter.crf,
+        refinement=segmenter.refinement,
         history=arguments.history,
         latency=arguments.latency,
     )

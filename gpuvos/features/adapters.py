@@ -11,18 +11,20 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, normalize
 
 from gpuvos.data.atomic import PathLike
-from gpuvos.errors import InputError, check_count, check_positive, check_tensor, fail
+from gpuvos.errors import check_count, check_positive, check_tensor, fail
 from gpuvos.features.appearance import centre_prior, color_contrast
 from gpuvos.features.base import accepted
 from gpuvos.features.context import grid_stride, over_frames, resize, with_context
 from gpuvos.features.network.pretrained import build_deeplab, build_sam_encoder
 from gpuvos.flow.clip import DenseFlow
+from gpuvos.flow.inference import InferenceModule
+from gpuvos.functional.precision import full_precision
 from gpuvos.types import Features, Progress
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue in [0, 1]
 
 
-class ModuleFeatures(nn.Module):
+class ModuleFeatures(InferenceModule):
     """Features from someone else's network.
 
     Its output is brought to the grid, made of unit length at every pixel and multiplied by ``scale``: numbers that no
@@ -34,7 +36,8 @@ class ModuleFeatures(nn.Module):
 
     Args:
         module: called with images ``[N, 3, h, w]``, normalised by ``mean`` and ``std``, in the dtype of its parameters;
-            gives ``[N, C, h', w']`` of any resolution. A Module is put into evaluation mode.
+            gives ``[N, C, h', w']`` of any resolution. A Module is put into evaluation mode and stays there,
+            whatever ``train()`` of a parent says, until ``trainable()`` is called.
         select: picks that tensor from an output of another form, for example ``lambda output: output["out"]``.
         objectness: called with the same images, gives ``[N, h', w']`` in [0, 1]. None: contrast of the colour against
             the borders of the frame, times a centre prior. ``floor + (1 - floor)`` times it is used.
@@ -122,7 +125,7 @@ class ModuleFeatures(nn.Module):
 
         Raises:
             InputError: a wrong shape, dtype or device, no pixel at all, an output of the module or of ``objectness``
-                that is not as above, or training mode, where a batch may mix its frames.
+                that is not as above.
         """
         embedding, objectness = self.encode(frames, progress=progress)
         options = accepted(self.flow, validate=validate, progress=progress)
@@ -131,10 +134,8 @@ class ModuleFeatures(nn.Module):
 
     def encode(self, frames: Tensor, *, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
         """What needs no other frame (so a stream computes it once): embedding ``[T, d, H, W]``, objectness."""
-        if self.training:
-            raise InputError(f"{type(self).__name__}: got training mode, wanted evaluation mode; call .eval()")
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
-        if min(sizes.values()) == 0:
+        if any(size == 0 for size in sizes.values()):
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
         stride = self.stride or grid_stride(sizes["h"], sizes["w"])
         grid = (-(-sizes["h"] // stride), -(-sizes["w"] // stride))
@@ -151,12 +152,19 @@ class ModuleFeatures(nn.Module):
         images = ((unit - _channels(self.mean, unit)) / _channels(self.std, unit)).to(dtype)
         h, w = (-(-side // self.multiple) * self.multiple for side in images.shape[-2:])
         images = resize(images, (h, w))
-        features, objectness = self._observe(images)
+        features, objectness = self._observe(images)  # alone in the precision of the caller's autocast
         if self.objectness is not None:
             objectness = self.objectness(images)
+        return self._finished(unit, features, objectness, grid)
+
+    @full_precision
+    def _finished(
+        self, unit: Tensor, features: Tensor, objectness: Tensor | None, grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """What the module says of frames in [0, 1], brought to the grid."""
         if objectness is None:
             objectness = _prior(unit, grid)
-        check_tensor("objectness", objectness, "N H W", sizes={"N": len(frames)}, like=frames)
+        check_tensor("objectness", objectness, "N H W", sizes={"N": len(unit)}, like=unit)
         features = resize(features.to(torch.promote_types(features.dtype, torch.float32)), grid)
         if self.normalize:
             features = normalize(features, dim=1)
@@ -231,7 +239,9 @@ class DeepLabFeatures(ModuleFeatures):
         backbone: str = "resnet50",
         **options: Any,
     ) -> None:
-        super().__init__(build_deeplab(backbone, weights), select=None, **options)
+        network = build_deeplab(backbone, weights)
+        super().__init__(network, select=None, **options)
+        self.freeze(network)
 
     def _observe(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         network: Any = self.module
@@ -271,6 +281,7 @@ class SamFeatures(ModuleFeatures):
     ) -> None:
         encoder = build_sam_encoder(variant, size, checkpoint)
         super().__init__(encoder, select=None, **options)
+        self.freeze(encoder)
 
 
 def _channels(values: Sequence[float], like: Tensor) -> Tensor:

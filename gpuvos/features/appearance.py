@@ -10,10 +10,12 @@ from gpuvos.errors import check_count, check_tensor, fail
 from gpuvos.features.base import accepted
 from gpuvos.features.context import grid_stride, over_frames, with_context
 from gpuvos.flow.clip import DenseFlow
+from gpuvos.flow.inference import InferenceModule
+from gpuvos.functional.precision import full_precision
 from gpuvos.types import Features, Progress
 
 
-class AppearanceFeatures(nn.Module):
+class AppearanceFeatures(InferenceModule):
     """Features from pixels alone: smoke tests, a floor to beat, and a first look at any video.
 
     Embedding (channels in this order): CIE Lab colour (3), texture (6: contrast at two scales, oriented gradients at
@@ -53,6 +55,7 @@ class AppearanceFeatures(nn.Module):
         self.stride, self.chunk = stride, chunk
         self.color, self.texture, self.position, self.motion = color, texture, position, motion
         self.flow = DenseFlow() if flow is None else flow
+        self.eval()
 
     def forward(self, frames: Tensor, *, validate: bool = True, progress: Progress | None = None) -> Features:
         """Computes the features of a clip.
@@ -76,7 +79,7 @@ class AppearanceFeatures(nn.Module):
     def encode(self, frames: Tensor, *, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
         """What needs no other frame (so a stream computes it once): embedding ``[T, 9, H, W]``, objectness."""
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
-        if min(sizes.values()) == 0:
+        if any(size == 0 for size in sizes.values()):
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
         if frames.dtype in (torch.float16, torch.bfloat16):  # the solver of color_contrast has no half types
             frames = frames.float()
@@ -88,6 +91,7 @@ class AppearanceFeatures(nn.Module):
         """Features from ``appearance`` and the flow of the clip."""
         return with_context(embedding, objectness, flow, position_weight=self.position, motion_weight=self.motion)
 
+    @full_precision
     def _encode_part(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Embedding ``[n, 9, H, W]`` and objectness ``[n, H, W]`` of a few frames."""
         from kornia.color import rgb_to_lab
@@ -129,6 +133,7 @@ def centre_prior(like: Tensor, *, spread: float = 0.5) -> Tensor:
     return torch.exp(-(x.square() + y.square()) / (2 * spread**2)).expand(like.shape[0], h, w)
 
 
+@full_precision
 def color_contrast(lab: Tensor) -> Tensor:
     """How unlike the borders of the frame a colour is, in [0, 1].
 

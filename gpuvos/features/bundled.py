@@ -14,12 +14,13 @@ from gpuvos.features.context import grid_stride, over_frames, resize, with_conte
 from gpuvos.features.network.embedding import EmbeddingNetwork, fuse
 from gpuvos.features.network.weights import load_weights
 from gpuvos.flow.clip import DenseFlow
+from gpuvos.flow.inference import InferenceModule
 from gpuvos.types import Features, Progress
 
 BUNDLED = Path(__file__).with_name("network") / "embedding.safetensors"
 
 
-class LearnedFeatures(nn.Module):
+class LearnedFeatures(InferenceModule):
     """Features from a trained network.
 
     Embedding (channels in this order): the network's (D), position (2), flow left over after the motion of the
@@ -77,11 +78,13 @@ class LearnedFeatures(nn.Module):
         network = weights if isinstance(weights, EmbeddingNetwork) else load_weights(weights or BUNDLED)
         if dtype is not None and not dtype.is_floating_point:
             raise fail("dtype", str(dtype), "a floating point type, for example torch.bfloat16")
-        self.network = fuse(network).to(memory_format=torch.channels_last).to(dtype=dtype)
+        self.network = fuse(network).to(dtype=dtype)
+        self.freeze(self.network)
         self.position, self.motion = position, motion
         self.scales, self.combine, self.floor, self.chunk = scales, combine, floor, chunk
         self.temperature = temperature
         self.flow = DenseFlow() if flow is None else flow
+        self.eval()
 
     def forward(self, frames: Tensor, *, validate: bool = True, progress: Progress | None = None) -> Features:
         """Computes the features of a clip.
@@ -107,8 +110,12 @@ class LearnedFeatures(nn.Module):
     def encode(self, frames: Tensor, *, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
         """What needs no other frame (so a stream computes it once): embedding ``[T, D, H, W]``, objectness."""
         sizes = check_tensor("frames", frames, "T 3 h w", kind="frames")
-        if min(sizes.values()) == 0:
+        if any(size == 0 for size in sizes.values()):
             raise fail("frames", f"shape {tuple(frames.shape)}", "at least one frame of at least one pixel")
+        weight = self.network.project.weight
+        if weight.device != frames.device:
+            wanted = f"{weight.device}, that of the network"
+            raise fail("frames", f"device {frames.device}", wanted, "move one of them with .to(device)")
         return over_frames(self._encode_part, frames, self.chunk, progress)
 
     def complete(self, embedding: Tensor, objectness: Tensor, flow: Tensor) -> Features:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from gpuvos.functional.batch import is_open
 from gpuvos.functional.camera import camera_weight, residual_flow
+from gpuvos.functional.precision import full_precision
 from gpuvos.types import Features, Progress
 
 _CPU_CHUNK, _DEVICE_CHUNK = 1, 16
@@ -25,6 +27,8 @@ def over_frames(
         chunk: frames at a time; None: 1 on the CPU, where no frame then changes a bit of another, and 16 elsewhere.
         progress: called as ``progress("network", done, total)`` after every chunk.
     """
+    if is_open(frames.shape[0]):
+        return look(frames)
     chunk = chunk or (_CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK)
     parts = []
     for start in range(0, len(frames), chunk):
@@ -34,6 +38,7 @@ def over_frames(
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
+@full_precision
 def with_context(
     embedding: Tensor, objectness: Tensor, flow: Tensor, *, position_weight: float, motion_weight: float
 ) -> Features:

@@ -12,13 +12,15 @@ from gpuvos.errors import check_choice, check_positive, check_share, check_tenso
 from gpuvos.features.base import accepted
 from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.context import over_frames, resize
+from gpuvos.features.network.u2net import U2NetP
 from gpuvos.features.network.weights import load_saliency
+from gpuvos.flow.inference import InferenceModule
 from gpuvos.types import Features, Progress
 
 COMBINATIONS = ("mean", "geometric")
 
 
-class SaliencyFeatures(nn.Module):
+class SaliencyFeatures(InferenceModule):
     """A front end that knows whole objects: another front end and a network of salient objects.
 
     Embedding: the base's channels of appearance, saliency (1), the base's position (2) and motion (2). Objectness: the
@@ -70,9 +72,10 @@ class SaliencyFeatures(nn.Module):
             raise fail("floor", repr(floor), "a number in [0, 1)")
         self.base: Any = base
         self.network = load_saliency() if network is None else network
-        if isinstance(self.network, nn.Module):
-            self.network.eval().to(memory_format=torch.channels_last)
+        if isinstance(self.network, U2NetP):
+            self.freeze(self.network)
         self.weight, self.share, self.combine, self.floor, self.chunk = weight, share, combine, floor, chunk
+        self.eval()
 
     @property
     def flow(self) -> nn.Module:
@@ -114,15 +117,7 @@ class SaliencyFeatures(nn.Module):
 
     def _encode_part(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Saliency ``[n, H, W]`` of a few frames, twice, as ``over_frames`` wants two."""
-        parameters = self.network.parameters() if isinstance(self.network, nn.Module) else iter(())
-        dtype = next((value.dtype for value in parameters), torch.float32)
-        images = frames.to(dtype) / 255 if frames.dtype == torch.uint8 else frames.to(dtype)
-        found = self.network(images)
-        if not isinstance(found, Tensor):
-            got, remedy = f"an output of type {type(found).__name__}", "wrap it in a function that picks the map"
-            raise fail("network", got, "a tensor [N, h, w]", remedy)
-        found = found[:, 0] if found.ndim == 4 and found.shape[1] == 1 else found
-        check_tensor("saliency", found, "N H W", sizes={"N": len(frames)}, like=frames, filled=True)
+        found = saliency_maps(self.network, frames)
         saliency = resize(found[:, None].float(), grid)[:, 0].clamp(0, 1)
         return saliency, saliency
 
@@ -132,3 +127,31 @@ class SaliencyFeatures(nn.Module):
             return torch.lerp(objectness, other, self.share)
         tiny = torch.finfo(other.dtype).tiny  # the power of 0 has no gradient
         return objectness.clamp(min=tiny) ** (1 - self.share) * other.clamp(min=tiny) ** self.share
+
+
+def saliency_maps(network: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
+    """Calls a network of salient objects and checks what it gives.
+
+    Args:
+        network: see ``SaliencyFeatures``.
+        frames: ``[N, 3, h, w]`` uint8, or floating point in [0, 1].
+
+    Returns:
+        ``[N, h', w']``, the network's maps.
+
+    Raises:
+        InputError: the network gives anything but one map an image.
+
+    Example:
+        >>> saliency_maps(lambda images: images[:, :1], torch.zeros(2, 3, 4, 6, dtype=torch.uint8)).shape
+        torch.Size([2, 4, 6])
+    """
+    parameters = network.parameters() if isinstance(network, nn.Module) else iter(())
+    dtype = next((value.dtype for value in parameters), torch.float32)
+    found: object = network(frames.to(dtype) / 255 if frames.dtype == torch.uint8 else frames.to(dtype))
+    if not isinstance(found, Tensor):
+        got, remedy = f"an output of type {type(found).__name__}", "wrap it in a function that picks the map"
+        raise fail("network", got, "a tensor [N, h, w]", remedy)
+    found = found[:, 0] if found.ndim == 4 and found.shape[1] == 1 else found
+    check_tensor("saliency", found, "N H W", sizes={"N": len(frames)}, like=frames, filled=True)
+    return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -92,6 +94,11 @@ def clip_flow(
         >>> clip_flow(torch.zeros(4, 3, 32, 48, dtype=torch.uint8), size=(8, 12)).shape
         torch.Size([4, 2, 8, 12])
     """
+    if torch.compiler.is_compiling():  # one op: the pyramid's depth depends on the size of the frames
+        rows, columns = size or (frames.shape[-2], frames.shape[-1])
+        numbers = [float(getattr(parameters, field.name)) for field in dataclasses.fields(parameters)]
+        flow: Tensor = torch.ops.gpuvos.clip_flow(frames, rows, columns, direction, chunk, numbers)
+        return flow
     return over_clip(
         lambda window, here, there: _window_flow(window, here, there, parameters),
         frames,
@@ -101,6 +108,37 @@ def clip_flow(
         validate=validate,
         progress=progress,
     )
+
+
+def _run_clip_flow(
+    frames: Tensor, rows: int, columns: int, direction: str, chunk: int | None, numbers: list[float]
+) -> Tensor:
+    """``clip_flow`` as an op of numbers."""
+    kinds: list[Any] = [type(field.default) for field in dataclasses.fields(FlowParameters)]
+    names = [field.name for field in dataclasses.fields(FlowParameters)]
+    given: Any = {name: kind(number) for name, kind, number in zip(names, kinds, numbers, strict=True)}
+    parameters = FlowParameters(**given)
+    return over_clip(
+        lambda window, here, there: _window_flow(window, here, there, parameters),
+        frames,
+        size=(rows, columns),
+        direction=direction,
+        chunk=chunk,
+    )
+
+
+def _shape_of_clip_flow(frames: Tensor, rows: int, columns: int, *_: Any) -> Tensor:
+    return frames.new_empty((frames.shape[0], 2, rows, columns), dtype=torch.float32)
+
+
+_Library: Any = torch.library.Library  # has no types
+_LIBRARY = _Library("gpuvos", "FRAGMENT")  # it lives as long as its registrations
+_LIBRARY.define(
+    "clip_flow(Tensor frames, SymInt rows, SymInt columns, str direction, SymInt? chunk, float[] numbers) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_LIBRARY.impl("clip_flow", torch.no_grad()(_run_clip_flow), "CompositeExplicitAutograd")
+torch.library.register_fake("gpuvos::clip_flow", _shape_of_clip_flow, lib=_LIBRARY)
 
 
 def forward_backward_error(forward: Tensor, backward: Tensor) -> Tensor:
@@ -241,7 +279,7 @@ def over_clip(
         raise fail("size", repr(size), "(rows, columns), both above zero")
     image = (sizes["H"], sizes["W"])
     length = sizes["T"]
-    flow = torch.zeros((length, 2, *(size or image)), device=frames.device)
+    flow = torch.zeros((length, 2, *(size or image)), dtype=torch.float32, device=frames.device)
     if length < 2:
         return flow
     # the frame without a neighbour on that side looks the other way
@@ -307,7 +345,7 @@ def _on_grid(flow: Tensor, image: tuple[int, int], size: tuple[int, int] | None)
 def _pair_flow(first: Tensor, second: Tensor, parameters: FlowParameters) -> Tensor:
     """Flow ``[N, 2, h, w]`` between checked frames, at the finest size of the pyramid and in its pixels."""
     if first.shape[0] == 0:
-        return torch.zeros((0, 2, *first.shape[-2:]), device=first.device)
+        return torch.zeros((0, 2, *first.shape[-2:]), dtype=torch.float32, device=first.device)
     levels = [pyramid(_grey(frames), scale=parameters.scale) for frames in (first, second)]
     return coarse_to_fine(levels[0], levels[1], parameters)
 
@@ -321,7 +359,8 @@ def _window_flow(frames: Tensor, here: list[int], there: list[int], parameters: 
 
 def _grey(frames: Tensor) -> Tensor:
     """Luma in [0, 1] as float32, ``[N, 1, H, W]``."""
-    values = frames / 255 if frames.dtype == torch.uint8 else frames.to(torch.float32)
+    values = frames.to(torch.float32)
+    values = values / 255 if frames.dtype == torch.uint8 else values
     if frames.shape[1] == 3:
         red, green, blue = values[:, :1], values[:, 1:2], values[:, 2:]
         values = (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])

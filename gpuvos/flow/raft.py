@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from gpuvos.data.tensor_file import read_state
 from gpuvos.errors import InputError, check_choice, fail
 from gpuvos.flow.clip import frames_at, over_clip, over_pairs
+from gpuvos.flow.inference import InferenceModule
 from gpuvos.types import Progress
 
 BUNDLED = Path(__file__).with_name("raft_small.safetensors")
 _SMALLEST = 128  # RAFT's correlation pyramid needs sixteen features along both sides, an eighth of the frame's
 
 
-class TorchvisionRaft(nn.Module):
+class TorchvisionRaft(InferenceModule):
     """RAFT (Teed and Deng, 2020) as torchvision ships it; torchvision is imported only here, on construction.
 
     Args:
@@ -53,6 +54,7 @@ class TorchvisionRaft(nn.Module):
             self.network.load_state_dict(read_state(BUNDLED))
         self.updates = updates
         self.chunk = chunk
+        self.freeze(self.network)
         self.eval()
 
     @torch.no_grad()
@@ -68,7 +70,7 @@ class TorchvisionRaft(nn.Module):
         """Flow ``[T, 2, h, w]``, in pixels of the image, of frames ``[T, 3, H, W]``; arguments as of ``clip_flow``.
 
         Raises:
-            InputError: as ``clip_flow``, or the module is in training mode, where batches would mix pairs.
+            InputError: as ``clip_flow``.
         """
         return over_clip(
             lambda window, here, there: self._pair_flow(frames_at(window, here), frames_at(window, there)),
@@ -89,8 +91,6 @@ class TorchvisionRaft(nn.Module):
         return over_pairs(self._pair_flow, first, second, size=size, validate=validate)
 
     def _pair_flow(self, first: Tensor, second: Tensor) -> Tensor:
-        if self.training:
-            raise InputError("TorchvisionRaft: got training mode, wanted evaluation mode; call .eval()")
         height, width = first.shape[-2:]
         # repeated borders up to a multiple of 8 that the correlation pyramid takes
         bottom, right = (max(_SMALLEST, -(-side // 8) * 8) - side for side in (height, width))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
+
+from gpuvos.kernels.shapes import is_open
+
+__all__ = ["is_open", "merge_leading"]
 
 
 def merge_leading(value: Tensor, keep: int) -> Tensor:
     """Folds all but the last ``keep`` dimensions into one: ``[..., *kept]`` -> ``[N, *kept]``, also when empty."""
-    return value.reshape(math.prod(value.shape[: value.ndim - keep]), *value.shape[value.ndim - keep :])
+    return value.flatten(0, value.ndim - keep - 1) if value.ndim > keep else value[None]

@@ -8,6 +8,7 @@ from torch import Tensor
 from gpuvos.errors import check_count, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
+from gpuvos.kernels.backend import needs_plain
 from gpuvos.kernels.residual_flow import reference
 from gpuvos.kernels.residual_flow import residual_flow as camera_op
 
@@ -49,7 +50,8 @@ def residual_flow(flow: Tensor, *, weight: Tensor | None = None, iterations: int
     check_count("iterations", iterations)
     frames = merge_leading(flow, 3)
     prior = flow.new_ones(()).expand(frames[:, 0].shape) if weight is None else merge_leading(weight, 2)
-    if torch.is_grad_enabled() and (frames.requires_grad or prior.requires_grad):
+    learned = torch.is_grad_enabled() and (frames.requires_grad or prior.requires_grad)
+    if learned or needs_plain(frames, prior):
         residual = reference.residual_flow(frames, prior, iterations)
     else:
         residual = camera_op(frames, prior, iterations)

@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 
 from gpuvos.errors import check_count, check_positive, check_tensor, check_values, fail
+from gpuvos.functional import plain
 from gpuvos.functional.batch import merge_leading
-from gpuvos.functional.lattice import Lattice, build_lattice, filter_values, image_features
+from gpuvos.functional.lattice import LARGEST_SIDE, Lattice, build_lattice, filter_values, image_features
 from gpuvos.functional.precision import full_precision
+from gpuvos.kernels.backend import needs_plain
 from gpuvos.kernels.blocks import blocks
 from gpuvos.kernels.gaussian_filter import gaussian_filter
 from gpuvos.kernels.logistic import logistic
 from gpuvos.kernels.packing import MAX_BITS, MAX_FEATURES, key_bits
+from gpuvos.kernels.shapes import is_open
 
 _BYTES_A_CORNER = 100  # of a pixel's simplex, at the peak of building the lattice
 _CPU_BUDGET, _DEVICE_BUDGET = 256 << 20, 4 << 30
@@ -202,7 +205,8 @@ def _check(
         check_count("lattice_points", lattice_points)
     if sizes["C"] + 2 > MAX_FEATURES:
         raise fail("image", f"{sizes['C']} channels", f"at most {MAX_FEATURES - 2}")
-    extent = [sizes["W"] / model.appearance_sigma, sizes["H"] / model.appearance_sigma]
+    h, w = (LARGEST_SIDE,) * 2 if is_open(sizes["H"], sizes["W"]) else (sizes["H"], sizes["W"])
+    extent = [w / model.appearance_sigma, h / model.appearance_sigma]
     extent += [255 / model.color_sigma] * sizes["C"]
     if model.appearance_weight > 0 and key_bits(extent, 1) > MAX_BITS - _FRAME_BITS:
         raise fail(
@@ -231,7 +235,7 @@ def _solve(unary: Tensor, image: Tensor, mask: Tensor | None, model: _Model, lat
             model,
             lattice_points,
         )
-        for block in blocks(len(unary), bytes_each, budget=budget)
+        for block in blocks(unary.shape[0], bytes_each, budget=budget)
     ]
     return torch.cat(parts)
 
@@ -255,7 +259,7 @@ def _mean_field(
             logit = torch.addcmul(logit, message, pairwise.appearance_scale)
         if pairwise.reach is not None:
             message = (belief * pairwise.smoothness_scale).flatten(0, 1)
-            message = gaussian_filter(message, model.smoothness_sigma, pairwise.reach).view(belief.shape)
+            message = _smooth(message, model.smoothness_sigma, pairwise.reach).view(belief.shape)
             logit = torch.addcmul(logit, message, pairwise.smoothness_scale)
     return logit if overflow is None else logit.masked_fill(overflow[:, None, None, None], torch.nan)
 
@@ -271,10 +275,17 @@ def _pairwise(
         appearance = _scale(filter_values(ones, lattice), ones, model.appearance_weight)
     reach = None
     if model.smoothness_weight > 0:
-        reach = min(math.ceil(_REACH * model.smoothness_sigma), max(ones.shape[-2:]) - 1)
-        total = gaussian_filter(ones[:, 0], model.smoothness_sigma, reach)
+        reach = math.ceil(_REACH * model.smoothness_sigma)
+        if not is_open(*ones.shape[-2:]):
+            reach = min(reach, max(ones.shape[-2:]) - 1)
+        total = _smooth(ones[:, 0], model.smoothness_sigma, reach)
         smoothness = _scale(total[:, None], ones, model.smoothness_weight)
     return _Pairwise(lattice, appearance, reach, smoothness), overflow if lattice_points is not None else None
+
+
+def _smooth(values: Tensor, sigma: float, reach: int) -> Tensor:
+    take = plain.gaussian_filter if needs_plain(values) else gaussian_filter
+    return take(values, sigma, reach)
 
 
 def _scale(total: Tensor, ones: Tensor, weight: float) -> Tensor:

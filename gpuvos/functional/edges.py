@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from gpuvos.errors import check_choice, check_count, check_tensor, fail
+from gpuvos.functional import plain
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.similarity import check_temperature
+from gpuvos.kernels.backend import needs_plain
 from gpuvos.kernels.edge_candidates import dissimilarity, edge_candidates, is_window_minimum, reduce_edges
 from gpuvos.kernels.grid_edges import grid_edges
 from gpuvos.types import EdgeWeights
@@ -16,7 +18,8 @@ from gpuvos.types import EdgeWeights
 def _squared_edges(embedding: Tensor) -> EdgeWeights:
     check_tensor("embedding", embedding, "... D H W", filled=True)
     lead = embedding.shape[:-3]
-    right, down = grid_edges(merge_leading(embedding, 3))
+    flat = merge_leading(embedding, 3)
+    right, down = plain.grid_edges(flat) if needs_plain(flat) else grid_edges(flat)
     return EdgeWeights(right.reshape(*lead, *right.shape[1:]), down.reshape(*lead, *down.shape[1:]))
 
 

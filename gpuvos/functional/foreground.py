@@ -7,9 +7,8 @@ from torch import Tensor
 
 from gpuvos.errors import check_count, check_index, check_share, check_tensor
 from gpuvos.functional.batch import merge_leading
-from gpuvos.functional.regions import largest_edges, region_mean
+from gpuvos.functional.regions import largest_edges, region_mean, sum_regions
 from gpuvos.kernels.initial_foreground import initial_foreground as foreground_op
-from gpuvos.kernels.region_sum import region_sum
 from gpuvos.types import EdgeWeights, Forest
 
 
@@ -187,8 +186,8 @@ def mask_seed_sets(
     check_share("coverage", coverage)
     flat = merge_leading(embedding.flatten(-2), 2)
     regions, inside = merge_leading(label.flatten(-2), 1), merge_leading(mask.flatten(-2), 1)
-    total, area = region_sum(flat, regions, num_regions)
-    covered, overlap = region_sum(flat, regions.masked_fill(~inside, -1), num_regions)
+    total, area = sum_regions(flat, regions, num_regions)
+    covered, overlap = sum_regions(flat, regions.masked_fill(~inside, -1), num_regions)
     share = overlap / area.clamp(min=1)  # [N, K]
     most = (share == share.amax(-1, keepdim=True)) & (share > 0)
     foreground = share > coverage

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from gpuvos.errors import values_readable
+from gpuvos.functional import plain
+from gpuvos.kernels.backend import needs_plain
 from gpuvos.kernels.lattice_filter import lattice_filter
 from gpuvos.kernels.lattice_neighbors import lattice_neighbors
 from gpuvos.kernels.permutohedral_lattice import permutohedral_lattice
+from gpuvos.kernels.shapes import is_open
 
+LARGEST_SIDE = 1 << 14  # rows and columns of frames that a program whose H and W are open takes
 _ROUND = 1024  # points: kernels are compiled for sizes that divide well, not once more for every image
 
 
@@ -42,6 +46,8 @@ def image_features(image: Tensor, position_sigma: float, color_sigma: float) -> 
     y = torch.arange(h, device=image.device, dtype=image.dtype)[:, None].expand(h, w)
     position = (torch.stack((x, y)) / position_sigma).expand(n, -1, -1, -1)
     features = torch.cat((position, image / color_sigma), 1).flatten(2)
+    if is_open(h, w):  # a traced program needs numbers: room for any frame it may see
+        h = w = LARGEST_SIDE
     return features, [(w - 1) / position_sigma, (h - 1) / position_sigma] + [255 / color_sigma] * channels
 
 
@@ -59,12 +65,12 @@ def build_lattice(features: Tensor, extent: list[float], points: int | None) -> 
     """
     index, weight, key, order, row, first = permutohedral_lattice(features.detach(), extent)
     if points is not None:
-        capacity = min(points * len(features), len(key))
+        capacity = min(points * features.shape[0], key.shape[0])
     elif values_readable(first):
         capacity = -(-int(first[-1].item()) // _ROUND) * _ROUND
     else:
-        capacity = len(key)
-    neighbor = lattice_neighbors(key, extent, len(features), capacity)
+        capacity = key.shape[0]
+    neighbor = lattice_neighbors(key, extent, features.shape[0], capacity)
     if points is not None:
         index = index.clamp(max=capacity)
     return Lattice(index, weight, order, row, first, neighbor), first[1:] > capacity
@@ -72,5 +78,9 @@ def build_lattice(features: Tensor, extent: list[float], points: int | None) -> 
 
 def filter_values(values: Tensor, lattice: Lattice) -> Tensor:
     """Filters ``values [N, C, H, W]``; differentiable with respect to them."""
-    filtered: Tensor = lattice_filter(values.flatten(2), *lattice, False)
+    flat = values.flatten(2)
+    if needs_plain(flat, *lattice):
+        filtered = plain.lattice_filter(flat, lattice.index, lattice.weight, lattice.neighbor)
+    else:
+        filtered = lattice_filter(flat, *lattice, False)
     return filtered.view(values.shape)

@@ -69,8 +69,8 @@ def motion_saliency(
     check_tensor("valid", valid, "... K", kind="bool", sizes={"K": k}, leading=lead, like=region_flow)
     background = initial_background(objectness, valid, num_background=num_background)
     flow, others = merge_leading(region_flow, 2), ~merge_leading(background, 1)[:, None]
-    nearest = flow.new_empty((len(flow), k), dtype=torch.promote_types(flow.dtype, torch.float32))
-    for block in blocks(len(flow), 16 * k * k):
+    nearest = flow.new_empty((flow.shape[0], k), dtype=torch.promote_types(flow.dtype, torch.float32))
+    for block in blocks(flow.shape[0], 16 * k * k):
         distance = squared_distance(flow[block], flow[block])  # [N, K, K]
         nearest[block] = distance.masked_fill(others[block], torch.inf).amin(-1)
     # a frame with a valid seed has a background seed

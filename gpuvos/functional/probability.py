@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from gpuvos.errors import check_tensor, fail
+from gpuvos.functional import plain
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import check_temperature
+from gpuvos.kernels.backend import needs_plain
 from gpuvos.kernels.foreground_probability import foreground_probability as probability_op
 
 
@@ -51,13 +53,14 @@ def foreground_probability(
     k = {"K": count["K"]}
     check_tensor("foreground", foreground, "... K", kind="bool", sizes=k, leading=lead, like=embedding)
     check_tensor("background", background, "... K", kind="bool", sizes=k, leading=lead, like=embedding)
-    probability: Tensor = probability_op(
+    inputs = (
         merge_leading(embedding.flatten(-2), 2),
         merge_leading(seed_embedding, 2),
         merge_leading(foreground, 1),
         merge_leading(background, 1),
         _as_tensor(temperature, embedding),
-    )[0]
+    )
+    probability = plain.foreground_probability(*inputs) if needs_plain(*inputs) else probability_op(*inputs)[0]
     return probability.reshape(*lead, *grid)
 
 

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from gpuvos.errors import check_count, check_index, check_tensor, check_values, fail
+from gpuvos.functional import plain
 from gpuvos.functional.batch import merge_leading
 from gpuvos.kernels import minimax_forest as minimax_op
 from gpuvos.kernels import shortest_forest as shortest_op
+from gpuvos.kernels.backend import needs_plain
 from gpuvos.kernels.region_sum import region_sum
 from gpuvos.types import EdgeWeights, Forest
 
@@ -166,6 +168,17 @@ def region_mean(values: Tensor, label: Tensor, num_regions: int) -> Tensor:
     check_tensor("label", label, "... H W", kind="int64", sizes=grid, leading=values.shape[:-3], like=values)
     check_count("num_regions", num_regions)
     flat, regions = merge_leading(values.flatten(-2), 2), merge_leading(label.flatten(-2), 1)
-    total, count = region_sum(flat, regions, num_regions)
+    total, count = sum_regions(flat, regions, num_regions)
     mean: Tensor = total / count.clamp(min=1)[..., None]
     return mean.reshape(*values.shape[:-3], num_regions, sizes["C"])
+
+
+def sum_regions(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
+    """Sums ``[N, K, C]`` of ``values [N, C, P]`` over the labels ``[N, P]``, and the pixels ``[N, K]`` of each.
+
+    Example:
+        >>> sum_regions(torch.tensor([[[1.0, 3.0, 8.0]]]), torch.tensor([[0, 0, 1]]), 2)[0].flatten()
+        tensor([4., 8.])
+    """
+    take = plain.region_sum if needs_plain(values, label) else region_sum
+    return take(values, label, num_regions)

@@ -8,6 +8,7 @@ from torch import Tensor
 from gpuvos.errors import check_choice, check_index, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.kernels.following_seeds import following_seeds as following_op
+from gpuvos.kernels.shapes import LONGEST, is_open
 from gpuvos.types import Seeds
 
 
@@ -82,12 +83,22 @@ def compose_tracks(following: Tensor, valid: Tensor) -> Tensor:
     identity = torch.arange(k, device=valid.device).expand(valid.shape)
     tracks = torch.cat((identity[..., :1, :], following), -2)  # [..., T, K]
     reach = 1
-    while reach < t:
-        composed = tracks[..., reach:, :].gather(-1, tracks[..., :-reach, :])
-        tracks = torch.cat((tracks[..., :reach, :], composed), -2)
+    while reach < (LONGEST if is_open(t) else t):
+        tracks = _reach_twice(tracks, reach)
         reach *= 2
     ended = (~valid.any(-1)).cumsum(-1) > 0  # [..., T]
     return tracks.masked_fill(ended[..., None] | ~valid[..., :1, :], -1)
+
+
+def _reach_twice(tracks: Tensor, reach: int) -> Tensor:
+    """Steps of ``reach`` frames, from the beginning where there are fewer, as steps of twice as many."""
+    t = tracks.shape[-2]
+    if not is_open(t):
+        composed = tracks[..., reach:, :].gather(-1, tracks[..., :-reach, :])
+        return torch.cat((tracks[..., :reach, :], composed), -2)
+    number = torch.arange(t, device=tracks.device)  # a slice would have to prove that T has so many
+    before = tracks.index_select(-2, (number - reach).clamp(min=0))
+    return torch.where((number >= reach)[:, None], tracks.gather(-1, before), tracks)
 
 
 def track_scores(tracks: Tensor, objectness: Tensor, saliency: Tensor, *, rank_by: str = "both") -> Tensor:

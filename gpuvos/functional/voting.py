@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,9 @@ from gpuvos.errors import check_count, check_positive, check_share, check_tensor
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
 from gpuvos.functional.relaxed import soft_below
-from gpuvos.kernels.neighbor_mean import mean_within, neighbor_mean
+from gpuvos.kernels.backend import needs_plain
+from gpuvos.kernels.neighbor_mean import mean_within, neighbor_mean, reference
+from gpuvos.kernels.shapes import is_open
 
 
 @full_precision
@@ -272,13 +274,24 @@ class _Neighbors:
         check_count("neighbors", neighbors)
         check_positive("largest_share", largest_share)
         count = valid.shape[1]
-        self.most = min(neighbors, count, max(3, int(count * largest_share) + 1))
-        self.wanted = (valid.sum(1) * largest_share).long().clamp(min=3, max=self.most)  # [B]
+        share = valid.sum(1) * largest_share
+        if is_open(count):  # its share is no integer in a program; a larger bound changes nothing
+            self.most: Any = torch.sym_min(neighbors, count)
+            there = torch.ones_like(valid, dtype=torch.int64).sum(1)
+            self.wanted = torch.minimum(share.long().clamp(min=3, max=neighbors), there)  # [B]
+        else:
+            self.most = min(neighbors, count, max(3, int(count * largest_share) + 1))
+            self.wanted = share.long().clamp(min=3, max=self.most)
         self.given = (rows, points, valid)
         self.radius: Tensor | None = None
 
     def mean(self, label: Tensor) -> Tensor:
         """Mean label ``[B, A]`` of the neighbours of every row, ``[B, R]``."""
+        if needs_plain(label, *self.given):
+            if self.radius is None:
+                with torch.no_grad():
+                    self.radius = neighbor_mean(*self.given, label.detach(), self.wanted, self.most)[1]
+            return reference.mean_within(*self.given, label, self.radius, self.most)
         if self.radius is not None:
             return mean_within(*self.given, label, self.radius, self.most)
         mean, self.radius = neighbor_mean(*self.given, label, self.wanted, self.most)
@@ -291,5 +304,7 @@ def spread_frames(valid: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     number = torch.arange(t, device=valid.device)
     length = ((number + 1) * valid.any(2)).amax(1, keepdim=True)  # [B, 1]; padded frames have no valid seed
     count = length.clamp(max=frames)
-    place = number[: min(t, frames)]
+    most: Any = torch.sym_min(t, frames)
+    # a slice would have to prove that an open T has so many
+    place = torch.arange(most, device=valid.device) if is_open(t) else number[:most]
     return place * length // count.clamp(min=1), place < count

@@ -32,6 +32,15 @@ class Explanation(NamedTuple):
     tie: Tensor  # [T] bool, another track through another seed scores (nearly) as high as the best
 
 
+class Flags(NamedTuple):
+    """What is unusual about each frame, ``[T]`` bool; ``Explanation`` says what each means."""
+
+    still: Tensor
+    empty: Tensor
+    occluded: Tensor
+    tie: Tensor
+
+
 @full_precision
 def explain(
     result: Segmentation, features: Features, *, config: Config | None = None, tie: float = 0.05
@@ -67,10 +76,7 @@ def explain(
     source = config.source_frame(torch.arange(t, device=embedding.device))
     seed, margin = _deciding(embedding, result, source)
     tracks = tracks_of(result, config)
-    best = tracks.score.amax(-1)
-    rival = tracks.score >= (1 - tie) * best
-    other = (tracks.index >= 0) & (tracks.index != tracks.foreground_seed[:, None])
-    empty = ~result.foreground.any(1)
+    flags = frame_flags(result, tracks, tie=tie)
     return Explanation(
         seed=seed,
         frame=source,
@@ -78,10 +84,30 @@ def explain(
         score=result.seed_score,
         track=_through(tracks),
         reason=RULES[config.rule].reasons(result, config),
+        still=flags.still,
+        empty=flags.empty,
+        occluded=flags.occluded,
+        tie=flags.tie,
+    )
+
+
+def frame_flags(result: Segmentation, tracks: Tracks, *, tie: float = 0.05) -> Flags:
+    """What is unusual about the frames of a result.
+
+    Args:
+        result: a result of ``segment`` for one video, or the frames of a stream.
+        tracks: its tracks; the scores may be ``[T, K]``, one row a frame, as those of a stream are.
+        tie: tracks tie where the score of one lacks at most this share of the best.
+    """
+    best = tracks.score.amax(-1, keepdim=True)
+    rival = tracks.score >= (1 - tie) * best
+    other = (tracks.index >= 0) & (tracks.index != tracks.foreground_seed[:, None])
+    empty = ~result.foreground.any(1)
+    return Flags(
         still=(result.saliency == 0).all(1),
         empty=empty,
         occluded=empty & ((~empty).cumsum(0) > 0),
-        tie=(other & rival).any(1) & (best > 0),
+        tie=(other & rival & (best > 0)).any(1),
     )
 
 

@@ -10,16 +10,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from gpuvos import functional as F
-from gpuvos.config import Config, checked_config
+from gpuvos.config import Config, RankBy, checked_config
 from gpuvos.metrics import boundary_accuracy, foreground_score, region_similarity, temporal_stability
 from gpuvos.paper import ablation, drift, oracles
 from gpuvos.paper.datasets import LabelledVideo
+from gpuvos.pipeline.refinement import refinement
 from gpuvos.pipeline.segment import segment
 from gpuvos.pipeline.tracking import track_seeds, tracks_of
 from gpuvos.types import Features, Segmentation
@@ -36,20 +37,22 @@ def period_name(period: int | None) -> str:
     return "every-never" if period is None else f"every-{period}"
 
 
-def plan(experiments: tuple[str, ...], rules: tuple[str, ...], *, crf: bool) -> dict[str, tuple[str, ...]]:
+def plan(
+    experiments: tuple[str, ...], rules: tuple[str, ...], *, refinements: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
     """The variants that every experiment needs.
 
     Example:
-        >>> plan(("main", "drift"), ("paper",), crf=True)
-        {'main': ('paper', 'paper/crf', 'truth'), 'drift': ('drift',)}
+        >>> plan(("main", "drift"), ("paper",), refinements=("crf",))
+        {'main': ('paper', 'paper/refine-crf', 'truth'), 'drift': ('drift',)}
     """
     plain = tuple(rules)
-    refined = tuple(f"{rule}/crf" for rule in rules) if crf else ()
+    refined = _each(rules, [f"refine-{name}" for name in refinements])
     wanted: dict[str, tuple[str, ...]] = {
         "main": (*plain, *refined, "truth"),
         "adaptation": plain + _each(rules, [period_name(period) for period in PERIODS if period != 1]),
         "saliency": plain + _each(rules, [f"rank-{ranking}" for ranking in RANKINGS if ranking != "both"]),
-        "semi": _each(rules, ["semi", "semi-crf"] if crf else ["semi"]),
+        "semi": _each(rules, ["semi", *(f"semi-{name}" for name in refinements)]),
         "sequences": plain + refined,
         "drift": ("drift",),
         "oracles": (*plain, "ceiling", *_each(rules, list(oracles.ORACLES))),
@@ -115,7 +118,7 @@ class Workbench:
             return self._masks(mask) | self._stability(mask) | self._seed(self.base(rule))
         kind, _, detail = what.partition("-")
         handlers: dict[str, Callable[[str, str], Row]] = {
-            "crf": self._crf,
+            "refine": self._refine,
             "every": self._every,
             "rank": self._rank,
             "semi": self._semi,
@@ -129,16 +132,17 @@ class Workbench:
         number = torch.tensor(self.video.annotated, device=probability.device)
         return oracles.enlarge(probability[number], self.video.size)
 
-    def _crf(self, rule: str, _: str) -> Row:
-        mask = self._refined(self.base(rule).probability)
+    def _refine(self, rule: str, name: str) -> Row:
+        mask = self._refined(self.base(rule).probability, name)
         return self._masks(mask) | self._stability(mask)
 
-    def _refined(self, probability: Tensor) -> Tensor:
-        """Masks ``[A, H, W]`` after the dense CRF, a few frames at a time."""
+    def _refined(self, probability: Tensor, name: str) -> Tensor:
+        """Masks ``[A, H, W]`` after the refinement of that name, a few frames at a time."""
+        refine = refinement(name).to(probability.device)
         enlarged = self._enlarged(probability)
         frames = self.video.frames[torch.tensor(self.video.annotated, device=self.video.frames.device)]
         parts = zip(torch.split(enlarged, 8), torch.split(frames, 8), strict=True)
-        return torch.cat([F.dense_crf(some, images) > 0.5 for some, images in parts])
+        return torch.cat([refine(some, images) > 0.5 for some, images in parts])
 
     def _every(self, rule: str, detail: str) -> Row:
         base = self.base(rule)
@@ -158,7 +162,7 @@ class Workbench:
 
     def _rank(self, rule: str, by: str) -> Row:
         """Table 4: another ranking of the tracks, and in the robust rule other evidence of the seeds as well."""
-        base, config = self.base(rule), replace(self.configs[rule], rank_by=by)
+        base, config = self.base(rule), replace(self.configs[rule], rank_by=cast("RankBy", by))
         seed = track_seeds(base.seeds, base.saliency, config).foreground_seed
         if rule == "paper":
             changed = oracles.with_track(base, self.features.embedding, seed, config)
@@ -179,8 +183,7 @@ class Workbench:
             result = segment(*self.features, config=self.configs[rule], first_mask=first)
             self._semi_probability[rule] = result.probability
         probability = self._semi_probability[rule]
-        refined = detail == "crf"
-        return self._masks(self._refined(probability) if refined else self._enlarged(probability) > 0.5)
+        return self._masks(self._refined(probability, detail) if detail else self._enlarged(probability) > 0.5)
 
     def _oracle(self, rule: str, detail: str) -> Row:
         truth, annotated = self.truth, torch.tensor(self.video.annotated, device=self.truth.device)

@@ -11,7 +11,7 @@ from gpuvos.pipeline import steps
 from gpuvos.pipeline.chunked import explain_memory
 from gpuvos.pipeline.result import build_result, first_video
 from gpuvos.pipeline.rules import RULES
-from gpuvos.types import Features, Segmentation
+from gpuvos.types import Features, Segmentation, plain_tensor
 
 _LARGEST = 1e17  # squares of its differences, summed over thousands of channels, are floats still
 
@@ -61,6 +61,7 @@ def segment(
         tensor([20, 20])
     """
     config = checked_config(config)
+    embedding, objectness, flow, first_mask = map(plain_tensor, (embedding, objectness, flow, first_mask))
     _check_features(embedding, objectness, flow, lengths, _known_temperature(config) if validate else 0.0)
     several = embedding.ndim == 5
     _check_output(embedding, first_mask, size)

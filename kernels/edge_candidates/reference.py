@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gpuvos.kernels.blocks import blocks
+from gpuvos.kernels.shapes import is_open
 
 
 def edge_candidates(right: Tensor, down: Tensor, window: int, reduce: str, temperature: float) -> Tensor:
@@ -57,7 +58,8 @@ def is_window_minimum(values: Tensor, window: int) -> Tensor:
     """Where ``values [..., H, W]`` are the minimum of the window around them; a window with a NaN has none."""
     smallest = values
     for axis in (-1, -2):
-        reach = min(window // 2, values.shape[axis] - 1)
+        size = values.shape[axis]
+        reach = window // 2 if is_open(size) else min(window // 2, size - 1)
         if reach > 0:
             smallest = _sliding_minimum(smallest, reach, axis)
     return values == smallest

@@ -64,7 +64,7 @@ def test_other_datasets(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixt
             grey.save(masks / f"cat_{frame}.{'pgm' if fbms else 'png'}")
     output = tmp_path / "out"
     arguments = ["evaluate", "--dataset", dataset, "--root", str(tmp_path), "-o", str(output), *QUICK]
-    assert main([*arguments, "--experiment", "main", "sequences", "semi", "--no-crf"]) == 0
+    assert main([*arguments, "--experiment", "main", "sequences", "semi", "--refinements"]) == 0
     row = json.loads((output / "sequences" / "cat" / "paper.json").read_text())["row"]
     assert len(row["j"]) == (2 if fbms else 5)
     text = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -49,6 +50,9 @@ def test_segment_writes_everything(clip: Path, tmp_path: Path) -> None:
     truth = render_clip("single", num_frames=6, height=96, width=160, seed=1).mask
     assert region_similarity(mask, truth).mean() > 0.5
     assert (output / "sheet.png").stat().st_size > 1000
+    report = (output / "report.html").read_text()
+    assert base64.b64encode((output / "overlay.mp4").read_bytes()).decode() in report
+    assert "found in 6 of 6 frames" in report
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no work folder is left
 
 

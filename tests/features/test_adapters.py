@@ -355,7 +355,5 @@ def test_calls_that_do_not_fit(frames: Tensor) -> None:
         ModuleFeatures(half)(frames)
     with pytest.raises(InputError, match="objectness: got shape"):
         ModuleFeatures(convolution(), objectness=convolution())(frames)
-    with pytest.raises(InputError, match="training mode"):
-        ModuleFeatures(convolution()).train()(frames)
     with pytest.raises(TypeError, match="select"):
         DeepLabFeatures(weights=None, backbone="mobilenet_v3_large", select=half)

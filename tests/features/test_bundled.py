@@ -200,7 +200,8 @@ def test_weights_survive_the_file(network: EmbeddingNetwork, tmp_path: Path) -> 
     for name, value in network.state_dict().items():
         other = loaded.state_dict()[name]
         assert other.dtype == value.dtype
-        torch.testing.assert_close(other, value.half().to(value.dtype), rtol=0, atol=0)
+        kept = value if name in ("mean", "std") else value.half().to(value.dtype)  # those are no part of the file
+        torch.testing.assert_close(other, kept, rtol=0, atol=0)
     assert LearnedFeatures(path).network.dimensions == 6
 
 

@@ -1,14 +1,14 @@
 """T of the true masks of DAVIS train against the official toolkit, where the development data is there.
 
-1,931 of 2,019 pairs are within 1e-4, the mean of the worst sequence within 0.0004. Of the others 75 are within 0.001 and
-13 beyond. What was found about them:
+1,931 of 2,019 pairs are within 1e-4, the mean of the worst sequence within 0.0004. Of the others 75 are within 0.001
+and 13 beyond. What was found about them:
 
 - Points of an outline in one row or column lie on the edge of a sector of each other's shape contexts, so the last bits
   of their coordinates decide on the bins. With multiples of the step of an outline, in place of repeated sums, none of
   46 pairs of car-turn is within 1e-6, where now 28 are. The rest of the bits were not found.
 - The first point of an outline is also its last, and a path may pass from one to the other at several places for the
-  same total. Of five pairs of paragliding that are off by 0.0009 to 0.0023 the official T is that of such an equal path;
-  which one, no fixed rule says, so last bits of sums must decide.
+  same total. Of five pairs of paragliding that are off by 0.0009 to 0.0023 the official T is that of such an equal
+  path. No fixed choice among equals gives it in all of them, so last bits of sums may decide.
 - The outline of one frame of bus meets itself at 74 corners. With them in another order its two pairs, off by 0.022 and
   0.005, are within 2e-5. The toolkit has that order from a hash table.
 """

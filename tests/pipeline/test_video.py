@@ -67,7 +67,9 @@ def test_any_callable_is_a_front_end(rule: str) -> None:
     module = VideoSegmenter(Network(), segmenter.config)
     assert list(module.state_dict()) == ["front_end.weight"]
     result = module(frames)
-    assert not result.probability.requires_grad
+    assert result.probability.requires_grad
+    with torch.no_grad():
+        assert not module(frames).probability.requires_grad
 
 
 @pytest.mark.slow
@@ -88,7 +90,9 @@ def test_bad_frames_are_refused_by_name() -> None:
         good[:0],
         good[:, :2],
         good[0],
-        good[None],
+        good[None, None],
+        good[None] * 255,
+        good[None, :0],
         good.long(),
         good.numpy(),
         good * 255,
@@ -112,7 +116,7 @@ def test_bad_frames_are_refused_by_name() -> None:
 def test_a_crf_refines_the_masks() -> None:
     frames, _ = red_square()
     plain = VideoSegmenter(plain_front_end, Config(rule="paper", **SMALL))
-    refined = VideoSegmenter(plain_front_end, plain.config, crf=DenseCRF(iterations=3))
+    refined = VideoSegmenter(plain_front_end, plain.config, refinement=DenseCRF(iterations=3))
     before, after = plain(frames), refined(frames)
     assert torch.equal(after.probability, DenseCRF(iterations=3)(before.probability, frames))
     assert torch.equal(after.mask, after.probability > 0.5)

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 RULES = ("robust", "paper")
 FRONT_ENDS = ("bundled", "embedding", "appearance")
-REFINEMENTS = ("none", "guided", "crf")
+REFINEMENTS = ("none", "guided", "zoom", "crf")
 PRECISIONS = ("float32", "bfloat16")
 FLOWS = ("dense", "raft-small", "raft-large")
 DISTANCES = ("minimax", "shortest")
@@ -108,13 +108,13 @@ def add_method_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def add_crf_argument(parser: ArgumentParser) -> None:
-    """Whether masks are refined."""
+def add_refinement_argument(parser: ArgumentParser) -> None:
+    """How masks are refined."""
     parser.add_argument(
         "--refine",
-        default=REFINEMENTS[0],
         choices=REFINEMENTS,
-        help="refine masks by the frames: guided, a quick filter that keeps edges; crf, a dense CRF: 0.4 s a frame "
-        "on a CPU",
+        help="refine masks by the frames: guided, a quick filter that keeps edges; zoom, that filter and the network "
+        "of salient objects on the part of the frame around the object; crf, a dense CRF, 0.4 s a frame on a CPU; "
+        "default: zoom with the bundled front end, none with another",
     )
     parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="the same as --refine crf")

@@ -9,8 +9,8 @@ from pathlib import Path
 from gpuvos.cli.options.common import (
     RULES,
     UsageError,
-    add_crf_argument,
     add_method_arguments,
+    add_refinement_argument,
     check_fresh,
     existing,
     whole,
@@ -56,7 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="of a file with several video streams the N-th, from 0; default: the largest",
     )
     _add_length_arguments(parser)
-    add_crf_argument(parser)
+    add_refinement_argument(parser)
     _add_engine_arguments(parser)
     add_method_arguments(parser)
 
@@ -100,6 +100,7 @@ def _add_length_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--history", type=whole(), default=32, help="frames that a stream remembers (32)")
     parser.add_argument("--latency", type=whole(0), default=8, help="frames that a stream looks ahead (8)")
     parser.add_argument("--no-arrays", action="store_true", help="leave out result-*.npz, which take most of the disk")
+    parser.add_argument("--no-report", action="store_true", help="leave out report.html, which holds the overlay again")
 
 
 def _add_engine_arguments(parser: ArgumentParser) -> None:

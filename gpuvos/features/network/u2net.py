@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
 from gpuvos.errors import check_count, check_tensor
+from gpuvos.features.network.colors import register_colors
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 _WIDTH, _MIDDLE = 64, 16  # channels between the blocks and inside them
 _HEIGHTS = (7, 6, 5, 4, 4, 4)  # of the encoder's blocks; the decoder's are the same without the last
 _DILATED = (False, False, False, False, True, True)  # the smallest maps are not halved any further
@@ -67,8 +67,7 @@ class ResidualUBlock(nn.Module):
         skips.pop()
         for conv in self.up:
             x = conv(join(x, skips.pop()))
-        result: Tensor = x + entered
-        return result
+        return x + entered if torch.is_grad_enabled() else x.add_(entered)
 
 
 class U2NetP(nn.Module):
@@ -97,8 +96,7 @@ class U2NetP(nn.Module):
         super().__init__()
         check_count("size", size)
         self.size, self.detail = size, detail
-        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
+        register_colors(self)
         inputs = [3] + [_WIDTH] * 5
         blocks = zip(_HEIGHTS, inputs, _DILATED, strict=True)
         self.encoder = nn.ModuleList(

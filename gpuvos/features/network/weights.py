@@ -44,7 +44,8 @@ def save_weights(network: nn.Module, path: PathLike, *, card: Mapping[str, Any] 
     target = as_path("path", path)
     if target.suffix != ".safetensors":
         raise fail("path", f"'{target}'", "a name that ends in .safetensors")
-    content = save({name: _halved(value) for name, value in network.state_dict().items()})
+    colors = ("mean", "std")  # the same for all networks, and exact
+    content = save({name: _halved(value) for name, value in network.state_dict().items() if name not in colors})
     facts = {
         "weights": target.name,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -71,10 +72,11 @@ def load_weights(path: PathLike) -> EmbeddingNetwork:
     state = read_state(file)
     try:
         network = EmbeddingNetwork(dimensions=state["project.weight"].shape[0], width=state["correct.weight"].shape[1])
-        network.load_state_dict(state)
+        if not network.project.weight.is_meta:  # a shell without memory is filled by its owner
+            network.load_state_dict(state)
     except (KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:
         raise _unfit(file, "EmbeddingNetwork", error) from error
-    return network.eval()
+    return network.float().eval()
 
 
 def load_saliency(path: PathLike | None = None, *, size: int = 320, detail: bool = False) -> U2NetP:
@@ -95,11 +97,13 @@ def load_saliency(path: PathLike | None = None, *, size: int = 320, detail: bool
     """
     file = SALIENCY if path is None else as_path("path", path)
     network = U2NetP(size=size, detail=detail)
+    state = read_state(file)
     try:
-        network.load_state_dict(read_state(file))
+        if not network.merge.weight.is_meta:  # a shell without memory is filled by its owner
+            network.load_state_dict(state)
     except RuntimeError as error:
         raise _unfit(file, "U2NetP", error) from error
-    return network.eval()
+    return network.float().eval()
 
 
 def _unfit(file: Path, network: str, error: Exception) -> InputError:

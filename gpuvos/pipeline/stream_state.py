@@ -1,0 +1,140 @@
+"""What one stream of frames holds, from its first frame to its last mask."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gpuvos import functional as F
+from gpuvos.errors import check_tensor, check_values, fail
+from gpuvos.features.pairwise import PairwiseFeatures
+from gpuvos.pipeline import steps
+from gpuvos.pipeline.memory_bank import Window
+from gpuvos.pipeline.result import build_result, first_video, join_frames
+from gpuvos.pipeline.rules import RULES
+from gpuvos.pipeline.segment import check_mask_of_frames
+from gpuvos.pipeline.video import VideoSegmenter
+from gpuvos.types import Features, Motion, Regions, Segmentation, plain_tensor
+
+
+class _Waiting(NamedTuple):
+    """What a frame needs until its mask is out."""
+
+    number: int
+    frame: Tensor | None  # [1, 3, h, w], for the CRF
+    features: Features  # [1, ...]
+    regions: Regions
+    motion: Motion
+
+
+class StreamState:
+    """Frames of one video that are still of use. Several may share a segmenter; none knows of the others.
+
+    Args:
+        segmenter: its front end, config and CRF.
+        history: as of ``StreamingSegmenter``.
+        latency: as of ``StreamingSegmenter``.
+    """
+
+    def __init__(self, segmenter: VideoSegmenter, history: int | None, latency: int | None) -> None:
+        self.segmenter, self.config, self.latency = segmenter, segmenter.config, latency
+        self.last_features: Features | None = None  # of the Segmentation returned last
+        self._seen = PairwiseFeatures(segmenter.front_end, segmenter.features)
+        self._first_mask: Tensor | None = None
+        self._window = Window(self.config, history)
+        self._waiting: deque[_Waiting] = deque()
+        self._source: tuple[Tensor, Tensor, Tensor] | None = None  # seeds and sets that serve until renewed
+
+    def push(self, frame: Tensor, first_mask: Tensor | None, validate: bool) -> Segmentation | None:
+        """Takes the next frame; see ``StreamingSegmenter.push``."""
+        frame = plain_tensor(frame)
+        last = self._seen.last
+        _check_frame(frame, last, first_mask, validate)
+        with self._seen.kept_unless_done():
+            self._seen.add(frame)
+            features = self._seen.newest() if self.latency == 0 else None if last is None else self._seen.previous()
+        if last is None and first_mask is not None:
+            self._first_mask = first_mask.clone()
+        if features is not None:
+            self._learn(features, None if self.latency == 0 else last)
+        if self.latency is None or len(self._waiting) < max(1, self.latency):
+            return None
+        return self._emit(1)
+
+    def flush(self) -> Segmentation | None:
+        """Segmentation of the frames that still wait, all together, None where none waits. The stream is at its end."""
+        last = self._seen.last
+        if last is not None and self.latency != 0:
+            self._learn(self._seen.newest())
+        return self._emit(len(self._waiting)) if self._waiting else None
+
+    def _learn(self, features: Features, frame: Tensor | None = None) -> None:
+        """Puts a frame whose features are known into the window, the last one where it is not named."""
+        config = self.config
+        batch = Features(*(value[None] for value in features))
+        regions = steps.regions(batch, None, config)
+        motion = steps.motion(batch, regions, config)
+        if self._first_mask is not None and self._window.known == 0:
+            self._source = steps.mask_sets(batch.embedding, regions.forest.label, self._first_mask[None], config)
+        frame = self._seen.last if frame is None else frame
+        kept = None if self.segmenter.refinement is None or frame is None else frame[None]
+        self._waiting.append(_Waiting(self._window.known, kept, features, regions, motion))
+        self._window.add(regions.seeds, motion)
+
+    def _emit(self, count: int) -> Segmentation:
+        """Segmentation of the frames that have waited longest."""
+        frames = [self._waiting.popleft() for _ in range(count)]
+        regions = join_frames([frame.regions for frame in frames])
+        motion = join_frames([frame.motion for frame in frames])
+        first = frames[0].number - self._window.first
+        place = slice(first, first + count)
+        labels = RULES[self.config.rule].label_stream(self._window, place, regions, motion, self.config)
+        if self._first_mask is not None and self._source is not None:
+            picked = tuple(value.expand(-1, count, *value.shape[2:]) for value in self._source)
+            labels = labels._replace(foreground=picked[1], background=picked[2])
+        else:
+            picked = self._renewed([frame.number for frame in frames], (regions.seeds.embedding, *labels[:2]))
+        self.last_features = Features._make(map(torch.cat, zip(*(frame.features for frame in frames), strict=True)))
+        probability = F.foreground_probability(
+            self.last_features.embedding[None], *picked, temperature=self.config.temperature
+        )
+        last = self._seen.last
+        size = None if last is None else (last.shape[-2], last.shape[-1])
+        result = first_video(build_result(probability, regions, motion, labels, self.config, size))
+        kept = [frame.frame for frame in frames if frame.frame is not None]
+        return self.segmenter.refine(result, torch.cat(kept), validate=False) if kept else result
+
+    def _renewed(self, numbers: list[int], values: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """Seeds and seed sets that serve frames of these numbers, out of their own; renewed every ``adapt_every``."""
+        first = numbers[0]
+        kept = values if self._source is None else self._source
+        sources = []  # 0: the sets kept from before; n + 1: those of the n-th of these frames
+        for number in numbers:
+            source = self.config.source_frame(number)
+            sources.append(max(0, source - first + 1) if source >= first else 0)
+        joined = [torch.cat((old[:, :1], new), 1) for old, new in zip(kept, values, strict=True)]
+        picked = tuple(value[:, sources] for value in joined)
+        self._source = (picked[0][:, -1:], picked[1][:, -1:], picked[2][:, -1:])
+        return picked
+
+
+def _check_frame(frame: Tensor, last: Tensor | None, first_mask: Tensor | None, validate: bool) -> None:
+    check_tensor("frame", frame, "3 H W", kind="frames", filled=True)
+    if first_mask is not None:
+        check_mask_of_frames(first_mask, frame, validate=validate)
+    if validate:
+        check_values("frame", frame, low=0, high=1)
+    if last is None:
+        return
+    if first_mask is not None:
+        raise fail("first_mask", "a mask of a later frame", "one with the first frame", "call reset() before")
+    if (frame.shape, frame.dtype, frame.device) != (last.shape, last.dtype, last.device):
+        raise fail(
+            "frame",
+            f"shape {tuple(frame.shape)}, {frame.dtype}, {frame.device}",
+            f"shape {tuple(last.shape)}, {last.dtype}, {last.device} like the frame before",
+            "call reset() before another video",
+        )

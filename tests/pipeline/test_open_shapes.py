@@ -1,0 +1,72 @@
+"""One exported program for every B, T, H and W."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+import gpuvos
+from gpuvos import functional as F
+
+pytestmark = pytest.mark.slow
+RULES = ["paper", "robust"]
+
+
+def features(b: int, t: int, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(b + t + h + w)
+    return (
+        torch.randn(b, t, 4, h, w, generator=g),
+        torch.rand(b, t, h, w, generator=g),
+        torch.randn(b, t, 2, h, w, generator=g),
+    )
+
+
+def options(rule: str) -> gpuvos.Config:
+    return gpuvos.Config(rule=rule, num_seeds=10, num_background=3, window=3)
+
+
+class Method(nn.Module):
+    def __init__(self, rule: str) -> None:
+        super().__init__()
+        self.config = options(rule)
+
+    def forward(self, e: Tensor, o: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        result = gpuvos.segment(e, o, flow, config=self.config)
+        return result.mask, result.probability, result.seeds.index
+
+
+def check(one: tuple[Tensor, ...], two: tuple[Tensor, ...]) -> None:
+    for found, wanted in zip(one, two, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_export_with_every_size_open(rule: str) -> None:
+    b, t, h, w = Dim("B", max=64), Dim("T", min=3, max=4096), Dim("H", min=4, max=2048), Dim("W", min=4, max=2048)
+    shapes = ({0: b, 1: t, 3: h, 4: w}, {0: b, 1: t, 2: h, 3: w}, {0: b, 1: t, 3: h, 4: w})
+    method = Method(rule).eval()
+    program = torch.export.export(method, features(2, 3, 9, 11), dynamic_shapes=shapes).module()
+    for sizes in ((2, 3, 9, 11), (3, 7, 12, 5), (2, 20, 6, 8)):
+        check(program(*features(*sizes)), method(*features(*sizes)))
+
+
+class Steps(nn.Module):
+    """The functions that ``segment`` does not call."""
+
+    def forward(self, e: Tensor, o: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+        candidates = F.candidate_mask(F.edge_map(e, reduce="mean"), window=5)
+        return candidates, F.dense_crf(o, image, iterations=2)
+
+
+def test_other_functions_with_open_sizes() -> None:
+    def inputs(t: int, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
+        e, o, _ = features(1, t, h, w)
+        return e[0], o[0], (255 * features(1, t, h, w)[1].expand(3, -1, -1, -1).movedim(0, 1)).byte()
+
+    t, h, w = Dim("T", max=64), Dim("H", min=4, max=512), Dim("W", min=4, max=512)
+    shapes = ({0: t, 2: h, 3: w}, {0: t, 1: h, 2: w}, {0: t, 2: h, 3: w})
+    program = torch.export.export(Steps(), inputs(3, 9, 11), dynamic_shapes=shapes).module()
+    for sizes in ((3, 9, 11), (5, 7, 12)):
+        check(program(*inputs(*sizes)), Steps()(*inputs(*sizes)))

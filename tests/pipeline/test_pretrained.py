@@ -1,0 +1,65 @@
+"""Segmenters saved to a folder and loaded again, without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gpuvos import Config, Features, InputError, VideoSegmenter
+from gpuvos.data import render_clip
+from gpuvos.features.appearance import AppearanceFeatures
+from gpuvos.features.bundled import LearnedFeatures
+from gpuvos.features.network.weights import load_saliency
+from gpuvos.features.saliency import SaliencyFeatures
+from gpuvos.flow.clip import DenseFlow
+
+pytest.importorskip("huggingface_hub")
+CONFIG = Config(rule="paper", num_seeds=12, num_background=4, window=3)
+
+
+class Front(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 9, 3, stride=4, padding=1)
+
+    def forward(self, images: Tensor) -> Features:
+        seen = self.layer(images.float() / 255)
+        return Features(4 * seen[:, :8], seen[:, 8].sigmoid(), 3 * seen[:, :2])
+
+
+FRONT_ENDS: dict[str, Callable[[], nn.Module]] = {
+    "saliency": lambda: SaliencyFeatures(load_saliency(size=64), share=0.25),
+    "bundled": lambda: LearnedFeatures(scales=(1.0,), floor=0.1),
+    "appearance": lambda: AppearanceFeatures(stride=2, flow=DenseFlow(chunk=1)),
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["appearance", *(pytest.param(name, marks=pytest.mark.slow) for name in ("saliency", "bundled"))]
+)
+def test_a_folder_gives_the_same_masks(name: str, tmp_path: Path) -> None:
+    frames = render_clip("single", num_frames=2, height=48, width=64, seed=0).frames
+    own = VideoSegmenter(FRONT_ENDS[name](), CONFIG)
+    own.save_pretrained(tmp_path / "own")
+    assert {"config.json", "model.safetensors"} <= {file.name for file in (tmp_path / "own").iterdir()}
+    loaded = VideoSegmenter.from_pretrained(tmp_path / "own", device="cpu")
+    assert loaded.config == CONFIG
+    assert torch.equal(loaded(frames).probability, own(frames).probability)
+    assert VideoSegmenter.from_pretrained(tmp_path / "own", chunk=2).chunk == 2
+
+
+def test_another_front_end_has_to_be_given(tmp_path: Path) -> None:
+    frames = render_clip("single", num_frames=2, height=48, width=64, seed=0).frames
+    own = VideoSegmenter(Front(), CONFIG)
+    own.save_pretrained(tmp_path / "front")
+    with pytest.raises(InputError, match="front_end: got None, wanted a Front"):
+        VideoSegmenter.from_pretrained(tmp_path / "front")
+    loaded = VideoSegmenter.from_pretrained(tmp_path / "front", front_end=Front())
+    assert torch.equal(loaded(frames).probability, own(frames).probability)
+    (tmp_path / "front" / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="that save_pretrained wrote"):
+        VideoSegmenter.from_pretrained(tmp_path / "front", front_end=Front())
