@@ -163,7 +163,13 @@ def _run_experiments(arguments: Namespace, benchmark: Benchmark, names: list[str
         segmenter = build_segmenter(arguments, rules[0])
         cache = FeatureCache(arguments.cache or arguments.output / "features", _front_end(segmenter))
         runner = Runner(
-            benchmark, segmenter, configs, folder=arguments.output / "sequences", cache=cache, device=device
+            benchmark,
+            segmenter,
+            configs,
+            folder=arguments.output / "sequences",
+            cache=cache,
+            device=device,
+            stability=arguments.stability,
         )
         every = tuple(dict.fromkeys(variant for wanted in variants.values() for variant in wanted))
         results = runner.run(names, every, among)

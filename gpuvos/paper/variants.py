@@ -72,6 +72,7 @@ class Workbench:
         video: the sequence, on the device of the features.
         features: of its frames.
         configs: parameters of the method by rule.
+        stability: whether T is measured, which takes longer than the other measures together.
         semantic: gives the features with the embedding of the semantic network, where the front end has one.
     """
 
@@ -81,8 +82,11 @@ class Workbench:
         features: Features,
         configs: Mapping[str, Config],
         semantic: Callable[[Tensor, Features], Features] | None = None,
+        *,
+        stability: bool = True,
     ) -> None:
         self.video, self.features, self.configs, self.semantic = video, features, configs, semantic
+        self.stability = stability
         self._base: dict[str, Segmentation] = {}
         self._semi_probability: dict[str, Tensor] = {}
         self._semantic_features: Features | None = None
@@ -109,7 +113,7 @@ class Workbench:
         if variant == "drift":
             return drift.measure(self.features.embedding, self.truth, self.video.annotated)
         if variant == "truth":
-            return {"t": stability(self.video.mask, self.video)}
+            return self._stability(self.video.mask)
         if variant == "ceiling":
             return self._masks(oracles.enlarge(self.truth.float(), self.video.size) > 0.5)
         rule, _, what = variant.partition("/")
@@ -230,7 +234,7 @@ class Workbench:
 
     def _stability(self, mask: Tensor) -> Row:
         """T of masks ``[A, H, W]``. Only the main table shows it, so only its variants pay: about 0.1 s a frame."""
-        return {"t": stability(mask, self.video)}
+        return {"t": stability(mask, self.video)} if self.stability else {}
 
     def _masks(self, mask: Tensor) -> Row:
         """J and F of masks ``[A, H, W]``, and precision and recall over the counted frames together."""

@@ -47,7 +47,7 @@ class ZoomRefinement(InferenceModule):
     sees the part of the frame around the object instead, so that outlines get sharper, and ground that was taken along
     is let go:
 
-        P' = refinement(P)                                       a guided filter, unless another is given
+        P' = refinement(P)                                       P, unless a refinement is given
         B  = bounding box of P' > 1/2, larger on every side by ``margin`` of its longer side
              (at least 16 pixels), inside the frame
         s  = network(frame cut to B), resampled to the pixels of B
@@ -58,8 +58,10 @@ class ZoomRefinement(InferenceModule):
     the arguments alone, so nothing is read back from the device.
 
     Args:
-        network: as for ``SaliencyFeatures``; None: U2NetP with its whole decoder and the weights inside the package.
-        refinement: a module called with probability and image that goes before; None: ``GuidedFilter()``.
+        network: as for ``SaliencyFeatures``; None: U2NetP, the weights that come with the library.
+            ``gpuvos.features.network.weights.load_saliency(detail=True)`` has its whole decoder, which is twice as slow
+            and a little better.
+        refinement: a module called with probability and image that goes before, such as ``gpuvos.nn.GuidedFilter()``.
         weight: w, in [0, 1]; above 0.5 the network overrules a probability of 0 or 1.
         margin: of the box, in lengths of its longer side.
         reach: pixels around what was found in which the network has a say.
@@ -85,7 +87,7 @@ class ZoomRefinement(InferenceModule):
         network: Callable[[Tensor], Tensor] | None = None,
         *,
         refinement: nn.Module | None = None,
-        weight: float = 0.4,
+        weight: float = 0.45,
         margin: float = 0.15,
         reach: int = 10,
         size: int = 320,
@@ -100,10 +102,10 @@ class ZoomRefinement(InferenceModule):
         check_count("size", size)
         if chunk is not None:
             check_count("chunk", chunk)
-        self.network = load_saliency(detail=True) if network is None else network
+        self.network = load_saliency() if network is None else network
         if isinstance(self.network, U2NetP):
             self.freeze(self.network)
-        self.refinement = GuidedFilter() if refinement is None else refinement
+        self.refinement = refinement
         self.weight, self.margin, self.reach, self.size, self.chunk = weight, margin, reach, size, chunk
         self.eval()
 
@@ -116,7 +118,7 @@ class ZoomRefinement(InferenceModule):
             validate: look for NaN and values out of range; it reads back from the device.
 
         Returns:
-            Probability ``[T, H, W]`` of the foreground in the dtype that ``refinement`` returns.
+            Probability ``[T, H, W]`` of the foreground, in the dtype of ``probability`` or what ``refinement`` returns.
 
         Raises:
             InputError: a shape, dtype, device or value does not fit, or the network's maps do not.
@@ -128,8 +130,9 @@ class ZoomRefinement(InferenceModule):
         if validate:
             check_values("probability", probability, low=0, high=1)
             check_values("image", image, low=0, high=1)
-        options = accepted(self.refinement, validate=False)
-        before: Tensor = self.refinement(probability, image, **options)
+        before = probability
+        if self.refinement is not None:
+            before = self.refinement(probability, image, **accepted(self.refinement, validate=False))
         if before.numel() == 0:
             return before
         flat, frames = merge_leading(before, 2), merge_leading(image, 3)

@@ -96,6 +96,12 @@ def test_crf_is_that_of_the_library(bench: Workbench) -> None:
     assert len(row["t"]) == 5  # the pair of frames 0 and 1 counts
 
 
+def test_stability_can_be_left_out(bench: Workbench) -> None:
+    quick = Workbench(bench.video, bench.features, CONFIGS, stability=False)
+    assert quick.measure("truth") == {}
+    assert quick.measure("paper").keys() == bench.measure("paper").keys() - {"t"}
+
+
 def test_stability_is_of_the_counted_frames(bench: Workbench) -> None:
     result = segment(*bench.features, config=CONFIGS["paper"], size=(64, 96))
     paired = torch.cat((bench.video.mask[:1], result.mask[1:6]))  # frame 0 is given, as the benchmark has it

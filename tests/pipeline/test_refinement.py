@@ -11,20 +11,13 @@ import gpuvos
 from gpuvos.pipeline.refinement import ZoomRefinement, object_boxes, paste, refinement
 
 
-class Unchanged(nn.Module):
-    """No filter before the look."""
-
-    def forward(self, probability: Tensor, image: Tensor) -> Tensor:
-        return probability.reshape(image.shape[:-3] + image.shape[-2:])
-
-
 def bright(images: Tensor) -> Tensor:
     """A network for which what is bright is salient."""
     return (images.mean(1) > 0.5).float()
 
 
 def zoom(network: object = bright, **options: object) -> ZoomRefinement:
-    return ZoomRefinement(network, refinement=Unchanged(), **options)
+    return ZoomRefinement(network, **options)
 
 
 @pytest.fixture
@@ -120,6 +113,18 @@ def test_frames_do_not_depend_on_each_other_or_on_the_chunk() -> None:
     shaped = zoom()(probability.reshape(2, 3, 40, 50), image.reshape(2, 3, 3, 40, 50))
     assert torch.equal(shaped.flatten(0, 1), whole)
     assert zoom()(probability[:0], image[:0]).shape == (0, 40, 50)
+
+
+def test_another_refinement_goes_before(frames: Tensor) -> None:
+    class Halved(nn.Module):
+        def forward(self, probability: Tensor, image: Tensor) -> Tensor:
+            return probability / 2 + image.float().amax() / 1000  # 255 / 1000
+
+    probability = torch.full((1, 64, 96), 0.4)
+    probability[0, 20:40, 30:50] = 0.8  # 0.4 + 0.255 before the look
+    found = zoom(weight=0.4, refinement=Halved())(probability, frames)
+    assert found[0, 30, 40].item() == pytest.approx(0.6 * 0.655 + 0.4)
+    assert found[0, 0, 0].item() == pytest.approx(0.455)
 
 
 def test_gradients_reach_the_probability(frames: Tensor) -> None:

@@ -122,8 +122,8 @@ def add_refinement_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--refine",
         choices=REFINEMENTS,
-        help="refine masks by the frames: guided, a quick filter that keeps edges; zoom, that filter and the network "
-        "of salient objects on the part of the frame around the object; crf, a dense CRF, 0.4 s a frame on a CPU; "
+        help="refine masks by the frames: guided, a quick filter that keeps edges; zoom, the network of salient "
+        "objects on the part of the frame around the object; crf, a dense CRF, 0.4 s a frame on a CPU; "
         "default: what the preset does with the bundled front end, none with another",
     )
     parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="the same as --refine crf")
