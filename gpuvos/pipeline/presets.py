@@ -46,8 +46,8 @@ class Preset:
 
 PRESETS = {
     "accurate": Preset(),
-    "balanced": Preset(saliency=256, zoom=224),
-    "fast": Preset(saliency=192, flow=FlowParameters(warps=3), refine="guided"),
+    "balanced": Preset(saliency=256, zoom=256),
+    "fast": Preset(saliency=192, flow=FlowParameters(warps=3), zoom=192),
     "realtime": Preset(saliency=160, scale=0.5, flow=FlowParameters(scale=0.25, warps=3), refine="none"),
 }
 
@@ -94,7 +94,7 @@ def preset_refinement(name: str = "accurate", kind: str | None = None) -> nn.Mod
 
     Example:
         >>> preset_refinement("balanced").size
-        224
+        256
     """
     check_choice("preset", name, tuple(PRESETS))
     preset = PRESETS[name]
@@ -102,7 +102,7 @@ def preset_refinement(name: str = "accurate", kind: str | None = None) -> nn.Mod
     if kind == "none":
         return None
     if kind == "zoom":
-        return ZoomRefinement(load_saliency(size=preset.zoom, detail=True), size=preset.zoom)
+        return ZoomRefinement(load_saliency(size=preset.zoom), size=preset.zoom)
     return refinement(kind)
 
 
