@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.process import BaseProcess
 
 from gpuvos.batch.jobs import Job
 from gpuvos.batch.worker import FAILED, Outcome, RunOptions, SegmentVideo, Worker, finished_outcome
@@ -60,19 +60,14 @@ def run_processes(
         except BrokenProcessPool:
             workers, silent = 1, silent + 1
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
             if waiting:
-                _end(child for child in multiprocessing.active_children() if child not in others)
+                for child in multiprocessing.active_children():
+                    if child not in others:
+                        child.terminate()
+            pool.shutdown(cancel_futures=True)
     for job in waiting.values():
         killed = Outcome(str(job.video), str(job.output), FAILED, error="its process was killed again and again")
         yield finished_outcome(job, options) or killed
-
-
-def _end(children: Iterable[BaseProcess]) -> None:
-    """Ends processes in the middle of a video; what they left is deleted by whoever runs them."""
-    for child in children:
-        child.terminate()
-        child.join()
 
 
 def _open(open_segmenter: Callable[[], SegmentVideo], options: RunOptions) -> None:
@@ -81,9 +76,15 @@ def _open(open_segmenter: Callable[[], SegmentVideo], options: RunOptions) -> No
     from gpuvos.cli.memory import keep_freed_memory
 
     global _worker
+    signal.signal(signal.SIGTERM, _leave)
     keep_freed_memory()
     torch.set_num_threads(1)
     _worker = Worker(open_segmenter(), options)
+
+
+def _leave(*_: object) -> None:
+    """Ends the video that is being segmented as an error does, so that nothing half-written is left."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _segment(job: Job) -> Outcome:

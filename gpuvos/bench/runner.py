@@ -19,6 +19,7 @@ def measure_workload(
     stages: Sequence[Stage],
     *,
     bandwidth: float,
+    peak_flops: float | None = None,
     peers: Sequence[Peer] = PEERS,
     peer_frames: int = 2,
     progress: Callable[[str], None] = lambda _: None,
@@ -30,6 +31,7 @@ def measure_workload(
         workload: sizes and device.
         stages: what to time.
         bandwidth: of a copy on the device in bytes a second.
+        peak_flops: operations a second that a convolution reaches on the device, for the floors of networks.
         peers: those not of a chosen stage are left out.
         peer_frames: frames that a peer on the CPU is timed on.
         progress: told what comes next.
@@ -42,7 +44,7 @@ def measure_workload(
     rows, found = [], []
     for stage in stages:
         progress(stage.name)
-        rows.append(_stage_row(stage, inputs, bandwidth, options))
+        rows.append(_stage_row(stage, inputs, bandwidth, peak_flops, options))
         for peer in (peer for peer in peers if peer.stage == stage.name):
             progress(peer.name)
             found.append(_peer_row(run_peer(peer, inputs, frames=peer_frames, **options)))
@@ -66,15 +68,22 @@ def time_stage(stage: Stage, inputs: Inputs, options: dict[str, Any]) -> tuple[T
         return None, f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
-def _stage_row(stage: Stage, inputs: Inputs, bandwidth: float, options: dict[str, Any]) -> dict[str, Any]:
+def _stage_row(
+    stage: Stage, inputs: Inputs, bandwidth: float, peak_flops: float | None, options: dict[str, Any]
+) -> dict[str, Any]:
     timing, error = time_stage(stage, inputs, options)
-    must, moved = (None if count is None or error else count(inputs) for count in (stage.must, stage.moved))
+    counts = (stage.must, stage.moved, stage.flops)
+    must, moved, flops = (None if count is None or error else count(inputs) for count in counts)
+    floor = None if must is None else 1e3 * must / bandwidth
+    if flops is not None and peak_flops is not None:
+        floor = 1e3 * flops / peak_flops
     return {
         "stage": stage.name,
         **times(timing, inputs.workload.frames),
         "must_bytes": None if must is None else round(must),
         "moved_bytes": None if moved is None else round(moved),
-        "floor": None if must is None else 1e3 * must / bandwidth,
+        "flops": flops,
+        "floor": floor,
         "aim": aim(stage.name, inputs.workload),
         "error": error,
     }

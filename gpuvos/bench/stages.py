@@ -9,6 +9,7 @@ from torch import Tensor
 
 import gpuvos
 from gpuvos import functional as F
+from gpuvos.bench import networks
 from gpuvos.bench.workload import Inputs, Workload
 from gpuvos.errors import fail
 from gpuvos.functional.camera import camera_weight
@@ -27,6 +28,7 @@ class Stage(NamedTuple):
     run: Callable[[Inputs], object]
     must: Count | None = None  # bytes of one frame that must move: inputs once, results once
     moved: Count | None = None  # bytes of one frame that the Triton kernels move, by their own account
+    flops: Count | None = None  # operations of one frame, of a network
     on_grid: bool = True  # whether its work depends on the stride of the workload
 
 
@@ -127,7 +129,7 @@ def flow(inputs: Inputs) -> object:
 
 
 def features(inputs: Inputs) -> object:
-    """The network inside the package and the flow."""
+    """The networks inside the package and the flow."""
     return inputs.segmenter.features(inputs.images, validate=False)
 
 
@@ -225,6 +227,8 @@ STAGES = (
     Stage("whole method, robust", robust_rule, _per_pixel(lambda w, b: 2 * w.channels * b + 4)),
     Stage("dense CRF", dense_crf, _image(_CRF_MUST), _image(_CRF_MOVED), on_grid=False),
     Stage("flow", flow, on_grid=False),
+    Stage("network, embedding", networks.embedding_network, flops=networks.embedding_flops, on_grid=False),
+    Stage("network, salient objects", networks.salient_network, flops=networks.salient_flops, on_grid=False),
     Stage("features", features, on_grid=False),
     Stage("frames -> masks", frames_to_masks, on_grid=False),
     Stage("J, region similarity", region_metric, _image(2), on_grid=False),

@@ -16,12 +16,13 @@ def heading(record: dict[str, Any]) -> str:
     """Where and with what a record was made, in one paragraph."""
     commit = (record["commit"] or "no commit")[:12] + ("+" if record["dirty"] else "")
     load = "" if record["load_average"] is None else f", load average {record['load_average']:g} before"
-    copy = record.get("copy_bandwidth")
+    copy, peak = record.get("copy_bandwidth"), record.get("peak_flops")
     return (
         f"{record['device']['name']} ({record['device']['type']}), {record['threads']} thread(s), "
         f"torch {record['versions']['torch']}, gpuvos {record['gpuvos']} {commit}, {record['created'][:10]}; "
         f"{record['clock']} time{load}"
         + ("" if copy is None else f"; a copy moves {copy / 1e9:.1f} GB/s, read and write counted")
+        + ("" if peak is None else f"; a convolution reaches {peak / 1e9:.0f} GFLOP/s in float32")
         + "."
     )
 
@@ -34,9 +35,10 @@ def table(record: dict[str, Any]) -> str:
 def measurement_table(measurement: dict[str, Any]) -> str:
     """The table of one workload.
 
-    Floor: the bytes that must move (inputs once, results once) at the measured bandwidth of a copy. Moved: what the
-    Triton kernels move by their own account. Aim: on an H200 (bfloat16, 80 frames). Peer / ours: above 1 the peer is
-    slower.
+    Floor: the bytes that must move (inputs once, results once) at the measured bandwidth of a copy; of a network its
+    operations at what a convolution was measured to reach, so that floor / time is its share of the peak. Moved: what
+    the Triton kernels move by their own account. Aim: on an H200 (bfloat16, 80 frames). Peer / ours: above 1 the peer
+    is slower.
     """
     lines = [f"**{Workload(**measurement['workload']).name}**", "", _HEAD]
     notes = []
@@ -57,9 +59,10 @@ def _stage_line(row: dict[str, Any]) -> str:
     share = "-" if row["floor"] is None else f"{100 * row['floor'] / row['median']:.2g} %"
     must = "-" if row["must_bytes"] is None else f"{row['must_bytes'] / 1e6:.3g}"
     moved = "-" if row["moved_bytes"] is None else f"{row['moved_bytes'] / 1e6:.3g}"
+    work = f"{row['flops'] / 1e9:.3g} GFLOP" if row.get("flops") is not None else f"{must} / {moved}"
     return (
         f"| {row['stage']} | {_times(row)} | {number(row['floor'])} | "
-        f"{share} | {must} / {moved} | {_mebibytes(row)} | {number(row['aim'])} | |"
+        f"{share} | {work} | {_mebibytes(row)} | {number(row['aim'])} | |"
     )
 
 

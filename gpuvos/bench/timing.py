@@ -7,6 +7,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,6 +163,23 @@ def copy_bandwidth(device: torch.device, *, size: int | None = None, rounds: int
     target = torch.empty_like(source)
     timing = measure(lambda: target.copy_(source), device, rounds=rounds, clock=clock)
     return 2 * size / timing.seconds.median
+
+
+@torch.no_grad()
+def convolution_peak(device: torch.device, *, rounds: int = 7, clock: str = "wall", size: int = 160) -> float:
+    """Operations a second of a convolution that suits every device, median of the rounds: 128 channels, float32.
+
+    Args:
+        device: where to run.
+        rounds: calls.
+        clock: as in ``measure``.
+        size: rows and columns of the map.
+    """
+    count, channels = (16 if device.type == "cuda" else 1), 128
+    maps = torch.zeros(count, channels, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    weight = torch.zeros(channels, channels, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
+    call = partial(torch.nn.functional.conv2d, maps, weight, padding=1)
+    return 2 * 9 * channels**2 * size**2 * count / measure(call, device, rounds=rounds, clock=clock).seconds.median
 
 
 def available_bytes(device: torch.device) -> int | None:

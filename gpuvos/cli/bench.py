@@ -19,7 +19,7 @@ from gpuvos.bench.peers import PEERS
 from gpuvos.bench.runner import measure_workload
 from gpuvos.bench.stages import Stage, chosen_stages
 from gpuvos.bench.table import comparison_table, heading, measurement_table
-from gpuvos.bench.timing import copy_bandwidth
+from gpuvos.bench.timing import convolution_peak, copy_bandwidth
 from gpuvos.bench.workload import SIZES, Workload, check_workload
 from gpuvos.cli.common import pick_device
 from gpuvos.data.atomic import atomic_file
@@ -87,6 +87,8 @@ def _run_stages(arguments: Namespace, workloads: list[Workload], stages: Sequenc
     device = torch.device(workloads[0].device)
     record = _environment(arguments, device)
     record["copy_bandwidth"] = copy_bandwidth(device, clock=arguments.clock)
+    if any(stage.flops is not None for stage in stages):
+        record["peak_flops"] = convolution_peak(device, clock=arguments.clock)
     record["measurements"] = []
     print(heading(record))
     for number, workload in enumerate(workloads):
@@ -98,6 +100,7 @@ def _run_stages(arguments: Namespace, workloads: list[Workload], stages: Sequenc
                 workload,
                 wanted,
                 bandwidth=record["copy_bandwidth"],
+                peak_flops=record.get("peak_flops"),
                 progress=progress,
                 peers=() if arguments.no_peers else PEERS,
                 peer_frames=arguments.peer_frames,

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from gpuvos.bench.timing import Spread, copy_bandwidth, measure, spread
+from gpuvos.bench.timing import Spread, convolution_peak, copy_bandwidth, measure, spread
 
 CPU = torch.device("cpu")
 
@@ -48,6 +48,10 @@ def test_peak_memory_is_that_of_the_call() -> None:
     assert peak is not None
     assert 90 << 20 < peak < 160 << 20
     assert len(kept) == 64 << 20
+
+
+def test_peak_of_a_convolution_is_positive() -> None:
+    assert convolution_peak(CPU, rounds=3, size=8) > 0
 
 
 def test_copy_bandwidth_is_positive() -> None:
