@@ -158,11 +158,16 @@ def check_count(argument: str, value: Any, low: int = 1, high: int = MOST) -> No
         Traceback (most recent call last):
         gpuvos.errors.InputError: num_seeds: got 2.0, wanted an integer of at least 1
     """
-    whole = isinstance(value, int | torch.SymInt) or hasattr(value, "__index__")
-    if not whole or isinstance(value, bool | Tensor) or getattr(value, "ndim", None) or value < low:
+    whole = isinstance(value, int | torch.SymInt) or _is_index(value)
+    if not whole or isinstance(value, bool) or value < low:
         raise fail(argument, shortened(value), f"an integer of at least {low}")
     if value > high:
         raise fail(argument, shortened(value), f"an integer of at most {high}")
+
+
+def _is_index(value: Any) -> bool:
+    """Whether it is an integer of another library, such as NumPy's."""
+    return hasattr(value, "__index__") and not isinstance(value, Tensor) and not getattr(value, "ndim", None)
 
 
 def shortened(value: object) -> str:
