@@ -61,14 +61,19 @@ def _words(videos: Path, out: Path) -> list[str]:
     ]
 
 
-def kill_runs(folder: Path, kills: int, seed: int) -> tuple[Counter[str], list[str]]:
-    """Kills runs at random moments, then lets them go on to the end; half of them replace results of before."""
-    videos, said = make_videos(folder, 2), folder / "said"
+def _undisturbed(folder: Path, count: int) -> tuple[Path, dict[str, bytes | None], float]:
+    """Some clips, what a run on them leaves that nobody disturbs, and the seconds that it takes."""
+    videos, said = make_videos(folder, count), folder / "said"
     begin = time.monotonic()
     if finish(start(_words(videos, folder / "whole"), said)):
         raise RuntimeError(said.read_text())
-    lasts = time.monotonic() - begin
-    whole = contents(folder / "whole")
+    return videos, contents(folder / "whole"), time.monotonic() - begin
+
+
+def kill_runs(folder: Path, kills: int, seed: int) -> tuple[Counter[str], list[str]]:
+    """Kills runs at random moments, then lets them go on to the end; half of them replace results of before."""
+    videos, whole, lasts = _undisturbed(folder, 2)
+    said = folder / "said"
     outcomes: Counter[str] = Counter()
     wrong = []
     chance = random.Random(seed)
@@ -96,12 +101,7 @@ def kill_runs(folder: Path, kills: int, seed: int) -> tuple[Counter[str], list[s
 
 def pair_runs(folder: Path, pairs: int, seed: int) -> tuple[Counter[str], list[str]]:
     """Two runs on one output at a time, the second a random moment later."""
-    videos, said = make_videos(folder, 3), folder / "said"
-    begin = time.monotonic()
-    if finish(start(_words(videos, folder / "whole"), said)):
-        raise RuntimeError(said.read_text())
-    lasts = time.monotonic() - begin
-    whole = contents(folder / "whole")
+    videos, whole, lasts = _undisturbed(folder, 3)
     outcomes: Counter[str] = Counter()
     wrong = []
     chance = random.Random(seed)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gpuvos.interactive.instances import Instances, instances
     from gpuvos.interactive.prompts import Prompts, mask_from_points, prompts
     from gpuvos.interactive.relabel import relabel, seeds_at
+    from gpuvos.pipeline.presets import preset_segmenter
+    from gpuvos.pipeline.refinement import ZoomRefinement
     from gpuvos.pipeline.rules import Reason
     from gpuvos.pipeline.segment import segment
     from gpuvos.pipeline.stream import StreamingSegmenter
@@ -36,6 +38,8 @@ _HOME = {
     "seeds_at": "gpuvos.interactive.relabel",
     "relabel": "gpuvos.interactive.relabel",
     "Reason": "gpuvos.pipeline.rules",
+    "preset_segmenter": "gpuvos.pipeline.presets",
+    "ZoomRefinement": "gpuvos.pipeline.refinement",
     "explain": "gpuvos.interactive.explain",
     "Explanation": "gpuvos.interactive.explain",
     "instances": "gpuvos.interactive.instances",
@@ -78,9 +82,11 @@ __all__ = [
     "Segmentation",
     "StreamingSegmenter",
     "VideoSegmenter",
+    "ZoomRefinement",
     "explain",
     "instances",
     "mask_from_points",
+    "preset_segmenter",
     "prompts",
     "relabel",
     "seeds_at",

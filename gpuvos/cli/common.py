@@ -13,9 +13,9 @@ from gpuvos.config import Config, Rule
 from gpuvos.errors import fail
 from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.bundled import LearnedFeatures
-from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
-from gpuvos.nn import DenseCRF, GuidedFilter
+from gpuvos.flow.clip import DenseFlow
+from gpuvos.pipeline.presets import PRESETS, Preset, preset_features, preset_refinement
 from gpuvos.pipeline.video import VideoSegmenter
 
 
@@ -34,36 +34,40 @@ def build_config(arguments: Namespace, rule: str) -> Config:
 
 def build_segmenter(arguments: Namespace, rule: str) -> VideoSegmenter:
     """Front end and method on the chosen device."""
-    flow = _flow(arguments.flow)
+    preset = PRESETS[arguments.preset]
+    flow = _flow(arguments.flow, preset)
     front_end: AppearanceFeatures | LearnedFeatures | SaliencyFeatures
-    dtype = getattr(torch, arguments.precision)
     if arguments.front_end == "bundled":
-        base = LearnedFeatures(arguments.weights, flow=flow, dtype=dtype, scales=(1.0,))
-        front_end = SaliencyFeatures(load_saliency().to(dtype), base=base)
+        front_end = preset_features(
+            arguments.preset, weights=arguments.weights, flow=flow, precision=arguments.precision
+        )
     elif arguments.front_end == "embedding":
-        front_end = LearnedFeatures(arguments.weights, flow=flow, dtype=dtype)
+        dtype = getattr(torch, arguments.precision or preset.precision)
+        scales = (preset.scale, preset.scale / 2)
+        front_end = LearnedFeatures(arguments.weights, flow=flow, dtype=dtype, scales=scales)
     else:
         for name, given in (("weights", arguments.weights), ("precision", arguments.precision)):
             if given not in (None, PRECISIONS[0]):
                 raise fail(f"--{name}", f"'{given}'", "nothing: --front-end appearance has no network")
         front_end = AppearanceFeatures(flow=flow)
-    segmenter = VideoSegmenter(front_end, build_config(arguments, rule), crf=_refinement(arguments))
+    refine = preset_refinement(arguments.preset, chosen_refinement(arguments))
+    segmenter = VideoSegmenter(front_end, build_config(arguments, rule), refinement=refine)
     return segmenter.to(pick_device(arguments.device)).eval()
 
 
-def _refinement(arguments: Namespace) -> nn.Module | None:
-    name = getattr(arguments, "refine", "none")
-    return {"none": None, "guided": GuidedFilter(), "crf": DenseCRF()}[name]
+def chosen_refinement(arguments: Namespace) -> str:
+    """What masks are refined by: what ``--refine`` says, or what the preset does with the bundled front end."""
+    default = PRESETS[arguments.preset].refine if arguments.front_end == "bundled" else "none"
+    chosen: str = getattr(arguments, "refine", "none") or default
+    return chosen
 
 
-def _flow(name: str) -> nn.Module:
-    if name == "dense":
-        from gpuvos.flow.clip import DenseFlow
-
-        return DenseFlow()
+def _flow(name: str | None, preset: Preset) -> nn.Module:
+    if name in (None, "dense"):
+        return DenseFlow(parameters=preset.flow)
     from gpuvos.flow.raft import TorchvisionRaft
 
-    variant = name.removeprefix("raft-")
+    variant = str(name).removeprefix("raft-")
     return TorchvisionRaft(variant=variant, weights="bundled" if variant == "small" else "DEFAULT")
 
 

@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> int:
     )
     names = tuple(f"{number:05d}" for number in range(arguments.frames))
     segmenter, device = build_segmenter(arguments, arguments.rule), pick_device(arguments.device)
-    costs = {"network": 350.0, "flow": 80.0, "method": 50.0}
+    costs = {"network": 350.0, "flow": 80.0, "method": 50.0, "refine": 200.0}
     with Stages(costs, arguments.frames, name="demo", lines=True) as told:
         features, result = segment_clip(segmenter, rendered.frames, device, progress=told)
     findings = Findings(segmenter.config)

@@ -155,19 +155,26 @@ def _run_experiments(arguments: Namespace, benchmark: Benchmark, names: list[str
         raise fail("--output", "nothing", "a folder for results", "an experiment resumes what is in it")
     chosen = EXPERIMENTS if "all" in arguments.experiment else tuple(dict.fromkeys(arguments.experiment))
     rules = tuple(dict.fromkeys(arguments.rule or RULES))
-    variants = plan(chosen, rules, crf=not arguments.no_crf)
+    refinements = tuple(dict.fromkeys(arguments.refinements))
+    variants = plan(chosen, rules, refinements=refinements)
     configs = {rule: build_config(arguments, rule) for rule in rules}
     with processes() as among:
         device = _pick_device(arguments, among)
         segmenter = build_segmenter(arguments, rules[0])
         cache = FeatureCache(arguments.cache or arguments.output / "features", _front_end(segmenter))
         runner = Runner(
-            benchmark, segmenter, configs, folder=arguments.output / "sequences", cache=cache, device=device
+            benchmark,
+            segmenter,
+            configs,
+            folder=arguments.output / "sequences",
+            cache=cache,
+            device=device,
+            stability=arguments.stability,
         )
         every = tuple(dict.fromkeys(variant for wanted in variants.values() for variant in wanted))
         results = runner.run(names, every, among)
         if among.rank == 0:
-            context = tables.Context(results, benchmark.name, benchmark.split, rules, not arguments.no_crf)
+            context = tables.Context(results, benchmark.name, benchmark.split, rules, refinements)
             built = [tables.build(name, context) for name in chosen]
             facts: dict[str, object] = {
                 "gpuvos": gpuvos.__version__,

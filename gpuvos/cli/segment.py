@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gpuvos.batch.worker import SegmentVideo
-from gpuvos.cli.common import build_segmenter, pick_device
+from gpuvos.cli.common import build_segmenter, chosen_refinement, pick_device
 from gpuvos.cli.engine import run_engine, settings
 from gpuvos.cli.findings import Findings
 from gpuvos.cli.pieces import Piece, clip_pieces, stream_pieces
@@ -37,6 +37,7 @@ from gpuvos.viz.maps import overlay, save_png
 
 _READ = 16  # frames of a stream that are decoded together
 _DRAWN = 8  # frames of the overlay that are drawn together
+_REFINE_COSTS = {"none": 0.0, "guided": 50.0, "zoom": 200.0, "crf": 350.0}  # milliseconds of a frame on one core
 
 
 def run(arguments: Namespace) -> int:
@@ -119,8 +120,7 @@ def _costs(arguments: Namespace, mode: str, total: int | None) -> dict[str, floa
     else:
         network = 350.0 if arguments.front_end == "bundled" else 60.0
         costs = {"decode": 5.0, "network": network, "flow": 80.0, "method": 50.0}
-        if arguments.refine == "crf":
-            costs["refine"] = 350.0
+        costs["refine"] = _REFINE_COSTS[chosen_refinement(arguments)]
     return {**costs, "masks": 5.0, "overlay": 40.0, "page": 3000.0 / max(total or 100, 1)}
 
 
@@ -158,7 +158,7 @@ def _pieces(
     streamer = StreamingSegmenter(
         segmenter.front_end,
         segmenter.config,
-        crf=segmenter.crf,
+        refinement=segmenter.refinement,
         history=arguments.history,
         latency=arguments.latency,
     )

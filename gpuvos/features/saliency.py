@@ -117,15 +117,7 @@ class SaliencyFeatures(InferenceModule):
 
     def _encode_part(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Saliency ``[n, H, W]`` of a few frames, twice, as ``over_frames`` wants two."""
-        parameters = self.network.parameters() if isinstance(self.network, nn.Module) else iter(())
-        dtype = next((value.dtype for value in parameters), torch.float32)
-        images = frames.to(dtype) / 255 if frames.dtype == torch.uint8 else frames.to(dtype)
-        found = self.network(images)
-        if not isinstance(found, Tensor):
-            got, remedy = f"an output of type {type(found).__name__}", "wrap it in a function that picks the map"
-            raise fail("network", got, "a tensor [N, h, w]", remedy)
-        found = found[:, 0] if found.ndim == 4 and found.shape[1] == 1 else found
-        check_tensor("saliency", found, "N H W", sizes={"N": len(frames)}, like=frames, filled=True)
+        found = saliency_maps(self.network, frames)
         saliency = resize(found[:, None].float(), grid)[:, 0].clamp(0, 1)
         return saliency, saliency
 
@@ -135,3 +127,31 @@ class SaliencyFeatures(InferenceModule):
             return torch.lerp(objectness, other, self.share)
         tiny = torch.finfo(other.dtype).tiny  # the power of 0 has no gradient
         return objectness.clamp(min=tiny) ** (1 - self.share) * other.clamp(min=tiny) ** self.share
+
+
+def saliency_maps(network: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
+    """Calls a network of salient objects and checks what it gives.
+
+    Args:
+        network: see ``SaliencyFeatures``.
+        frames: ``[N, 3, h, w]`` uint8, or floating point in [0, 1].
+
+    Returns:
+        ``[N, h', w']``, the network's maps.
+
+    Raises:
+        InputError: the network gives anything but one map an image.
+
+    Example:
+        >>> saliency_maps(lambda images: images[:, :1], torch.zeros(2, 3, 4, 6, dtype=torch.uint8)).shape
+        torch.Size([2, 4, 6])
+    """
+    parameters = network.parameters() if isinstance(network, nn.Module) else iter(())
+    dtype = next((value.dtype for value in parameters), torch.float32)
+    found: object = network(frames.to(dtype) / 255 if frames.dtype == torch.uint8 else frames.to(dtype))
+    if not isinstance(found, Tensor):
+        got, remedy = f"an output of type {type(found).__name__}", "wrap it in a function that picks the map"
+        raise fail("network", got, "a tensor [N, h, w]", remedy)
+    found = found[:, 0] if found.ndim == 4 and found.shape[1] == 1 else found
+    check_tensor("saliency", found, "N H W", sizes={"N": len(frames)}, like=frames, filled=True)
+    return found

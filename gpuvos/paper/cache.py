@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import torch
@@ -40,6 +41,8 @@ def fingerprint(module: nn.Module) -> str:
 def _is_plain(value: object) -> bool:
     if isinstance(value, tuple):
         return all(_is_plain(part) for part in value)
+    if is_dataclass(value) and not isinstance(value, type):  # parameters of the flow
+        return all(_is_plain(getattr(value, field.name)) for field in fields(value))
     return value is None or isinstance(value, bool | int | float | str)
 
 

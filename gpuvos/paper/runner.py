@@ -70,6 +70,7 @@ class Runner:
         folder: of the results.
         cache: of the features.
         device: where to compute.
+        stability: whether T is measured.
     """
 
     def __init__(
@@ -81,9 +82,10 @@ class Runner:
         folder: Path,
         cache: FeatureCache,
         device: torch.device,
+        stability: bool = True,
     ) -> None:
         self.benchmark, self.segmenter, self.configs = benchmark, segmenter, configs
-        self.folder, self.cache, self.device = folder, cache, device
+        self.folder, self.cache, self.device, self.stability = folder, cache, device, stability
         front_end = segmenter.front_end
         base = front_end.base if isinstance(front_end, SaliencyFeatures) else front_end
         self._semantic = SemanticEmbedding(base) if isinstance(base, LearnedFeatures) else None
@@ -111,7 +113,7 @@ class Runner:
         begin = self._now()
         features = self.cache(name, video.frames, self.segmenter.features)
         seconds = self._now() - begin
-        bench = Workbench(video, features, self.configs, self._semantic)
+        bench = Workbench(video, features, self.configs, self._semantic, stability=self.stability)
         for variant in variants:
             begin = self._now()
             row = bench.measure(variant)
@@ -128,12 +130,14 @@ class Runner:
         """What a result depends on, apart from the sequence."""
         rule = variant.partition("/")[0]
         used = {rule: self.configs[rule]} if rule in self.configs else {}
-        parts = {
+        parts: dict[str, object] = {
             "gpuvos": gpuvos.__version__,
             "features": self.cache.key,
             "config": {name: asdict(config) for name, config in used.items()},
             "benchmark": [self.benchmark.name, self.device.type],
         }
+        if not self.stability:
+            parts["stability"] = False
         return json.dumps(parts, sort_keys=True)
 
     def file(self, name: str, variant: str) -> Path:

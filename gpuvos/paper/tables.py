@@ -20,6 +20,8 @@ from gpuvos.viz.charts import Series, bar_chart, line_chart
 
 Cell = str | float | None
 
+REFINEMENTS = {"guided": "guided filter", "zoom": "zoom", "crf": "CRF"}  # as rows call them
+
 
 class Table(NamedTuple):
     """A table; numbers are in per cent unless a column says otherwise."""
@@ -39,7 +41,7 @@ class Context(NamedTuple):
     dataset: str
     split: str
     rules: tuple[str, ...]
-    crf: bool
+    refinements: tuple[str, ...]
 
     @property
     def where(self) -> str:
@@ -90,10 +92,13 @@ def build(name: str, context: Context) -> Table:
 
 
 def _variants(context: Context) -> list[tuple[str, str]]:
-    """Title and name of the rules, with and without CRF."""
+    """Title and name of the rules, without and with every refinement."""
     plain = [(f"gpuvos, {rule} rule", rule) for rule in context.rules]
-    refined = [(f"gpuvos, {rule} rule + CRF", f"{rule}/crf") for rule in context.rules]
-    return plain + refined if context.crf else plain
+    return plain + [
+        (f"gpuvos, {rule} rule + {REFINEMENTS[name]}", f"{rule}/refine-{name}")
+        for name in context.refinements
+        for rule in context.rules
+    ]
 
 
 def _main(context: Context) -> Table:
@@ -191,7 +196,7 @@ def _saliency(context: Context) -> Table:
 
 
 def _semi(context: Context) -> Table:
-    kinds = [("", "semi"), (" + CRF", "semi-crf")] if context.crf else [("", "semi")]
+    kinds = [("", "semi"), *((f" + {REFINEMENTS[name]}", f"semi-{name}") for name in context.refinements)]
     rows: list[list[Cell]] = [
         [
             f"gpuvos, seeds of the {rule} rule{suffix}",

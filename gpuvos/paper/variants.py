@@ -20,6 +20,7 @@ from gpuvos.config import Config, RankBy, checked_config
 from gpuvos.metrics import boundary_accuracy, foreground_score, region_similarity, temporal_stability
 from gpuvos.paper import ablation, drift, oracles
 from gpuvos.paper.datasets import LabelledVideo
+from gpuvos.pipeline.refinement import refinement
 from gpuvos.pipeline.segment import segment
 from gpuvos.pipeline.tracking import track_seeds, tracks_of
 from gpuvos.types import Features, Segmentation
@@ -36,20 +37,22 @@ def period_name(period: int | None) -> str:
     return "every-never" if period is None else f"every-{period}"
 
 
-def plan(experiments: tuple[str, ...], rules: tuple[str, ...], *, crf: bool) -> dict[str, tuple[str, ...]]:
+def plan(
+    experiments: tuple[str, ...], rules: tuple[str, ...], *, refinements: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
     """The variants that every experiment needs.
 
     Example:
-        >>> plan(("main", "drift"), ("paper",), crf=True)
-        {'main': ('paper', 'paper/crf', 'truth'), 'drift': ('drift',)}
+        >>> plan(("main", "drift"), ("paper",), refinements=("crf",))
+        {'main': ('paper', 'paper/refine-crf', 'truth'), 'drift': ('drift',)}
     """
     plain = tuple(rules)
-    refined = tuple(f"{rule}/crf" for rule in rules) if crf else ()
+    refined = _each(rules, [f"refine-{name}" for name in refinements])
     wanted: dict[str, tuple[str, ...]] = {
         "main": (*plain, *refined, "truth"),
         "adaptation": plain + _each(rules, [period_name(period) for period in PERIODS if period != 1]),
         "saliency": plain + _each(rules, [f"rank-{ranking}" for ranking in RANKINGS if ranking != "both"]),
-        "semi": _each(rules, ["semi", "semi-crf"] if crf else ["semi"]),
+        "semi": _each(rules, ["semi", *(f"semi-{name}" for name in refinements)]),
         "sequences": plain + refined,
         "drift": ("drift",),
         "oracles": (*plain, "ceiling", *_each(rules, list(oracles.ORACLES))),
@@ -69,6 +72,7 @@ class Workbench:
         video: the sequence, on the device of the features.
         features: of its frames.
         configs: parameters of the method by rule.
+        stability: whether T is measured, which takes longer than the other measures together.
         semantic: gives the features with the embedding of the semantic network, where the front end has one.
     """
 
@@ -78,8 +82,11 @@ class Workbench:
         features: Features,
         configs: Mapping[str, Config],
         semantic: Callable[[Tensor, Features], Features] | None = None,
+        *,
+        stability: bool = True,
     ) -> None:
         self.video, self.features, self.configs, self.semantic = video, features, configs, semantic
+        self.stability = stability
         self._base: dict[str, Segmentation] = {}
         self._semi_probability: dict[str, Tensor] = {}
         self._semantic_features: Features | None = None
@@ -106,7 +113,7 @@ class Workbench:
         if variant == "drift":
             return drift.measure(self.features.embedding, self.truth, self.video.annotated)
         if variant == "truth":
-            return {"t": stability(self.video.mask, self.video)}
+            return self._stability(self.video.mask)
         if variant == "ceiling":
             return self._masks(oracles.enlarge(self.truth.float(), self.video.size) > 0.5)
         rule, _, what = variant.partition("/")
@@ -115,7 +122,7 @@ class Workbench:
             return self._masks(mask) | self._stability(mask) | self._seed(self.base(rule))
         kind, _, detail = what.partition("-")
         handlers: dict[str, Callable[[str, str], Row]] = {
-            "crf": self._crf,
+            "refine": self._refine,
             "every": self._every,
             "rank": self._rank,
             "semi": self._semi,
@@ -129,16 +136,17 @@ class Workbench:
         number = torch.tensor(self.video.annotated, device=probability.device)
         return oracles.enlarge(probability[number], self.video.size)
 
-    def _crf(self, rule: str, _: str) -> Row:
-        mask = self._refined(self.base(rule).probability)
+    def _refine(self, rule: str, name: str) -> Row:
+        mask = self._refined(self.base(rule).probability, name)
         return self._masks(mask) | self._stability(mask)
 
-    def _refined(self, probability: Tensor) -> Tensor:
-        """Masks ``[A, H, W]`` after the dense CRF, a few frames at a time."""
+    def _refined(self, probability: Tensor, name: str) -> Tensor:
+        """Masks ``[A, H, W]`` after the refinement of that name, a few frames at a time."""
+        refine = refinement(name).to(probability.device)
         enlarged = self._enlarged(probability)
         frames = self.video.frames[torch.tensor(self.video.annotated, device=self.video.frames.device)]
         parts = zip(torch.split(enlarged, 8), torch.split(frames, 8), strict=True)
-        return torch.cat([F.dense_crf(some, images) > 0.5 for some, images in parts])
+        return torch.cat([refine(some, images) > 0.5 for some, images in parts])
 
     def _every(self, rule: str, detail: str) -> Row:
         base = self.base(rule)
@@ -179,8 +187,7 @@ class Workbench:
             result = segment(*self.features, config=self.configs[rule], first_mask=first)
             self._semi_probability[rule] = result.probability
         probability = self._semi_probability[rule]
-        refined = detail == "crf"
-        return self._masks(self._refined(probability) if refined else self._enlarged(probability) > 0.5)
+        return self._masks(self._refined(probability, detail) if detail else self._enlarged(probability) > 0.5)
 
     def _oracle(self, rule: str, detail: str) -> Row:
         truth, annotated = self.truth, torch.tensor(self.video.annotated, device=self.truth.device)
@@ -227,7 +234,7 @@ class Workbench:
 
     def _stability(self, mask: Tensor) -> Row:
         """T of masks ``[A, H, W]``. Only the main table shows it, so only its variants pay: about 0.1 s a frame."""
-        return {"t": stability(mask, self.video)}
+        return {"t": stability(mask, self.video)} if self.stability else {}
 
     def _masks(self, mask: Tensor) -> Row:
         """J and F of masks ``[A, H, W]``, and precision and recall over the counted frames together."""

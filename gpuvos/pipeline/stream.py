@@ -38,7 +38,8 @@ class StreamingSegmenter(nn.Module):
     Args:
         front_end: the source of features, see ``VideoSegmenter``.
         config: parameters of the method; ``Config()`` where it is absent.
-        crf: refines probabilities, see ``VideoSegmenter``. Frames are then kept until their masks have been returned.
+        refinement: refines probabilities, see ``VideoSegmenter``. Frames are then kept until their masks have
+            been returned.
         history: frames whose seeds are kept, more than ``latency``; None: all.
         latency: frames between a frame and its mask: ``push`` of frame t returns frame ``t - latency``. None: all masks
             come from ``flush``.
@@ -60,7 +61,7 @@ class StreamingSegmenter(nn.Module):
         front_end: FrontEnd | None = None,
         config: Config | None = None,
         *,
-        crf: nn.Module | None = None,
+        refinement: nn.Module | None = None,
         history: int | None = 32,
         latency: int | None = 8,
     ) -> None:
@@ -71,7 +72,7 @@ class StreamingSegmenter(nn.Module):
             check_count("history", history)
             if latency is None or latency >= history:
                 raise fail("history", f"{history} with latency {latency}", "more frames than the latency, or None")
-        self.segmenter = VideoSegmenter(front_end, config, crf=crf)
+        self.segmenter = VideoSegmenter(front_end, config, refinement=refinement)
         if self.config.softness:
             raise fail("config.softness", str(self.config.softness), "0", "a stream is not trained through")
         self.history, self.latency = history, latency

@@ -80,7 +80,7 @@ class StreamState:
         if self._first_mask is not None and self._window.known == 0:
             self._source = steps.mask_sets(batch.embedding, regions.forest.label, self._first_mask[None], config)
         frame = self._seen.last if frame is None else frame
-        kept = None if self.segmenter.crf is None or frame is None else frame[None]
+        kept = None if self.segmenter.refinement is None or frame is None else frame[None]
         self._waiting.append(_Waiting(self._window.known, kept, features, regions, motion))
         self._window.add(regions.seeds, motion)
 

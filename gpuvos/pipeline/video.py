@@ -19,7 +19,7 @@ from gpuvos.pipeline.result import with_probability
 from gpuvos.pipeline.segment import check_mask_of_frames, segment
 from gpuvos.types import Device, Features, Progress, Segmentation, map_tensors, plain_tensor
 
-_SAID = 8  # frames of the CRF between two calls of progress
+_SAID = 8  # frames of the refinement between two calls of progress
 
 
 class VideoSegmenter(nn.Module):
@@ -29,11 +29,11 @@ class VideoSegmenter(nn.Module):
         front_end: anything that returns Features for a clip; ``SaliencyFeatures()`` (the
             networks inside the package) where absent.
         config: parameters of the method.
-        crf: refines probabilities by the frames: ``gpuvos.nn.DenseCRF()``, or ``gpuvos.nn.GuidedFilter()``, which is
-            much quicker; none where absent.
-        chunk: frames that the front end and the CRF see at a time (and one beside them, for the flow), which bounds
-            the memory of a long clip; None: the whole clip, and smaller parts only where memory runs out. The bits
-            are the same as long as the features of a frame depend on it and on its neighbours alone.
+        refinement: refines probabilities by the frames: ``gpuvos.ZoomRefinement()``, which the commands take,
+            ``gpuvos.nn.GuidedFilter()``, which is much quicker, or ``gpuvos.nn.DenseCRF()``; none where absent.
+        chunk: frames that the front end and the refinement see at a time (and one beside them, for the flow), which
+            bounds the memory of a long clip; None: the whole clip, and smaller parts only where memory runs out. The
+            bits are the same as long as the features of a frame depend on it and on its neighbours alone.
         device: where the parameters go; None leaves them.
 
     ``train()`` reaches modules of your own; the front ends of the library stay in evaluation mode until
@@ -50,7 +50,7 @@ class VideoSegmenter(nn.Module):
         front_end: FrontEnd | None = None,
         config: Config | None = None,
         *,
-        crf: nn.Module | None = None,
+        refinement: nn.Module | None = None,
         chunk: int | None = None,
         device: Device = None,
     ) -> None:
@@ -63,7 +63,7 @@ class VideoSegmenter(nn.Module):
             front_end = SaliencyFeatures()
         self.front_end = front_end
         self.config = checked_config(config)
-        self.crf, self.chunk = crf, chunk
+        self.refinement, self.chunk = refinement, chunk
         if isinstance(self.config.temperature, nn.Parameter):
             self.temperature = self.config.temperature
         if device is not None:
@@ -141,7 +141,8 @@ class VideoSegmenter(nn.Module):
                 from the device.
             first_mask: ``[H, W]`` bool (``[B, H, W]``) with the H and W of the frames, the object in frame 0:
                 semi-supervised mode.
-            validate: whether to look at the values, see ``segment``; front end, flow and CRF do not look either.
+            validate: whether to look at the values, see ``segment``; front end, flow and refinement do
+                not look either.
             progress: called as ``progress(stage, done, total)`` with frames that are done: "network" and "flow"
                 ("features" of a front end that takes no ``progress``), "method", "refine". Of several videos, those of
                 the whole batch.
@@ -172,7 +173,7 @@ class VideoSegmenter(nn.Module):
         validate: bool,
         progress: Progress | None,
     ) -> Segmentation:
-        """``forward`` of a batch; front end and CRF see each video alone."""
+        """``forward`` of a batch; front end and refinement see each video alone."""
         sizes = check_tensor("frames", frames, "B T 3 H W", kind="frames", filled=True)
         if lengths is not None:
             check_tensor("lengths", lengths, "B", kind="int64", sizes={"B": sizes["B"]}, like=frames)
@@ -188,7 +189,7 @@ class VideoSegmenter(nn.Module):
         result = self.label(
             features, frames, lengths=lengths, first_mask=first_mask, validate=validate, progress=progress
         )
-        if self.crf is None:
+        if self.refinement is None:
             return result
         probability = result.probability.clone()
         for number, count in enumerate(counts):
@@ -243,13 +244,13 @@ class VideoSegmenter(nn.Module):
     def refine(
         self, result: Segmentation, frames: Tensor, *, validate: bool = True, progress: Progress | None = None
     ) -> Segmentation:
-        """Mask, probability and confidence after the CRF, where there is one; ``frames`` as large as the masks."""
-        if self.crf is None:
+        """Mask, probability and confidence after the refinement, if any; ``frames`` are as large as the masks."""
+        if self.refinement is None:
             return result
-        crf = self.crf
+        refinement = self.refinement
 
         def part(first: int, last: int) -> list[Tensor]:
-            refined = crf(result.probability[first:last], frames[first:last], validate=validate)
+            refined = refinement(result.probability[first:last], frames[first:last], validate=validate)
             if progress is not None:
                 progress("refine", last, len(frames))
             return [refined]

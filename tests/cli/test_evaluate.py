@@ -64,7 +64,7 @@ def test_other_datasets(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixt
             grey.save(masks / f"cat_{frame}.{'pgm' if fbms else 'png'}")
     output = tmp_path / "out"
     arguments = ["evaluate", "--dataset", dataset, "--root", str(tmp_path), "-o", str(output), *QUICK]
-    assert main([*arguments, "--experiment", "main", "sequences", "semi", "--no-crf"]) == 0
+    assert main([*arguments, "--experiment", "main", "sequences", "semi", "--refinements"]) == 0
     row = json.loads((output / "sequences" / "cat" / "paper.json").read_text())["row"]
     assert len(row["j"]) == (2 if fbms else 5)
     text = capsys.readouterr().out
@@ -147,3 +147,21 @@ def test_several_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main([*arguments, "--experiment", "main", "-o", str(tmp_path / "no")]) == 2
     assert main([*arguments, "--num-instances", "21"]) == 2
     assert "wanted at most 20" in capsys.readouterr().err
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_real_sequence_of_fbms(development_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In its own layout; four of its thirty frames have masks."""
+    root = development_data / "fbms59"
+    if not root.is_dir():
+        pytest.skip("no fbms59 in the development data")
+    arguments = ["evaluate", "--dataset", "fbms59", "--split", "train", "--root", str(root), "--sequences", "cars2"]
+    with pytest.warns(UserWarning, match="5 of 29 sequences"):
+        assert main([*arguments, "--no-stability", *QUICK]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("| sequence | method | scored | J | precision | recall | F-measure |")
+    j, precision, recall, f = (float(cell) for cell in lines[2].split("|")[4:8])
+    assert lines[2].startswith("| cars2 | robust | 4 |")
+    assert f == pytest.approx(2 * precision * recall / (precision + recall), abs=0.1)
+    assert 0 < j < 100

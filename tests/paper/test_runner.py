@@ -17,7 +17,7 @@ from gpuvos.cli.main import main
 
 OPTIONS = ["--front-end", "appearance", "--num-seeds", "30", "--rule", "paper"]
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-CHOSEN = ["--experiment", "main", "adaptation", "oracles", "drift", "--no-crf"]
+CHOSEN = ["--experiment", "main", "adaptation", "oracles", "drift", "--refinements"]
 
 
 def command(davis: Path, output: Path) -> list[str]:
@@ -117,7 +117,7 @@ def test_two_processes_share_the_table(davis: Path, tmp_path: Path, capsys: pyte
 @pytest.mark.slow
 def test_other_options_are_not_mixed_with_old_results(davis: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    main_only = ["evaluate", "--root", str(davis), "-o", str(output), "--experiment", "main", "--no-crf"]
+    main_only = ["evaluate", "--root", str(davis), "-o", str(output), "--experiment", "main", "--refinements"]
     assert main([*main_only, *OPTIONS]) == 0
     first = (output / "main.csv").read_bytes()
     assert first == (whole / "main.csv").read_bytes()

@@ -26,7 +26,7 @@ RULES = ("robust", "paper")
 
 def made_up() -> Context:
     """J of bear is 0.5 and of boat 0.7 throughout, plus a hundredth for every variant after the first."""
-    variants = {name for wanted in plan(EXPERIMENTS, RULES, crf=True).values() for name in wanted}
+    variants = {name for wanted in plan(EXPERIMENTS, RULES, refinements=("crf",)).values() for name in wanted}
     results = {}
     for number, variant in enumerate(sorted(variants)):
         rows = {}
@@ -46,12 +46,12 @@ def made_up() -> Context:
         name: {"time": [0.0, 1.0], "wrong": [0.0, end], "foreground": [0.0, 2.0], "background": [0.0, None]}
         for name, end in (("bear", 0.2), ("boat", 0.4))
     }
-    return Context(results, "davis2016", "train", RULES, crf=True)
+    return Context(results, "davis2016", "train", RULES, refinements=("crf",))
 
 
 def number_of(variant: str) -> float:
     """J in per cent that the made-up results have in the mean."""
-    names = sorted({name for wanted in plan(EXPERIMENTS, RULES, crf=True).values() for name in wanted})
+    names = sorted({name for wanted in plan(EXPERIMENTS, RULES, refinements=("crf",)).values() for name in wanted})
     return 60.0 + names.index(variant)
 
 
@@ -78,7 +78,7 @@ def test_numbers_are_in_their_places() -> None:
     context = made_up()
     main = build("main", context)
     assert main.rows[0][:2] == ["gpuvos, robust rule", pytest.approx(number_of("robust"))]
-    assert main.rows[3][:2] == ["gpuvos, paper rule + CRF", pytest.approx(number_of("paper/crf"))]
+    assert main.rows[3][:2] == ["gpuvos, paper rule + CRF", pytest.approx(number_of("paper/refine-crf"))]
     assert main.rows[0][main.columns.index("F-measure")] == pytest.approx(200 / 3)
     assert ["[paper]", 77.5] in [row[:2] for row in main.rows]
     assert [main.rows[4][0], main.rows[4][main.columns.index("T mean")]] == ["true masks", pytest.approx(5)]
@@ -109,7 +109,7 @@ def test_stability_leaves_out_occluded_sequences_and_old_rows() -> None:
             "lucia": {"j": [0.5], "f": [0.5]},
         },  # written before there was T
     }
-    context = Context(results, "davis2016", "train", RULES, crf=False)
+    context = Context(results, "davis2016", "train", RULES, refinements=())
     main = build("main", context)
     place = main.columns.index("T mean")
     assert [row[place] for row in main.rows[:2]] == [pytest.approx(20), None]
@@ -121,7 +121,7 @@ def test_stability_leaves_out_occluded_sequences_and_old_rows() -> None:
 def test_the_f_measure_is_that_of_the_means() -> None:
     """Precision 1 and 0.5, recall 0.2 and 0.6: the means are 0.75 and 0.4, F is 0.6 / 1.15 (of each: 1/3 and 6/11)."""
     rows = {"cars1": {"precision": 1.0, "recall": 0.2}, "dogs01": {"precision": 0.5, "recall": 0.6}}
-    main = build("main", Context({"paper": rows}, "fbms59", "test", ("paper",), crf=False))
+    main = build("main", Context({"paper": rows}, "fbms59", "test", ("paper",), refinements=()))
     assert main.rows[0][-3:] == [pytest.approx(75), pytest.approx(40), pytest.approx(60 / 1.15)]
     assert ["[LVO]", 77.8] in [[row[0], row[-1]] for row in main.rows]
     assert "background" in main.note

@@ -91,9 +91,15 @@ def test_crf_is_that_of_the_library(bench: Workbench) -> None:
     result = segment(*bench.features, config=CONFIGS["paper"], size=(64, 96))
     mask = dense_crf(result.probability, bench.video.frames) > 0.5
     j, f = scores(mask, bench)
-    row = bench.measure("paper/crf")
+    row = bench.measure("paper/refine-crf")
     torch.testing.assert_close((row["j"], row["f"]), (j, f), atol=0.01, rtol=0)
     assert len(row["t"]) == 5  # the pair of frames 0 and 1 counts
+
+
+def test_stability_can_be_left_out(bench: Workbench) -> None:
+    quick = Workbench(bench.video, bench.features, CONFIGS, stability=False)
+    assert quick.measure("truth") == {}
+    assert quick.measure("paper").keys() == bench.measure("paper").keys() - {"t"}
 
 
 def test_stability_is_of_the_counted_frames(bench: Workbench) -> None:
@@ -146,12 +152,12 @@ def test_true_seed_labels_beat_the_rule(bench: Workbench) -> None:
 
 @pytest.mark.slow
 def test_every_planned_variant_is_measured(bench: Workbench) -> None:
-    variants = {variant for wanted in plan(EXPERIMENTS, RULES, crf=True).values() for variant in wanted}
-    for variant in variants - {"paper/crf", "robust/crf", "robust/semi-crf", "paper/semi-crf"}:
+    variants = {variant for wanted in plan(EXPERIMENTS, RULES, refinements=("crf",)).values() for variant in wanted}
+    for variant in variants - {"paper/refine-crf", "robust/refine-crf", "robust/semi-crf", "paper/semi-crf"}:
         row = bench.measure(variant)
         # the appearance front end has no semantic network
         assert bool(row) != variant.endswith("embedding-semantic"), variant
-    assert not any("crf" in name for wanted in plan(EXPERIMENTS, RULES, crf=False).values() for name in wanted)
+    assert not any("crf" in name for wanted in plan(EXPERIMENTS, RULES, refinements=()).values() for name in wanted)
 
 
 def test_sparse_ground_truth(bench: Workbench) -> None:

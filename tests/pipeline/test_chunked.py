@@ -157,8 +157,8 @@ def test_the_crf_is_chunked_as_well(frames: Tensor) -> None:
             return probability * image.float().mean(1) / 255
 
     whole, parts = Crf(), Crf()
-    expected = VideoSegmenter(Narrow(100), SMALL, crf=whole)(frames)
-    found = VideoSegmenter(Narrow(100), SMALL, crf=parts, chunk=3)(frames)
+    expected = VideoSegmenter(Narrow(100), SMALL, refinement=whole)(frames)
+    found = VideoSegmenter(Narrow(100), SMALL, refinement=parts, chunk=3)(frames)
     assert (whole.seen, parts.seen) == ((7,), (3, 3, 1))
     assert torch.equal(found.probability, expected.probability)
 

@@ -100,7 +100,7 @@ def test_a_front_end_learns_through_the_segmenter(frames: Tensor, softness: floa
 
 @pytest.mark.slow
 def test_videos_of_a_batch_are_as_alone(bundled: VideoSegmenter, frames: Tensor) -> None:
-    crf = VideoSegmenter(bundled.front_end, CONFIG, crf=gpuvos.nn.DenseCRF(iterations=1))
+    crf = VideoSegmenter(bundled.front_end, CONFIG, refinement=gpuvos.nn.DenseCRF(iterations=1))
     several = torch.stack((frames, frames.flip(-1)))
     lengths = torch.tensor([3, 2])
     for segmenter in (bundled, crf):

@@ -288,7 +288,7 @@ def test_a_crf_refines_as_it_does_offline(window: int | None, latency: int | Non
     frames = torch.randint(0, 256, (6, 3, 12, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     frames[:, 0, 0, 0] = torch.arange(6)
     crf = DenseCRF(iterations=2)
-    segmenter = StreamingSegmenter(front, config, crf=crf, history=window, latency=latency)
+    segmenter = StreamingSegmenter(front, config, refinement=crf, history=window, latency=latency)
     plain = StreamingSegmenter(front, config, history=window, latency=latency)
     found, rough = list(segmenter.stream(frames)), list(plain.stream(frames))
     probability = torch.cat([one.probability for one in rough])
@@ -299,7 +299,7 @@ def test_a_crf_refines_as_it_does_offline(window: int | None, latency: int | Non
     assert torch.equal(torch.cat([one.mask for one in found]), refined_here > 0.5)
     assert torch.equal(torch.cat([one.confidence for one in found]), (2 * refined_here - 1).abs())
     if window is None:
-        assert torch.equal(refined_here, VideoSegmenter(front, config, crf=crf)(frames).probability)
+        assert torch.equal(refined_here, VideoSegmenter(front, config, refinement=crf)(frames).probability)
 
 
 @pytest.mark.slow

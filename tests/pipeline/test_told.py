@@ -120,7 +120,7 @@ def test_only_what_a_front_end_names_is_passed() -> None:
 def test_progress_by_stage_and_frame(frames: Tensor) -> None:
     said: Said = []
     crf = DenseCRF(iterations=1)
-    segmenter = gpuvos.VideoSegmenter(AppearanceFeatures(chunk=1, flow=DenseFlow(chunk=2)), crf=crf)
+    segmenter = gpuvos.VideoSegmenter(AppearanceFeatures(chunk=1, flow=DenseFlow(chunk=2)), refinement=crf)
     told = segmenter(frames, progress=lambda *news: said.append(news))
     assert said == [
         ("network", 1, 4), ("network", 2, 4), ("network", 3, 4), ("network", 4, 4),

@@ -116,7 +116,7 @@ def test_bad_frames_are_refused_by_name() -> None:
 def test_a_crf_refines_the_masks() -> None:
     frames, _ = red_square()
     plain = VideoSegmenter(plain_front_end, Config(rule="paper", **SMALL))
-    refined = VideoSegmenter(plain_front_end, plain.config, crf=DenseCRF(iterations=3))
+    refined = VideoSegmenter(plain_front_end, plain.config, refinement=DenseCRF(iterations=3))
     before, after = plain(frames), refined(frames)
     assert torch.equal(after.probability, DenseCRF(iterations=3)(before.probability, frames))
     assert torch.equal(after.mask, after.probability > 0.5)

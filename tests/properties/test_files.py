@@ -30,11 +30,12 @@ def with_file(read: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def tree(root: Any) -> None:
-    """One sequence of one frame in the layouts of all three datasets."""
+    """One sequence of one frame in the layouts of all datasets."""
     if not isinstance(root, Path) or root.name != "good":
         return
     images = {
         "JPEGImages/480p/bear/00000.jpg": "RGB", "Annotations/480p/bear/00000.png": "L",
+        "Annotations_unsupervised/480p/bear/00000.png": "L",
         "Testset/camel/camel_1.jpg": "RGB", "Testset/camel/GroundTruth/camel_1_gt.ppm": "RGB",
         "segtrack/JPEGImages/bmx/1.png": "RGB", "segtrack/GroundTruth/bmx/1.png": "L",
     }  # fmt: skip
@@ -44,11 +45,18 @@ def tree(root: Any) -> None:
     split = root / "ImageSets/480p/train.txt"
     split.parent.mkdir(parents=True, exist_ok=True)
     split.write_text("/JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png")
+    (root / "ImageSets/2017").mkdir(exist_ok=True)
+    (root / "ImageSets/2017/train.txt").write_text("bear")
 
 
 def davis(root: Any, split: str = "train", resolution: str = "480p") -> Tensor:
     tree(root)
     return data.Davis2016(root, split=split, resolution=resolution)[0].mask
+
+
+def davis2017(root: Any, split: str = "train", resolution: str = "480p") -> Tensor:
+    tree(root)
+    return data.Davis2017(root, split=split, resolution=resolution)[0].mask
 
 
 def fbms(root: Any, split: str = "test") -> Tensor:
@@ -82,6 +90,7 @@ SELECTION = {"start": (0, 1), "step": "count", "max_side": (None, 4)}
 RATES = {"frame_rate": (24, 5.0), "crf": (0, 18.0, 51)}
 CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[str]]] = {
     "Davis2016": (davis, {"root": "path "}, {"split": ("train",), "resolution": ("480p",)}, ["bool 1 6 8"]),
+    "Davis2017": (davis2017, {"root": "path "}, {"split": ("train",), "resolution": ("480p",)}, ["bool 1 6 8"]),
     "Fbms59": (fbms, {"root": "path "}, {"split": ("test",)}, ["bool 1 6 8"]),
     "SegTrack2": (segtrack, {"root": "path "}, {}, ["bool 1 6 8"]),
     "VideoWriter": (video_writer, {"path": "path .mkv", "frames": "frames T 3 H W"}, RATES, []),
@@ -90,6 +99,7 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[
     "write_masks": (write_masks, {"path": "path ", "masks": "ids T H W"}, {}, []),
     "save_npz": (save_npz, {"path": "path .npz", "values": "float ..."}, {}, []),
     "davis_palette": (data.davis_palette, {}, {}, ["uint8 256 3"]),
+    "read_ids": (with_file(data.read_ids), {"path": "path .png"}, {}, ["uint8 5 7"]),
     "read_mask": (with_file(data.read_mask), {"path": "path .png"}, {}, ["uint8 5 7"]),
     "probe_video": (with_file(data.probe_video), {"path": "path .mp4"}, {}, []),
     "read_video": (with_file(lambda path, **options: [data.read_video(path, **options)]), {"path": "path .mp4"}, SELECTION,

@@ -44,6 +44,10 @@ METRICS: Cases = {
         metrics.foreground_score, {"mask": "mask ... T H W", "truth": "mask ... T H W"}, {},
         ["unit ...", "unit ...", "unit ..."],
     ),
+    "object_scores": (
+        metrics.object_scores, {"proposals": "mask N T H W", "truth": "mask M T H W"},
+        {"tolerance": (0, 0.008, 0.5, 1, 3)}, ["unit M T", "unit M T", "index M"],
+    ),
     "endpoint_error": (
         metrics.endpoint_error, {"flow": "float ... 2 H W", "truth": "float ... 2 H W"}, {}, ["positive ..."]
     ),

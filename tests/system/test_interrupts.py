@@ -139,7 +139,7 @@ def test_evaluate(run: Run, davis: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_experiments(run: Run, davis: Path, tmp_path: Path) -> None:
-    words = ["evaluate", "--root", str(davis), "-o", "out", "--experiment", "main", "--no-crf", *QUICK]
+    words = ["evaluate", "--root", str(davis), "-o", "out", "--experiment", "main", "--refinements", *QUICK]
     assert run(words, tmp_path / "whole") == 0
     assert end_again_and_again(run, lambda: words, tmp_path / "ended") > 8
     assert read(tmp_path / "ended") == read(tmp_path / "whole")

@@ -23,7 +23,7 @@ ALLOWED = {
     "flow": {"data", "functional"},
     "features": {"data", "flow", "functional"},
     "metrics": {"functional", "flow"},
-    "pipeline": {"features", "functional"},
+    "pipeline": {"features", "flow", "functional", "nn"},
     "interactive": {"functional", "kernels", "pipeline"},
     "viz": {"data", "functional"},
     "training": {"data", "features", "flow", "functional", "metrics", "viz"},

@@ -9,7 +9,8 @@ from typing import NoReturn
 
 RULES = ("robust", "paper")
 FRONT_ENDS = ("bundled", "embedding", "appearance")
-REFINEMENTS = ("none", "guided", "crf")
+PRESETS = ("accurate", "balanced", "fast", "realtime")
+REFINEMENTS = ("none", "guided", "zoom", "crf")
 PRECISIONS = ("float32", "bfloat16")
 FLOWS = ("dense", "raft-small", "raft-large")
 DISTANCES = ("minimax", "shortest")
@@ -87,14 +88,22 @@ def add_method_arguments(parser: ArgumentParser) -> None:
         help="bundled: the networks in the package; embedding: without that of salient objects; "
         "appearance: no network, a floor",
     )
+    parser.add_argument(
+        "--preset",
+        default=PRESETS[0],
+        choices=PRESETS,
+        help="how much work a frame gets: sizes of the networks and steps of the flow; the other options go before it",
+    )
     parser.add_argument("--weights", type=existing, help="weights of gpuvos train for the embedding network")
     parser.add_argument(
         "--precision",
-        default=PRECISIONS[0],
         choices=PRECISIONS,
-        help="of the network; bfloat16 is quicker on GPUs and on CPUs that multiply in it, much slower on others",
+        help="of the networks, in place of the preset's; bfloat16 is quicker on GPUs and on CPUs that multiply in it, "
+        "much slower on others",
     )
-    parser.add_argument("--flow", default=FLOWS[0], choices=FLOWS, help="optical flow (raft-large downloads weights)")
+    parser.add_argument(
+        "--flow", choices=FLOWS, help="optical flow, in place of the preset's dense one (raft-large downloads weights)"
+    )
     parser.add_argument("--num-seeds", type=whole(), help="seeds of a frame; of the rule where absent")
     parser.add_argument("--window", type=whole(), help="side of the candidate window, odd; of the rule where absent")
     parser.add_argument("--distance", default=DISTANCES[0], choices=DISTANCES)
@@ -108,13 +117,13 @@ def add_method_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def add_crf_argument(parser: ArgumentParser) -> None:
-    """Whether masks are refined."""
+def add_refinement_argument(parser: ArgumentParser) -> None:
+    """How masks are refined."""
     parser.add_argument(
         "--refine",
-        default=REFINEMENTS[0],
         choices=REFINEMENTS,
-        help="refine masks by the frames: guided, a quick filter that keeps edges; crf, a dense CRF: 0.4 s a frame "
-        "on a CPU",
+        help="refine masks by the frames: guided, a quick filter that keeps edges; zoom, the network of salient "
+        "objects on the part of the frame around the object; crf, a dense CRF, 0.4 s a frame on a CPU; "
+        "default: what the preset does with the bundled front end, none with another",
     )
     parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="the same as --refine crf")

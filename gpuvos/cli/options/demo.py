@@ -20,6 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="another number, another clip")
     parser.add_argument("--rule", default=RULES[0], choices=RULES, help="how seeds are labelled")
     add_method_arguments(parser)
+    parser.set_defaults(refine=None)  # what goes with the front end
 
 
 def check(arguments: Namespace) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from gpuvos.cli.options.common import RULES, UsageError, add_crf_argument, add_method_arguments, existing, whole
+from gpuvos.cli.options.common import (
+    REFINEMENTS,
+    RULES,
+    UsageError,
+    add_method_arguments,
+    add_refinement_argument,
+    existing,
+    whole,
+)
 
 DATASETS = ("davis2016", "davis2017", "fbms59", "segtrack2")
 MOST_PROPOSALS = 20  # of the unsupervised challenge of DAVIS-2017
@@ -53,9 +61,17 @@ def add_arguments(parser: ArgumentParser) -> None:
         choices=(*EXPERIMENTS, "all"),
         help="the paper's experiments instead: all, or some of " + ", ".join(EXPERIMENTS),
     )
-    parser.add_argument("--no-crf", action="store_true", help="experiments without the dense CRF, which is slow")
+    parser.add_argument(
+        "--refinements",
+        nargs="*",
+        default=REFINEMENTS[2:],
+        choices=REFINEMENTS[1:],
+        metavar="NAME",
+        help="what experiments refine by beside nothing, some of " + ", ".join(REFINEMENTS[1:]) + " or, with the "
+        "option alone, nothing at all; default: zoom crf",
+    )
     parser.add_argument("--cache", type=Path, help="folder for features, about 3 MB a frame; default: OUTPUT/features")
-    add_crf_argument(parser)
+    add_refinement_argument(parser)
     add_method_arguments(parser)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from gpuvos.cli.options.common import (
     RULES,
     UsageError,
-    add_crf_argument,
     add_method_arguments,
+    add_refinement_argument,
     check_fresh,
     existing,
     whole,
@@ -56,7 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="of a file with several video streams the N-th, from 0; default: the largest",
     )
     _add_length_arguments(parser)
-    add_crf_argument(parser)
+    add_refinement_argument(parser)
     _add_engine_arguments(parser)
     add_method_arguments(parser)
 
@@ -105,12 +105,12 @@ def _add_length_arguments(parser: ArgumentParser) -> None:
 
 def _add_engine_arguments(parser: ArgumentParser) -> None:
     """Where many videos are segmented, and what happens to those that fail."""
-    parser.add_argument("--engine", default=ENGINES[0], choices=ENGINES, help="local: in turn; ray: in parallel")
+    parser.add_argument("--engine", default=ENGINES[0], choices=ENGINES, help="local: here; ray: on a cluster")
     parser.add_argument("--retries", type=whole(0), default=2, help="further attempts of a video that fails (2)")
     parser.add_argument(
         "--workers",
         type=whole(),
-        help="actors of --engine ray; default: one a GPU, without GPUs one a core and 4 GiB of memory",
+        help="videos at a time; default: one a core and 4 GiB of memory; with GPUs one, one a GPU with --engine ray",
     )
     parser.add_argument(
         "--ray-address",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from gpuvos.data.side_files import check_regular
 from gpuvos.errors import check_count, check_tensor, fail
 from gpuvos.features.network.colors import register_colors
 from gpuvos.features.network.espnet import ConvNorm, Decoder, Encoder, NormAct, PyramidPooling, grow
+from gpuvos.features.network.layout import laid_out
 
 CLASSES = 21  # of PASCAL VOC; 0 is the background
 # Blocks of the neck: channels, and standard deviation (total over the channels) that a block has in the embedding
@@ -98,11 +99,12 @@ class EmbeddingNetwork(nn.Module):
             InputError: images of another shape or dtype.
         """
         check_tensor("images", images, "N 3 h w", filled=True)
+        if (quick := laid_out(self, images, _lay_out)) is not None:
+            return quick(images)
         neck, class_logits = self.neck(images)
         hidden = self.hidden(neck)
         embedding = self.project(neck) + self.correct(hidden)
-        foreground = class_logits[:, 1:].logsumexp(1) - class_logits[:, 0]  # logit of 1 - P_background
-        return NetworkOutput(embedding, class_logits, foreground + self.objectness(hidden)[:, 0])
+        return NetworkOutput(embedding, class_logits, foreground_logit(class_logits) + self.objectness(hidden)[:, 0])
 
     def neck(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features ``[N, C, H, W]`` that the heads see, and class logits ``[N, 21, H, W]``."""
@@ -117,6 +119,17 @@ class EmbeddingNetwork(nn.Module):
             class_logits,
         )
         return torch.cat(blocks, 1), class_logits
+
+
+def _lay_out(network: EmbeddingNetwork) -> Callable[[Tensor], NetworkOutput] | None:
+    from gpuvos.features.network.embedding_cpu import CpuNetwork  # which is made of what stands here
+
+    return CpuNetwork.derive(network)
+
+
+def foreground_logit(class_logits: Tensor) -> Tensor:
+    """Logit ``[N, H, W]`` of 1 - P_background (Eq. 3) from class logits ``[N, classes, H, W]``."""
+    return class_logits[:, 1:].logsumexp(1) - class_logits[:, 0]
 
 
 def half_grid(x: Tensor) -> Tensor:
@@ -186,7 +199,7 @@ def fuse(network: EmbeddingNetwork) -> EmbeddingNetwork:
             assert isinstance(module.out.norm, nn.BatchNorm2d)
             module.expand = fuse_conv_bn_eval(module.expand, module.out.norm)
             module.out = module.out.act
-    return fused
+    return fused.eval()
 
 
 # A key of the published network of the teacher is renamed by all of these, in this order.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
-_SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)  # of the pyramid pooling
+SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)  # of the pyramid pooling
 _SMALLEST = 5  # pixels of the coarsest map of a pyramid
 
 
@@ -122,9 +122,9 @@ class PyramidPooling(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, width: int, last: bool = False) -> None:
         super().__init__()
         self.reduce = ConvNorm(inputs, width, 1)
-        self.branches = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False) for _ in _SCALES)
-        self.middle = NormAct(width * len(_SCALES))
-        self.merge = ConvNorm(width * len(_SCALES), width, 3, groups=width)
+        self.branches = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False) for _ in SCALES)
+        self.middle = NormAct(width * len(SCALES))
+        self.merge = ConvNorm(width * len(SCALES), width, 3, groups=width)
         self.expand = nn.Conv2d(width, outputs, 1, bias=last)
         self.out: nn.Module = nn.Identity() if last else NormAct(outputs)
 
@@ -134,8 +134,8 @@ class PyramidPooling(nn.Module):
         n, width, h, w = x.shape
         size = (h, w)
         maps = []
-        for scale, branch in zip(_SCALES, self.branches, strict=True):
-            scaled = (max(math.ceil(h * scale), _SMALLEST), max(math.ceil(w * scale), _SMALLEST))
+        for scale, branch in zip(SCALES, self.branches, strict=True):
+            scaled = scaled_size(size, scale)
             if scale > 1:
                 maps.append(adaptive_avg_pool2d(branch(resize(x, scaled)), size))
             elif scale < 1:
@@ -143,7 +143,7 @@ class PyramidPooling(nn.Module):
             else:
                 maps.append(branch(x))
         y = self.middle(torch.cat(maps, 1))
-        y = y.reshape(n, len(_SCALES), width, *size).transpose(1, 2).flatten(1, 2)  # scales of a channel together
+        y = y.reshape(n, len(SCALES), width, *size).transpose(1, 2).flatten(1, 2)  # scales of a channel together
         result: Tensor = self.out(self.expand(self.merge(y)))
         return result
 
@@ -205,6 +205,11 @@ class Decoder(nn.Module):
         decoder4 = self.pool4(self.join4(grow(decoder8, map4) + self.skip4(map4)))
         decoder2 = self.join2(grow(decoder4, map2) + self.skip2(map2))
         return Pyramid(map2, map4, map8, map16, decoder8, decoder4, decoder2, self.pool2(decoder2))
+
+
+def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Rows and columns of a map of ``size`` at one of the ``SCALES`` of the pyramid pooling."""
+    return (max(math.ceil(size[0] * scale), _SMALLEST), max(math.ceil(size[1] * scale), _SMALLEST))
 
 
 def halve(x: Tensor) -> Tensor:

@@ -67,8 +67,7 @@ class ResidualUBlock(nn.Module):
         skips.pop()
         for conv in self.up:
             x = conv(join(x, skips.pop()))
-        result: Tensor = x + entered
-        return result
+        return x + entered if x.requires_grad else x.add_(entered)
 
 
 class U2NetP(nn.Module):

@@ -88,3 +88,10 @@ def test_gradients_reach_the_image() -> None:
     U2NetP(size=32)(images).sum().backward()
     assert images.grad is not None
     assert images.grad.isfinite().all()
+    network = U2NetP(size=32).requires_grad_(False)
+
+    def total(images: torch.Tensor) -> torch.Tensor:
+        return network(images).sum()
+
+    wanted = torch.autograd.grad(total(images), images)[0]
+    torch.testing.assert_close(torch.func.grad(total)(images.detach()), wanted)

@@ -1,0 +1,124 @@
+"""How much work a segmenter does: from the best masks to a camera's frames as they come."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from gpuvos.config import Config
+from gpuvos.errors import check_choice
+from gpuvos.features.bundled import LearnedFeatures
+from gpuvos.features.network.weights import load_saliency
+from gpuvos.features.saliency import SaliencyFeatures
+from gpuvos.flow.clip import DenseFlow
+from gpuvos.flow.variational import FlowParameters
+from gpuvos.pipeline.refinement import ZoomRefinement, refinement
+from gpuvos.pipeline.video import VideoSegmenter
+
+_FLOW = FlowParameters()
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a preset chooses.
+
+    Example:
+        >>> PRESETS["accurate"].saliency
+        320
+    """
+
+    saliency: int = 320
+    """Side of the square at which U2NetP sees a frame; its time grows with the area."""
+    scale: float = 1.0
+    """Size at which the embedding network sees a frame, relative to it."""
+    precision: str = "float32"
+    """Of the networks of the front end."""
+    flow: FlowParameters = _FLOW
+    """Of the dense flow."""
+    refine: str = "zoom"
+    """``none``, or a name of ``refinement``."""
+    zoom: int = 320
+    """Side of the square at which U2NetP sees the part around the object, where ``refine`` is ``zoom``."""
+
+
+PRESETS = {
+    "accurate": Preset(),
+    "balanced": Preset(saliency=256, zoom=256),
+    "fast": Preset(saliency=192, flow=FlowParameters(warps=3), zoom=192),
+    "realtime": Preset(saliency=160, scale=0.5, flow=FlowParameters(scale=0.25, warps=3), refine="none"),
+}
+
+
+def preset_features(
+    name: str = "accurate",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    flow: nn.Module | None = None,
+    precision: str | None = None,
+) -> SaliencyFeatures:
+    """The bundled front end as a preset has it.
+
+    Args:
+        name: ``accurate``, ``balanced``, ``fast`` or ``realtime``.
+        weights: as of ``LearnedFeatures``.
+        flow: another flow than the preset's.
+        precision: ``float32`` or ``bfloat16``, another than the preset's.
+
+    Raises:
+        InputError: there is no preset of that name, or as ``LearnedFeatures`` does.
+
+    Example:
+        >>> preset_features("fast").network.size
+        192
+    """
+    check_choice("preset", name, tuple(PRESETS))
+    preset = PRESETS[name]
+    dtype = getattr(torch, precision or preset.precision)
+    flow = DenseFlow(parameters=preset.flow) if flow is None else flow
+    base = LearnedFeatures(weights, flow=flow, dtype=dtype, scales=(preset.scale,))
+    return SaliencyFeatures(load_saliency(size=preset.saliency).to(dtype), base=base)
+
+
+def preset_refinement(name: str = "accurate", kind: str | None = None) -> nn.Module | None:
+    """The refinement of a preset.
+
+    Args:
+        name: of the preset.
+        kind: another kind than the preset's: ``none``, or a name of ``refinement``.
+
+    Raises:
+        InputError: there is no preset or no refinement of that name.
+
+    Example:
+        >>> preset_refinement("balanced").size
+        256
+    """
+    check_choice("preset", name, tuple(PRESETS))
+    preset = PRESETS[name]
+    kind = preset.refine if kind is None else kind
+    if kind == "none":
+        return None
+    if kind == "zoom":
+        return ZoomRefinement(load_saliency(size=preset.zoom), size=preset.zoom)
+    return refinement(kind)
+
+
+def preset_segmenter(name: str = "accurate", config: Config | None = None) -> VideoSegmenter:
+    """A segmenter as a preset has it, in evaluation mode.
+
+    Args:
+        name: ``accurate``, which the commands take; ``balanced``; ``fast``; or ``realtime``.
+        config: parameters of the method, which presets leave as they are.
+
+    Raises:
+        InputError: there is no preset of that name.
+
+    Example:
+        >>> frames = torch.zeros(2, 3, 32, 48, dtype=torch.uint8)
+        >>> preset_segmenter("realtime")(frames).mask.shape
+        torch.Size([2, 32, 48])
+    """
+    return VideoSegmenter(preset_features(name), config, refinement=preset_refinement(name)).eval()

@@ -1,0 +1,89 @@
+"""Presets: what they choose, that the first is the default, and that the command says the same."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import pytest
+import torch
+from torch import Tensor
+
+import gpuvos
+from gpuvos.cli.common import build_segmenter, chosen_refinement
+from gpuvos.cli.options import common
+from gpuvos.cli.options.common import Parser
+from gpuvos.features.saliency import SaliencyFeatures
+from gpuvos.nn import DenseCRF, GuidedFilter
+from gpuvos.paper.cache import fingerprint
+from gpuvos.pipeline.presets import PRESETS, Preset, preset_features, preset_refinement, preset_segmenter
+from gpuvos.pipeline.refinement import ZoomRefinement, refinement
+
+
+def options(*words: str) -> Namespace:
+    parser = Parser()
+    common.add_refinement_argument(parser)
+    common.add_method_arguments(parser)
+    return parser.parse_args(["--device", "cpu", *words])
+
+
+def test_the_command_knows_all_of_them() -> None:
+    assert tuple(PRESETS) == common.PRESETS
+    assert options().preset == "accurate"
+
+
+def test_the_first_is_the_default() -> None:
+    assert fingerprint(preset_features()) == fingerprint(gpuvos.VideoSegmenter().front_end)
+    refine = preset_segmenter().refinement
+    assert isinstance(refine, ZoomRefinement)
+    assert fingerprint(refine) == fingerprint(refinement("zoom"))
+
+
+def test_presets_differ_in_what_a_cache_of_features_sees() -> None:
+    assert len({fingerprint(preset_features(name)) for name in PRESETS}) == len(PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_the_command_builds(name: str) -> None:
+    ours, segmenter = preset_segmenter(name), build_segmenter(options("--preset", name), "robust")
+    front_end = segmenter.front_end
+    assert isinstance(front_end, SaliencyFeatures)
+    assert fingerprint(front_end) == fingerprint(ours.front_end)
+    assert front_end.network.size == PRESETS[name].saliency
+    assert front_end.base.scales == (PRESETS[name].scale,)
+    assert front_end.flow.parameters_of_flow == PRESETS[name].flow
+    assert str(segmenter.refinement) == str(ours.refinement)
+
+
+def test_options_go_before_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "fast", Preset(precision="bfloat16", refine="guided"))
+    chosen = build_segmenter(options("--preset", "fast"), "robust")
+    assert isinstance(chosen.refinement, GuidedFilter)
+    assert next(chosen.parameters()).dtype == torch.bfloat16
+    words = ("--preset", "fast", "--refine", "crf", "--precision", "float32")
+    other = build_segmenter(options(*words), "robust")
+    assert isinstance(other.refinement, DenseCRF)
+    assert {value.dtype for value in other.parameters()} == {torch.float32}
+
+
+def test_other_front_ends_are_refined_when_asked_to() -> None:
+    words = ("--front-end", "embedding")
+    plain = build_segmenter(options(*words), "robust")
+    assert plain.refinement is None
+    assert plain.front_end.scales == (1.0, 0.5)
+    assert chosen_refinement(options(*words, "--refine", "guided")) == "guided"
+
+
+def test_refinements_by_name() -> None:
+    assert preset_refinement("realtime") is None
+    assert preset_refinement("accurate", "none") is None
+    assert isinstance(preset_refinement("realtime", "guided"), GuidedFilter)
+    for call in (lambda: preset_refinement("fast", "sharp"), lambda: preset_segmenter("quick")):
+        with pytest.raises(gpuvos.InputError, match="wanted one of"):
+            call()
+
+
+@pytest.mark.slow
+def test_all_give_masks(generator: torch.Generator) -> None:
+    frames: Tensor = torch.rand(3, 3, 50, 70, generator=generator)
+    for name in PRESETS:
+        assert preset_segmenter(name)(frames).mask.shape == (3, 50, 70)
