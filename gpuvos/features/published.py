@@ -73,6 +73,7 @@ def to_frames(images: Tensor | Sequence[Tensor]) -> Tensor:
         >>> to_frames(torch.zeros(1, 2, 2)).shape
         torch.Size([1, 3, 2, 2])
     """
+    frames: Tensor
     if isinstance(images, Tensor):
         frames = plain_tensor(images)
     else:

@@ -108,7 +108,7 @@ def export_onnx(segmenter: VideoSegmenter, folder: str | Path, frames: Tensor) -
         t, _, h, w = features.embedding.shape
         seeds = features.embedding.flatten(2)[..., : min(config.num_seeds, h * w)].mT.contiguous()
         members = torch.ones(t, seeds.shape[1], dtype=torch.bool, device=frames.device)
-        paths = [
+        written = (
             _write(target / "network.onnx", network, {"frames": frames}, ["embedding", "objectness"]),
             _write(
                 target / "edge_map.onnx",
@@ -127,8 +127,8 @@ def export_onnx(segmenter: VideoSegmenter, folder: str | Path, frames: Tensor) -
                 },
                 ["probability"],
             ),
-        ]
-    return OnnxParts(*paths)
+        )
+    return OnnxParts(written[0], written[1], written[2])
 
 
 def _write(path: Path, part: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> Path:
