@@ -124,7 +124,7 @@ def check_index(argument: str, value: Tensor, low: int, stop: int) -> None:
     """
     if value.device.type != "cpu" or value.numel() == 0 or not values_readable(value):
         return
-    smallest, largest = (int(bound) for bound in value.aminmax())
+    smallest, largest = (int(bound) for bound in value.detach().aminmax())
     if smallest < low or largest >= stop:
         raise fail(argument, f"values from {smallest} to {largest}", f"values in [{low}, {stop - 1}]")
 
@@ -242,7 +242,7 @@ def check_values(
     """
     if value.numel() == 0 or not value.dtype.is_floating_point or not values_readable(value):
         return
-    smallest, largest = (bound.item() for bound in value.aminmax())
+    smallest, largest = (bound.item() for bound in value.detach().aminmax())
     if smallest != smallest or not (infinite or (abs(smallest) < float("inf") and abs(largest) < float("inf"))):
         remedy = "replace them, for example with torch.nan_to_num"
         raise fail(argument, "NaN or infinite values", "finite values", remedy)
