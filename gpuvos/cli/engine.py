@@ -12,9 +12,11 @@ from pathlib import Path
 
 from gpuvos.batch.jobs import Job, plan_jobs
 from gpuvos.batch.local import run_local
+from gpuvos.batch.processes import default_workers, run_processes
 from gpuvos.batch.ray import RayOptions, run_ray
 from gpuvos.batch.run import Engine, run_jobs
 from gpuvos.batch.worker import RunOptions, SegmentVideo, Worker
+from gpuvos.cli.common import pick_device
 from gpuvos.data.atomic import lock_path
 from gpuvos.data.side_files import read_bytes
 from gpuvos.errors import fail, printable
@@ -96,7 +98,12 @@ def _check_kept(arguments: Namespace, jobs: Sequence[Job]) -> None:
 
 def _engine(arguments: Namespace, open_segmenter: Callable[[Namespace], SegmentVideo], options: RunOptions) -> Engine:
     if arguments.engine == "local":
-        return partial(run_local, open_segmenter=partial(open_segmenter, arguments), options=options)
+        if pick_device(arguments.device).type != "cpu":
+            return partial(run_local, open_segmenter=partial(open_segmenter, arguments), options=options)
+        open_segmenter(arguments)  # what is wrong shows here, not in every process
+        apart = Namespace(**{**vars(arguments), "engine": "processes"})
+        workers = arguments.workers or default_workers()
+        return partial(run_processes, open_segmenter=partial(open_segmenter, apart), options=options, workers=workers)
     if ":" in arguments.device:
         raise fail("--device", arguments.device, "auto, cpu or cuda", "Ray chooses the GPU of each actor")
     open_segmenter(Namespace(**{**vars(arguments), "device": "cpu"}))  # what is wrong shows here, not in every actor

@@ -60,7 +60,7 @@ class Stages:
         costs: milliseconds that a frame takes in every stage, roughly.
         total: frames of the video; None where nobody knows.
         name: of the video, for the lines.
-        lines: whether they are printed where there is no terminal.
+        lines: whether anything is shown, a bar on a terminal and lines elsewhere.
 
     Example:
         >>> with Stages({"decode": 5, "network": 350}, 10, name="clip", lines=False) as stages:
@@ -73,7 +73,7 @@ class Stages:
         from tqdm import tqdm
 
         self._costs, self._total, self._name = costs, total, name
-        self._terminal = sys.stderr.isatty()
+        self._terminal = lines and sys.stderr.isatty()
         self._lines = lines and not self._terminal
         self._done = dict.fromkeys(costs, 0.0)  # share of every stage
         self._begin = self._shown = time.monotonic()

@@ -105,12 +105,12 @@ def _add_length_arguments(parser: ArgumentParser) -> None:
 
 def _add_engine_arguments(parser: ArgumentParser) -> None:
     """Where many videos are segmented, and what happens to those that fail."""
-    parser.add_argument("--engine", default=ENGINES[0], choices=ENGINES, help="local: in turn; ray: in parallel")
+    parser.add_argument("--engine", default=ENGINES[0], choices=ENGINES, help="local: here; ray: on a cluster")
     parser.add_argument("--retries", type=whole(0), default=2, help="further attempts of a video that fails (2)")
     parser.add_argument(
         "--workers",
         type=whole(),
-        help="actors of --engine ray; default: one a GPU, without GPUs one a core and 4 GiB of memory",
+        help="videos at a time; default: one a core and 4 GiB of memory; with GPUs one, one a GPU with --engine ray",
     )
     parser.add_argument(
         "--ray-address",

@@ -1,0 +1,103 @@
+"""Videos side by side on the cores of this machine: the same bytes for any number of workers, and killed processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuvos.batch import processes
+from gpuvos.batch.jobs import Job
+from gpuvos.batch.processes import default_workers, run_processes
+from gpuvos.batch.worker import DONE, FAILED, RunOptions, Worker
+from gpuvos.cli.main import main
+from gpuvos.data import render_clip, write_video
+
+
+class Pool:
+    """In this process; of the first ``deaths`` pools all but the first video find that a process was killed."""
+
+    deaths = 0
+    sizes: list[int]
+    worker: Worker
+
+    def __init__(self, workers: int, **_: Any) -> None:
+        self.sizes.append(workers)
+        self.dies, self.done = len(self.sizes) <= self.deaths, 0
+
+    def submit(self, _call: Callable[[Job], Any], job: Job) -> Future[Any]:
+        future: Future[Any] = Future()
+        if self.dies and self.done == 1:
+            future.set_exception(BrokenProcessPool())
+        else:
+            future.set_result(self.worker(job))
+        self.done += 1
+        return future
+
+    def shutdown(self, **_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[list[str], list[int]]]:
+    """Statuses of four videos and sizes of the pools, by the number of pools that die."""
+    jobs = [Job(tmp_path / f"{name}.mp4", tmp_path / f"out/{name}") for name in "abcd"]
+    for job in jobs:
+        job.video.touch()
+    options = RunOptions({}, "run", tmp_path / "out/.work", retries=1)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Pool)
+
+    def statuses(deaths: int) -> tuple[list[str], list[int]]:
+        Pool.deaths, Pool.sizes, Pool.worker = deaths, [], Worker(lambda *_: 5, options)
+        found = {one.output: one.status for one in run_processes(jobs, lambda: lambda *_: 5, options, 3)}
+        return [found[str(job.output)] for job in jobs], Pool.sizes
+
+    return statuses
+
+
+def test_all_are_done_with_as_many_as_wanted(run: Callable[[int], tuple[list[str], list[int]]]) -> None:
+    assert run(0) == ([DONE] * 4, [3])
+
+
+def test_after_a_killed_process_they_go_on_one_at_a_time(run: Callable[[int], tuple[list[str], list[int]]]) -> None:
+    assert run(1) == ([DONE] * 4, [3, 1])
+
+
+def test_processes_that_always_die_come_to_an_end(
+    run: Callable[[int], tuple[list[str], list[int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(*_: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_exception(BrokenProcessPool())
+        return future
+
+    monkeypatch.setattr(Pool, "submit", dead)
+    assert run(9) == ([FAILED] * 4, [3, 1, 1])  # 2 + retries
+
+
+def test_a_core_each() -> None:
+    assert 1 <= default_workers() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.slow
+def test_the_same_bytes_for_any_number_of_workers(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for seed in range(3):
+        frames = render_clip("single", num_frames=3, height=48, width=80, seed=seed).frames
+        write_video(videos / f"{seed}.mp4", frames)
+    found = []
+    for workers in ("1", "2"):
+        out = tmp_path / workers
+        quick = ["--device", "cpu", "--front-end", "appearance", "--no-report"]
+        assert main(["segment", str(videos), "-o", str(out), "--workers", workers, *quick]) == 0
+        files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "record.json")
+        found.append({path.relative_to(out): path.read_bytes() for path in files})
+        assert not (out / ".gpuvos-work").exists()
+    assert len(found[0]) == 3 * (3 + 1 + 1 + 1)  # masks, overlay, sheet, arrays
+    assert found[0] == found[1]
