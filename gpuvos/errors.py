@@ -124,7 +124,7 @@ def check_index(argument: str, value: Tensor, low: int, stop: int) -> None:
     """
     if value.device.type != "cpu" or value.numel() == 0 or not values_readable(value):
         return
-    smallest, largest = (int(bound) for bound in value.aminmax())
+    smallest, largest = (int(bound) for bound in value.detach().aminmax())
     if smallest < low or largest >= stop:
         raise fail(argument, f"values from {smallest} to {largest}", f"values in [{low}, {stop - 1}]")
 
@@ -158,11 +158,16 @@ def check_count(argument: str, value: Any, low: int = 1, high: int = MOST) -> No
         Traceback (most recent call last):
         gpuvos.errors.InputError: num_seeds: got 2.0, wanted an integer of at least 1
     """
-    whole = isinstance(value, int | torch.SymInt) or hasattr(value, "__index__")
-    if not whole or isinstance(value, bool | Tensor) or getattr(value, "ndim", None) or value < low:
+    whole = isinstance(value, int | torch.SymInt) or _is_index(value)
+    if not whole or isinstance(value, bool) or value < low:
         raise fail(argument, shortened(value), f"an integer of at least {low}")
     if value > high:
         raise fail(argument, shortened(value), f"an integer of at most {high}")
+
+
+def _is_index(value: Any) -> bool:
+    """Whether it is an integer of another library, such as NumPy's."""
+    return hasattr(value, "__index__") and not isinstance(value, Tensor) and not getattr(value, "ndim", None)
 
 
 def shortened(value: object) -> str:
@@ -237,7 +242,7 @@ def check_values(
     """
     if value.numel() == 0 or not value.dtype.is_floating_point or not values_readable(value):
         return
-    smallest, largest = (bound.item() for bound in value.aminmax())
+    smallest, largest = (bound.item() for bound in value.detach().aminmax())
     if smallest != smallest or not (infinite or (abs(smallest) < float("inf") and abs(largest) < float("inf"))):
         remedy = "replace them, for example with torch.nan_to_num"
         raise fail(argument, "NaN or infinite values", "finite values", remedy)

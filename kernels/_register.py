@@ -16,7 +16,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _Library: Any = torch.library.Library  # has no types
-_LIBRARY = _Library("gpuvos", "FRAGMENT")  # it lives as long as its registrations
+
+
+class _StrictLibrary(_Library):  # type: ignore[misc]
+    """Ops whose autograd refuses a tangent that it would lose: torch knows no forward mode of them."""
+
+    def impl(self, name: str, run: Any, dispatch_key: str = "", **options: Any) -> None:
+        """As of the base class."""
+        if dispatch_key != "Autograd":
+            super().impl(name, run, dispatch_key, **options)
+            return
+
+        def checked(keys: Any, *arguments: Any) -> Any:
+            return _without_tangent(name, run(keys, *arguments), arguments)
+
+        super().impl(name, checked, dispatch_key, **options)
+
+
+_LIBRARY = _StrictLibrary("gpuvos", "FRAGMENT")  # it lives as long as its registrations
 
 
 def define_op(
@@ -71,6 +88,15 @@ def define_op(
     torch.library.register_autograd(qualified, backward or no_gradient, setup_context=save, lib=_LIBRARY)
     torch.library.register_vmap(qualified, one_by_one, lib=_LIBRARY)
     return cast("Callable[P, R]", op)
+
+
+def _without_tangent(name: str, results: Any, arguments: tuple[Any, ...]) -> Any:
+    """The results; raises where an argument has a tangent that they should have had as well."""
+    if any(isinstance(value, Tensor) and backend.has_tangent(value) for value in arguments):
+        values = (results,) if isinstance(results, Tensor) else results
+        if any(value.is_floating_point() for value in values):
+            raise RuntimeError(f"gpuvos::{name} has no forward-mode derivative: detach its arguments")
+    return results
 
 
 def _over_batch(op: Callable[..., Any], size: int, in_dims: tuple[Any, ...], arguments: tuple[Any, ...]) -> Any:

@@ -59,8 +59,18 @@ def needs_plain(*values: Any) -> bool:
     if any(torch._C._functorch.is_functorch_wrapped_tensor(value) for value in tensors):
         stack = torch._C._functorch.get_interpreter_stack() or []
         return any(level.key() != torch._C._functorch.TransformType.Vmap for level in stack)
+    return any(has_tangent(value) for value in tensors)
+
+
+def has_tangent(value: Tensor) -> bool:
+    """Whether forward-mode differentiation runs and a tensor takes part in it.
+
+    Example:
+        >>> has_tangent(torch.ones(1))
+        False
+    """
     unpack: Any = unpack_dual  # has no types
-    return any(unpack(value).tangent is not None for value in tensors)
+    return unpack(value).tangent is not None
 
 
 @cache

@@ -18,6 +18,7 @@ from gpuvos.cli.options.common import Parser, UsageError
 _COMMANDS = {
     "segment": "segment the moving object of a video",
     "demo": "render a clip, segment it, leave pictures",
+    "app": "open a page where a video is segmented, looked at and corrected",
     "evaluate": "measure J and F on a dataset",
     "figures": "draw the figures of the paper for a sequence",
     "train": "train the network on photographs or rendered clips",

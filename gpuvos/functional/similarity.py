@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gpuvos.config import COLDEST
 from gpuvos.errors import check_positive, check_tensor
+from gpuvos.kernels.backend import needs_plain
 
 
 def squared_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -29,6 +30,8 @@ def squared_distance(first: Tensor, second: Tensor) -> Tensor:
     sizes = check_tensor("first", first, "... M D")
     check_tensor("second", second, "... N D", sizes={"D": sizes["D"]}, leading=first.shape[:-2], like=first)
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+    if needs_plain(first, second):  # torch knows no forward mode of cdist
+        return (first.to(dtype)[..., :, None, :] - second.to(dtype)[..., None, :, :]).square().sum(-1)
     exact = "donot_use_mm_for_euclid_dist"  # the product form loses the digits of small distances
     return torch.cdist(first.to(dtype), second.to(dtype), compute_mode=exact).square()
 

@@ -82,7 +82,7 @@ def explain(
         frame=source,
         margin=margin,
         score=result.seed_score,
-        track=_through(tracks),
+        track=tracks_through(tracks),
         reason=RULES[config.rule].reasons(result, config),
         still=flags.still,
         empty=flags.empty,
@@ -138,7 +138,7 @@ def _deciding(embedding: Tensor, result: Segmentation, source: Tensor) -> tuple[
     return seed.view_as(result.forest.label), margin.view_as(result.forest.distance)
 
 
-def _through(tracks: Tracks) -> Tensor:
+def tracks_through(tracks: Tracks) -> Tensor:
     """The best track through every seed, ``[T, K]``; of equal ones the lowest."""
     k = tracks.index.shape[1]
     order = tracks.score.sort(descending=True, stable=True).indices  # best first

@@ -74,7 +74,7 @@ def preset_features(
         >>> preset_features("fast").network.size
         192
     """
-    check_choice("preset", name, tuple(PRESETS))
+    check_choice("name", name, tuple(PRESETS))
     preset = PRESETS[name]
     dtype = getattr(torch, precision or preset.precision)
     flow = DenseFlow(parameters=preset.flow) if flow is None else flow
@@ -96,7 +96,7 @@ def preset_refinement(name: str = "accurate", kind: str | None = None) -> nn.Mod
         >>> preset_refinement("balanced").size
         256
     """
-    check_choice("preset", name, tuple(PRESETS))
+    check_choice("name", name, tuple(PRESETS))
     preset = PRESETS[name]
     kind = preset.refine if kind is None else kind
     if kind == "none":

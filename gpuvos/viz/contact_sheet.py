@@ -62,16 +62,11 @@ def contact_sheet(
     Raises:
         InputError: if shapes do not fit together, a time is outside of the clip, or panels are too small.
     """
-    _check(frames, features, result, truth, panel_width)
     check_count("per_row", per_row)
     count = len(frames)
     rows = sorted({0, count // 2, count - 1}) if times is None else list(times)
-    if not rows or not all(isinstance(time, int) and 0 <= time < count for time in rows):
-        raise fail("times", repr(times), f"frame numbers from 0 to {count - 1}, at least one")
-    size = (max(1, round(panel_width * frames.shape[-2] / frames.shape[-1])), panel_width)
-    chosen = torch.tensor(rows, device=frames.device)
-    picked = None if truth is None else truth.index_select(0, chosen)
-    columns = _columns(frames, features, result, chosen, picked, size, config or Config())
+    columns = step_pictures(frames, features, result, rows, truth=truth, panel_width=panel_width, config=config)
+    size = next(iter(columns.values())).shape[-2:]
     names, titles = [f"t = {time}" for time in rows], list(columns)
     pages = [
         _page({title: columns[title] for title in titles[first : first + per_row]}, names, size)
@@ -79,6 +74,41 @@ def contact_sheet(
     ]
     width = pages[0].shape[2]
     return torch.cat([nnf.pad(page, (0, width - page.shape[2]), value=_PAPER) for page in pages], 1)
+
+
+@torch.no_grad()
+def step_pictures(
+    frames: Tensor,
+    features: Features,
+    result: Segmentation,
+    times: Sequence[int],
+    *,
+    truth: Tensor | None = None,
+    panel_width: int = 320,
+    config: Config | None = None,
+) -> dict[str, Tensor]:
+    """The pictures of ``contact_sheet`` by the titles of its columns, ``[n, 3, height, panel_width]`` uint8 each.
+
+    Args:
+        frames: see ``contact_sheet``, as are all others.
+        features: of the same frames.
+        result: of the same frames.
+        times: the n frames to show.
+        truth: ``[T, H, W]`` bool.
+        panel_width: width of a picture in pixels, 16 or more.
+        config: parameters the result was made with.
+
+    Raises:
+        InputError: see ``contact_sheet``.
+    """
+    _check(frames, features, result, truth, panel_width)
+    count = len(frames)
+    if not times or not all(isinstance(time, int) and 0 <= time < count for time in times):
+        raise fail("times", repr(times), f"frame numbers from 0 to {count - 1}, at least one")
+    size = (max(1, round(panel_width * frames.shape[-2] / frames.shape[-1])), panel_width)
+    chosen = torch.tensor(list(times), device=frames.device)
+    picked = None if truth is None else truth.index_select(0, chosen)
+    return _columns(frames, features, result, chosen, picked, size, config or Config())
 
 
 def _check(frames: Tensor, features: Features, result: Segmentation, truth: Tensor | None, panel_width: int) -> None:
@@ -210,7 +240,7 @@ def _heat(values: Tensor, size: tuple[int, int]) -> Tensor:
     return maps.heatmap(_stretch(values[:, None].float(), size)[:, 0], low=0.0, high=1.0)
 
 
-def _page(columns: dict[str, Tensor], names: list[str], size: tuple[int, int]) -> Tensor:
+def _page(columns: dict[str, Tensor], names: list[str], size: Sequence[int]) -> Tensor:
     """Panels, titles above them and names beside them on a dark page [3, height, width]."""
     height, width = size
     device = next(iter(columns.values())).device

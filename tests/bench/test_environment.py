@@ -52,6 +52,7 @@ def test_floor_and_peers_of_a_measurement(record: dict[str, Any]) -> None:
     assert {peer["stage"] for peer in found["peers"]} == {"minimax forest"}
 
 
+@pytest.mark.slow
 def test_the_table_shows_every_row(record: dict[str, Any]) -> None:
     made_up = copy.deepcopy(record)
     (found,) = made_up["measurements"]

@@ -73,6 +73,7 @@ def test_other_datasets(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(list((output / "sheets").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_masks_of_another_method(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The true masks as published results, packed: J and F 100, and better than gpuvos on every sequence."""
     shutil.copytree(davis / "Annotations" / "480p", tmp_path / "peer" / "masks")

@@ -133,6 +133,7 @@ def test_messages_speak_the_options_of_the_command() -> None:
     assert "overwrite" not in spoken("pass overwrite=True, which", Namespace())
 
 
+@pytest.mark.slow
 def test_overlay_has_the_times_of_the_input(clip: Path, tmp_path: Path) -> None:
     for mode in ("whole", "stream", "pieces"):
         options = ["--mode", mode, "--history", "4", "--latency", "2", "--clip-length", "4"]
@@ -211,6 +212,7 @@ def test_stages_add_up_by_what_they_cost(monkeypatch: pytest.MonkeyPatch, capsys
     assert all(line.endswith(" left") for line in said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["whole", "stream", "pieces"])
 def test_every_mode_says_how_far_it_is(
     mode: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

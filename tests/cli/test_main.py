@@ -71,7 +71,7 @@ def test_crf_refines_what_is_written_and_measured(
     tables = []
     for option in ([], ["--crf"]):
         assert main(["evaluate", "--root", str(davis), "--sequences", "one", *QUICK, *option]) == 0
-        tables.append(capsys.readouterr().out.splitlines()[2].split("|")[4:6])  # J and F
+        tables.append(capsys.readouterr().out.splitlines()[2].split("|")[4:10])  # J and F with recall and decay
     assert tables[0] != tables[1]
 
 
@@ -268,7 +268,7 @@ def test_evaluate(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     table = capsys.readouterr().out
     assert table.strip() == (output / "table.md").read_text().strip()
     report = json.loads((output / "results.json").read_text())
-    assert [(row["sequence"], row["rule"]) for row in report["rows"]] == [
+    assert [(row["sequence"], row["method"]) for row in report["rows"]] == [
         ("one", "paper"),
         ("one", "robust"),
         ("two", "paper"),
@@ -276,7 +276,7 @@ def test_evaluate(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     ]
     assert all(0 <= row["j"] <= 1 for row in report["rows"])
     assert all(0 <= row["t"] <= 5 for row in report["rows"])
-    mean = sum(row["j"] for row in report["rows"] if row["rule"] == "robust") / 2
+    mean = sum(row["j"] for row in report["rows"] if row["method"] == "robust") / 2
     assert f"| **mean** | robust | 6 | {100 * mean:.1f} |" in table
     assert len(list((output / "sheets").iterdir())) == 4
     assert main(["evaluate", "--root", str(davis), "--sequences", "three"]) == 2

@@ -90,3 +90,33 @@ def test_vmap_of_the_method_is_the_method_of_each(rule: str, generator: torch.Ge
     for number in range(2):
         for one, both in zip(method(e[number], o[number], flow[number]), found, strict=True):
             torch.testing.assert_close(both[number], one)
+
+
+def scene(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """An object that differs from the rest and moves, in float64."""
+    y, x = torch.meshgrid(torch.arange(8.0), torch.arange(10.0), indexing="ij")
+    seen = (((x - 5).abs() < 3) & ((y - 4).abs() < 2)).double().expand(3, -1, -1)
+
+    def noise(*shape: int) -> Tensor:
+        return 0.05 * torch.randn(3, *shape, 8, 10, generator=generator, dtype=torch.float64)
+
+    e = torch.stack((2 * seen, (x / 10).expand(3, -1, -1), (y / 10).expand(3, -1, -1)), 1) + noise(3)
+    return e, (0.1 + 0.8 * seen + noise().abs()).clamp(max=1), torch.stack((3 * seen, seen), 1) + noise(2)
+
+
+@pytest.mark.parametrize("softness", [0.0, 0.25])
+@pytest.mark.parametrize("rule", ["paper", "robust"])
+def test_tangent_of_the_method(rule: str, softness: float, generator: torch.Generator) -> None:
+    features = scene(generator)
+    directions = tuple(torch.randn(value.shape, generator=generator, dtype=torch.float64) for value in features)
+    config = gpuvos.Config(rule=rule, num_seeds=12, num_background=3, window=3, softness=softness)
+
+    def method(*values: Tensor) -> Tensor:
+        return gpuvos.segment(*values, config=config, validate=False).probability
+
+    def moved(step: float) -> Tensor:
+        return method(*(value + step * way for value, way in zip(features, directions, strict=True)))
+
+    wanted = (moved(1e-6) - moved(-1e-6)) / 2e-6
+    torch.testing.assert_close(jvp(method, features, directions)[1], wanted, rtol=1e-4, atol=1e-4)
+    assert wanted.abs().sum() > 1

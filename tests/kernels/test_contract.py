@@ -18,6 +18,8 @@ import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.forward_ad import dual_level, make_dual
+from torch.func import jvp, vmap
 from torch.utils._pytree import tree_map_only
 
 import gpuvos.kernels
@@ -107,6 +109,32 @@ def test_an_op_without_a_gradient_says_so(name: str, op_inputs: Inputs) -> None:
         return
     with pytest.raises(RuntimeError, match=f"gpuvos::{name} has no gradient: detach its arguments"):
         real[0].sum().backward()
+
+
+@pytest.mark.parametrize("through", ["dual", "jvp", "vmap"])
+@pytest.mark.parametrize("name", OPS)
+def test_an_op_never_loses_a_tangent(name: str, through: str, op_inputs: Inputs) -> None:
+    op, arguments = op_of(name), op_inputs(name)[0]
+    places = [n for n, v in enumerate(arguments) if isinstance(v, Tensor) and v.is_floating_point()]
+    given = tuple(arguments[n] for n in places)
+
+    def call(*values: Tensor) -> tuple[Tensor, ...]:
+        changed = dict(zip(places, values, strict=True))
+        return outputs(op(*(changed.get(n, v) for n, v in enumerate(arguments))))
+
+    def run() -> Any:
+        if through == "dual":
+            with dual_level():
+                return call(*(make_dual(value, torch.ones_like(value)) for value in given))
+        if through == "jvp":
+            return jvp(call, given, given)
+        return vmap(lambda *values: jvp(call, values, values)[0])(*(value[None] for value in given))
+
+    if any(value.is_floating_point() for value in outputs(op(*arguments))) and given:
+        with pytest.raises(RuntimeError, match=f"gpuvos::{name} has no forward-mode derivative"):
+            run()
+    elif given:
+        run()
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ pytest.importorskip("triton")
 from gpuvos.kernels.following_seeds import kernel
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shape", [(2, 40, 30, 5), (1, 3, 9, 20), (1, 1, 1, 1)], ids=str)
 def test_equals_reference(shape: tuple[int, ...], generator: torch.Generator, kernel_device: str) -> None:
     n, k, m, d = shape

@@ -54,6 +54,7 @@ def test_lattice_bit_for_bit(kind: str, n: int, d: int, p: int, generator: torch
     assert same(found, wanted)
 
 
+@pytest.mark.slow
 def test_lattice_of_other_types_layouts_and_outliers(generator: torch.Generator, kernel_device: str) -> None:
     features = torch.rand(2, 5, 3, generator=generator) * 4 - 1
     cases = [

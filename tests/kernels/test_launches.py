@@ -104,6 +104,7 @@ def test_operators_and_kernels_are_told_apart() -> None:
     assert noting.operators == {"zeros": 2, "add": 1, "region_sum": 1}
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 @pytest.mark.parametrize(
     ("config", "most"),
@@ -119,6 +120,7 @@ def test_segment_takes_few_launches(config: dict[str, Any], most: int) -> None:
     assert launches_of_segment(80, 120, 214, num_seeds=100, **config).launches == small.launches
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 def test_long_videos_take_no_more_launches_but_for_the_scratch_of_the_forest() -> None:
     long, short = (launches_of_segment(t, 480, 854).launches for t in (1000, 20))

@@ -117,6 +117,7 @@ def test_of_equal_seeds_the_lowest_is_named(dtype: torch.dtype, generator: torch
     assert torch.equal(near, far)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_an_offset_costs_no_accuracy(dtype: torch.dtype, generator: torch.Generator, kernel_device: str) -> None:
     embedding, seeds, foreground, background = draw(generator, 1, 8, 20, 12, torch.float32)

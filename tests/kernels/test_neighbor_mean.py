@@ -83,6 +83,7 @@ def test_smallest_values_equal_sorting(levels: int, generator: torch.Generator) 
         assert torch.equal(reference.smallest(values, count, folds), wanted)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_label(generator: torch.Generator) -> None:
     rows, points, valid, label = (v.double() if v.is_floating_point() else v for v in draw(generator, 2, 6, 20, 2))
     wanted = torch.tensor([2, 3])

@@ -20,6 +20,7 @@ def draw(generator: torch.Generator, b: int, r: int, a: int, d: int, *, levels: 
     return rows, points, torch.rand(b, a, generator=generator) < 0.7, torch.rand(b, a, generator=generator)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("levels", [0, 2], ids=["distinct", "ties"])
 @pytest.mark.parametrize(
     "shape", [(2, 40, 30, 5), (1, 33, 300, 3), (2, 5, 9, 70), (1, 3, 1, 1), (1, 0, 4, 2), (1, 4, 0, 2)], ids=str
@@ -56,6 +57,7 @@ def test_few_points_and_no_points(generator: torch.Generator, kernel_device: str
     assert torch.allclose(mean[1], label[1, :2].mean().expand(3))
 
 
+@pytest.mark.slow
 def test_programs_walk_on(generator: torch.Generator, kernel_device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, points, valid, label = draw(generator, 2, 100, 20, 3, levels=2)
     wanted = torch.tensor([4, 2])

@@ -12,6 +12,7 @@ pytest.importorskip("triton")
 from gpuvos.kernels.residual_flow import kernel
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("iterations", [1, 8])
 @pytest.mark.parametrize("size", [(2, 9, 11), (1, 1, 20), (1, 1, 1), (2, 37, 70), (1, 70, 1), (0, 3, 4)], ids=str)
 def test_equals_reference(
@@ -30,6 +31,7 @@ def test_equals_reference(
     assert torch.allclose(found.cpu(), reference.residual_flow(flow, weight, iterations), atol=2e-4)
 
 
+@pytest.mark.slow
 def test_layouts_and_types(generator: torch.Generator, kernel_device: str) -> None:
     flow, weight = torch.randn(2, 2, 8, 9, generator=generator), torch.rand(8, 9, generator=generator)
     want = reference.residual_flow(flow.half(), weight.expand(2, 8, 9), 3)
@@ -40,6 +42,7 @@ def test_layouts_and_types(generator: torch.Generator, kernel_device: str) -> No
     assert torch.allclose(found.cpu(), want, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_no_weight_at_all(kernel_device: str) -> None:
     flow = torch.rand(1, 2, 4, 5, device=kernel_device)
     assert torch.equal(kernel.residual_flow(flow, torch.zeros_like(flow[:, 0]), 3), flow)

@@ -50,6 +50,7 @@ def measured(root: Path, name: str, frames: Iterable[int]) -> list[float]:
     return temporal_stability(masks).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["car-turn", "paragliding", "mallard-water"])
 def test_first_pairs(name: str, official: dict[str, dict[int, float]], development_data: Path) -> None:

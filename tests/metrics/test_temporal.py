@@ -167,6 +167,7 @@ def blob(height: int, width: int, phase: float) -> Tensor:
     return torch.from_numpy(radius < 0.3 * height * (1 + 0.3 * np.sin(5 * angle + phase)))
 
 
+@pytest.mark.slow
 def test_the_whole_against_loops() -> None:
     masks = torch.stack([blob(48, 60, phase) for phase in (0.0, 0.4, 0.7)])
     outlines = [longest_polygon(mask.numpy(), tolerance=1.5, spacing=3.0) for mask in masks]

@@ -61,6 +61,7 @@ FRONT_ENDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRONT_ENDS)
 def test_no_part_looks_at_values(name: str, frames: Tensor) -> None:
     if name == "raft":
@@ -74,6 +75,7 @@ def test_no_part_looks_at_values(name: str, frames: Tensor) -> None:
         segmenter(frames)
 
 
+@pytest.mark.slow
 def test_no_part_of_a_stream_looks_at_values(frames: Tensor) -> None:
     def stream() -> gpuvos.StreamingSegmenter:
         return gpuvos.StreamingSegmenter(AppearanceFeatures(), history=4, latency=2)

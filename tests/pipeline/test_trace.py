@@ -234,6 +234,7 @@ def flat(value: object) -> Iterator[Tensor]:
             yield from flat(part)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", [torch.inference_mode, torch.no_grad, deterministic, autocast])
 def test_every_function_in_every_mode(scope: Callable[[], AbstractContextManager[None]]) -> None:
     real = features(3)

@@ -52,6 +52,16 @@ def streaming_segmenter(frames: Tensor, window: int = 3, latency: int = 1) -> Te
     return torch.cat([part.mask for part in parts]) if parts else torch.zeros(0, *frames.shape[2:], dtype=torch.bool)
 
 
+def zoom(probability: Tensor, image: Tensor, **options: Any) -> Tensor:
+    return gpuvos.ZoomRefinement(lambda images: images.mean(1), **options)(probability, image)
+
+
+def preset(name: Any) -> None:
+    if not isinstance(name, str) or name not in MADE:  # each loads two networks
+        gpuvos.preset_segmenter(name)
+        MADE.add(name)
+
+
 def config(**options: Any) -> None:
     made = Config(**options)
     assert made == Config(**options)
@@ -66,6 +76,7 @@ def relabel(result: Segmentation, embedding: Tensor, foreground: Any = ()) -> Se
     return gpuvos.relabel(result, embedding, foreground=foreground)
 
 
+MADE: set[str] = set()  # presets
 CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[str]]] = {
     "segment": (
         segment, FEATURES, {"rule": ("paper", "robust"), "size": (None,), "num_seeds": (4, 9)}, ON_GRID
@@ -74,6 +85,11 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[
     "VideoSegmenter": (
         video_segmenter, {"frames": "frames T 3 H W"}, {"chunk": "count", "num_seeds": (4,)},
         [text.replace(" D", " 3") for text in ON_GRID],
+    ),
+    "preset_segmenter": (preset, {}, {"name": ("accurate", "realtime")}, []),
+    "ZoomRefinement": (
+        zoom, {"probability": "unit ... H W", "image": "frames ... 3 H W"},
+        {"weight": "share", "margin": "weight", "reach": (0, 3), "size": "count", "chunk": "count"}, ["unit ... H W"],
     ),
     "StreamingSegmenter": (
         streaming_segmenter, {"frames": "frames T 3 H W"}, {"window": (3, 8), "latency": (0, 1, 2)}, ["bool T H W"]

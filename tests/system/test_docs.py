@@ -16,9 +16,12 @@ PAGES = {
 TOP = {name: (ROOT / name).read_text() for name in ("CHANGELOG.md", "CONTRIBUTING.md")}
 # pages whose blocks compile, or segment several clips
 SLOW = {
+    "README.md",
     "docs/development.md",
     "docs/guide/compile-and-export.md",
+    "docs/guide/embedding-in-models.md",
     "docs/guide/interactive.md",
+    "docs/guide/saliency.md",
     "docs/guide/several-objects.md",
     "docs/guide/streaming.md",
     "docs/index.md",

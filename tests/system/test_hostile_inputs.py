@@ -43,6 +43,7 @@ def features() -> Features:
 # ------------------------------------------------------------------ sizes and formats
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["large.gif", "large.png"])
 def test_a_frame_beyond_the_limit_is_refused_by_its_header(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -296,6 +297,7 @@ def test_a_stream_counts_in_whole_frames(options: dict[str, Any]) -> None:
         StreamingSegmenter(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latency", [0, 1, 2])
 def test_a_front_end_that_raises_loses_no_frame(latency: int) -> None:
     class Failing(nn.Module):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-APPLICATIONS = {"batch", "bench", "cli", "paper"}
+APPLICATIONS = {"app", "batch", "bench", "cli", "paper"}
 BASE = {"config", "errors", "types"}
 # what the modules of a package may import besides its own and the root's
 ALLOWED = {

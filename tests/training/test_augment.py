@@ -145,6 +145,7 @@ def test_batches_depend_on_seed_step_and_process_alone(rest: bool) -> None:
         assert not torch.equal(first.image, other.image)
 
 
+@pytest.mark.slow
 def test_workers_draw_the_same_batches() -> None:
     sampler = BatchSampler(RenderedStills(1, height=48, width=64), batch_size=2, size=48, paste_share=0.5, rest=True)
     alone, helped = (list(sampler.stream(3, 6, workers)) for workers in (0, 2))

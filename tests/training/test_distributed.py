@@ -143,6 +143,7 @@ def test_processes_agree_and_resume_without_a_difference(make_tiny: Callable[[],
     assert [row["step"] for row in logs[0] if row["loss"]] == ["1", "2", "3", "4"]
 
 
+@pytest.mark.slow
 def test_the_command_under_torchrun(run: Path) -> None:
     assert sorted(path.name for path in (run / "command").iterdir()) == [
         "checkpoint.pt",

@@ -55,6 +55,7 @@ def test_without_data_it_trains_on_rendered_clips(tmp_path: Path, capsys: pytest
     assert card["began_with"]["file"] == "weights.safetensors"
 
 
+@pytest.mark.slow
 def test_stills_are_packed_and_the_card_says_their_licences(
     stills_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: nn.Module
 ) -> None:

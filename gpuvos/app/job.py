@@ -1,0 +1,227 @@
+"""A video on its way to a project: read, segmented, made ready, in a thread that tells how far it is and can stop."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from gpuvos.app.project import Project
+from gpuvos.data.images import fit
+from gpuvos.data.synthetic import render_clip
+from gpuvos.data.video import Clip, VideoInfo, probe_video, read_video
+from gpuvos.errors import InputError, fail
+from gpuvos.nn import GuidedFilter
+from gpuvos.pipeline.chunked import explain_memory
+from gpuvos.pipeline.segment import segment
+from gpuvos.pipeline.video import VideoSegmenter
+
+_SAMPLE = (24, 240, 432)  # frames, height and width of a rendered clip
+_CHUNK = 8  # frames that the front end sees at a time, which bounds memory and how long a cancel takes
+_PIXELS = 480 * 854  # of the frames that the costs are of
+STAGES = {
+    "decode": "Reading the frames",
+    "network": "Looking at every frame",
+    "features": "Looking at every frame",
+    "flow": "Measuring motion",
+    "method": "Finding what moves",
+    "ready": "Getting ready for corrections",
+}
+_COSTS = {"decode": 5.0, "network": 350.0, "features": 60.0, "flow": 80.0, "method": 60.0, "ready": 30.0}
+_ONE_AT_A_TIME = threading.Lock()
+
+
+class Wish(NamedTuple):
+    """What somebody asks for, within the limits."""
+
+    source: Path | str  # a file, or the scene of a rendered clip
+    name: str
+    quality: str  # of QUALITIES in options
+    start: int
+    step: int
+    frames: int  # at most
+    max_side: int
+    sharpen: bool
+
+
+class StoppedError(Exception):
+    """Somebody does not want it any more."""
+
+
+class Progressed(NamedTuple):
+    """How far a job is."""
+
+    stage: str
+    done: int
+    total: int
+    share: float  # of all stages, 0 to 1
+    left: float | None  # seconds, None while nobody can tell
+
+
+class Job:
+    """Makes a project in a thread of its own. One job computes at a time; others wait.
+
+    Args:
+        wish: what is asked for.
+        build: gives the segmenter of a quality.
+        max_pixels: the largest frame that is decoded.
+        options: further words of a command that does the same carefully.
+    """
+
+    def __init__(
+        self,
+        wish: Wish,
+        build: Callable[[str], VideoSegmenter],
+        max_pixels: int,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        self._wish, self._build, self._max_pixels, self._options = wish, build, max_pixels, options
+        self._stop = threading.Event()
+        self._done = {name: 0.0 for name in _COSTS if name != ("network" if wish.quality == "quick" else "features")}
+        self._at = ("waiting", 0, 0)
+        self._begin = time.monotonic()
+        self.project: Project | None = None
+        self.error: str | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it is neither done nor stopped."""
+        return self._thread.is_alive()
+
+    def cancel(self) -> None:
+        """Asks it to stop, which it does after a few frames."""
+        self._stop.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits; returns whether it is over."""
+        self._thread.join(seconds)
+        return not self.running
+
+    def progress(self) -> Progressed:
+        """How far it is."""
+        share = sum(_COSTS[name] * part for name, part in self._done.items()) / sum(_COSTS[name] for name in self._done)
+        passed = time.monotonic() - self._begin
+        return Progressed(*self._at, share, passed * (1 / share - 1) if share > 0.02 else None)
+
+    def _run(self) -> None:
+        try:
+            while not _ONE_AT_A_TIME.acquire(timeout=0.2):
+                self._look()
+            try:
+                self._begin = time.monotonic()
+                self.project = self._make()
+            finally:
+                _ONE_AT_A_TIME.release()
+        except StoppedError:
+            self.error = "Cancelled."
+        except InputError as error:
+            self.error = plain(str(error), self._wish)
+        except Exception as error:  # the thread has nobody else to tell it to
+            self.error = f"Something went wrong: {type(error).__name__}: {error}"
+
+    def _look(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError
+
+    def _told(self, stage: str, done: int, total: int) -> None:
+        self._look()
+        self._at = (stage, done, total)
+        if stage in self._done:
+            self._done[stage] = max(self._done[stage], min(1.0, done / max(total, 1)))
+
+    @torch.no_grad()
+    @explain_memory("video")
+    def _make(self) -> Project:
+        wish = self._wish
+        clip = self._clip()
+        segmenter = self._build(wish.quality)
+        device = next((value.device for value in segmenter.buffers()), torch.device("cpu"))
+        device = next((value.device for value in segmenter.parameters()), device)
+        parted = VideoSegmenter(segmenter.front_end, segmenter.config, chunk=_CHUNK)
+        features = parted.features(clip.frames.to(device), progress=self._told)
+        self._told("method", 0, len(clip.frames))
+        result = segment(*features, config=segmenter.config)
+        self._told("ready", 0, len(clip.frames))
+        refine = GuidedFilter() if wish.sharpen else None
+        project = Project(clip, features, result, name=wish.name, refine=refine, command=command(wish, self._options))
+        self._told("ready", 1, 1)
+        return project
+
+    def _clip(self) -> Clip:
+        wish = self._wish
+        if isinstance(wish.source, str):
+            count, height, width = _SAMPLE
+            count = min(count, wish.frames)
+            self._told("decode", 0, count)
+            frames = render_clip(wish.source, num_frames=count, height=height, width=width).frames
+            names = tuple(f"{number:05d}" for number in range(count))
+            return Clip(frames, torch.arange(count, dtype=torch.float64) / 24, 24.0, names)
+        stop = wish.start + wish.frames * wish.step
+        return read_video(
+            wish.source,
+            start=wish.start,
+            stop=stop,
+            step=wish.step,
+            max_side=wish.max_side,
+            max_pixels=self._max_pixels,
+            progress=self._told,
+        )
+
+
+def look_at(path: Path, name: str, max_pixels: int) -> VideoInfo:
+    """What a file says of its video; raises InputError in plain words."""
+    try:
+        return probe_video(path, max_pixels=max_pixels)
+    except InputError as error:
+        raise InputError(_named(str(error), path, name)) from None
+
+
+def outlook(info: VideoInfo, wish: Wish) -> tuple[int, tuple[int, int], float]:
+    """Frames that are taken, their height and width, and about how many seconds it takes on one core."""
+    count = wish.frames
+    if info.num_frames:
+        count = len(range(wish.start, min(info.num_frames, wish.start + wish.frames * wish.step), wish.step))
+    if count < 1:
+        raise fail("the first frame", str(wish.start), f"a number below {info.num_frames}, the frames of the video")
+    size = fit(info.height, info.width, wish.max_side)
+    skipped = "network" if wish.quality == "quick" else "features"
+    cost = sum(value for name, value in _COSTS.items() if name != skipped) / 1000
+    return count, size, cost * count * size[0] * size[1] / _PIXELS
+
+
+def command(wish: Wish, carefully: tuple[str, ...] = ()) -> str:
+    """The command that segments the same video with the same settings."""
+    if isinstance(wish.source, str):
+        options: Mapping[str, object] = {"scene": wish.source, "frames": min(_SAMPLE[0], wish.frames)}
+        words = ["gpuvos", "demo"]
+    else:
+        options = {
+            "start": wish.start,
+            "stop": wish.start + wish.frames * wish.step,
+            "step": wish.step,
+            "max-side": wish.max_side,
+            "refine": "guided" if wish.sharpen else "none",
+        }
+        words = ["gpuvos", "segment", f"./{wish.name}" if wish.name.startswith("-") else wish.name]
+    for option, value in options.items():
+        words += [f"--{option}", str(value)]
+    return shlex.join([*words, *(("--front-end", "appearance") if wish.quality == "quick" else carefully)])
+
+
+def plain(message: str, wish: Wish) -> str:
+    """An error of the library without the names of its arguments and without where the file lies here."""
+    if isinstance(wish.source, Path):
+        message = _named(message, wish.source, wish.name)
+    name, colon, rest = message.partition(": ")
+    return rest[:1].upper() + rest[1:] if colon and " " not in name else message
+
+
+def _named(message: str, path: Path, name: str) -> str:
+    return message.replace(str(path), name).replace(path.name, name)

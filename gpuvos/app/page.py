@@ -1,0 +1,239 @@
+"""The page: where a video goes in, what is said of it, and the viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from gpuvos.app.actions import act, shown
+from gpuvos.app.job import Job, Wish, look_at, outlook
+from gpuvos.app.tabs import Tab, Tabs
+from gpuvos.app.words import notice, progress_html, seconds_said
+from gpuvos.data.synthetic import SCENES
+from gpuvos.errors import InputError, fail
+from gpuvos.pipeline.video import VideoSegmenter
+from gpuvos.viz.timeline import STYLE
+
+QUALITIES = {"Careful": "careful", "Quick": "quick"}
+_SAMPLES = {
+    "An object moves": "single",
+    "It goes behind a pillar": "occlusion",
+    "Two alike, one moves": "twins",
+    "It comes late": "late",
+    "Nothing moves": "static",
+    "Two objects move": "two",
+}
+_TICK = 0.25  # seconds between two looks at a job
+
+
+class Limits(NamedTuple):
+    """How much one tab may ask for."""
+
+    upload_bytes: int
+    frames: int
+    max_side: int
+    max_pixels: int
+    quality: str = "careful"
+    options: tuple[str, ...] = ()  # words that a command takes to do the same
+
+
+def build_page(
+    tabs: Tabs, build: Callable[[str], VideoSegmenter], limits: Limits
+) -> tuple[gr.Blocks, dict[str, object]]:
+    """The page, and how it looks: what ``mount_gradio_app`` takes besides."""
+    assert set(_SAMPLES.values()) == set(SCENES)
+    handlers = Handlers(tabs, build, limits)
+    with gr.Blocks(title="gpuvos", delete_cache=(600, 600), analytics_enabled=False) as page:
+        gr.HTML("<h1>gpuvos</h1><p>Finds what moves in a video. Look at it, correct it with clicks, take it along.</p>")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=300):
+                upload = gr.File(label="A video", type="filepath", file_types=["video", ".gif", ".webp"], height=130)
+                with gr.Row(equal_height=True):
+                    scene = gr.Dropdown(list(_SAMPLES.items()), value="two", label="Or a sample", min_width=220)
+                    sample = gr.Button("Try the sample", elem_id="sample", min_width=140)
+            with gr.Column(scale=2, min_width=300):
+                settings = _settings(limits)
+        info = gr.HTML(notice(handlers.limits_said()), elem_id="info")
+        with gr.Row():
+            go = gr.Button("Find what moves", variant="primary", elem_id="go", interactive=False)
+            cancel = gr.Button("Cancel", elem_id="cancel", interactive=False)
+        status = gr.HTML("", elem_id="status")
+        viewer = gr.HTML(
+            {"token": None},
+            html_template=_read("viewer.html"),
+            js_on_load=_read("viewer.js"),
+            apply_default_css=False,
+            elem_id="viewer",
+        )
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        upload.upload(handlers.take, [upload, *settings], [info, go], **private)
+        upload.clear(handlers.drop, None, [info, go], **private)
+        for setting in settings:
+            setting.change(handlers.look, settings, [info, go], queue=False, **private)
+        outputs = [status, viewer, go, sample, cancel]
+        go.click(handlers.run_upload, settings, outputs, concurrency_limit=None, **private)
+        sample.click(handlers.run_sample, [scene, *settings], outputs, concurrency_limit=None, **private)
+        cancel.click(handlers.cancel, None, status, queue=False, **private)
+        viewer.act(handlers.act, None, viewer, queue=False, **private)
+        page.unload(handlers.leave)
+    font = ["system-ui", "sans-serif"]
+    theme = gr.themes.Default(font=font, font_mono=["ui-monospace", "monospace"], primary_hue="blue")
+    return page, {"theme": theme, "css": _read("viewer.css") + STYLE}
+
+
+def _settings(limits: Limits) -> list[gr.components.Component]:
+    sides = sorted({side for side in (320, 480, 640, 854, 1280, 1920) if side < limits.max_side} | {limits.max_side})
+    with gr.Accordion("Settings", open=False):
+        quality = gr.Radio(
+            list(QUALITIES.items()),
+            value=limits.quality,
+            label="How",
+            info="Careful knows what objects look like. Quick goes by colour and motion alone.",
+        )
+        with gr.Row():
+            start = gr.Number(0, label="First frame", precision=0, minimum=0, min_width=90)
+            step = gr.Number(1, label="Every n-th", precision=0, minimum=1, min_width=90)
+            count = gr.Number(
+                limits.frames, label="Frames at most", precision=0, minimum=1, maximum=limits.frames, min_width=90
+            )
+        side = gr.Dropdown(sides, value=min(854, limits.max_side), label="Scale down to (longer side, pixels)")
+        sharpen = gr.Checkbox(False, label="Sharpen edges by the picture")
+    return [quality, start, step, count, side, sharpen]
+
+
+def _read(name: str) -> str:
+    return (files("gpuvos.app") / name).read_text(encoding="utf-8")
+
+
+class Handlers:
+    """What happens when somebody uses the page. A request names its tab by itself; nothing else does."""
+
+    def __init__(self, tabs: Tabs, build: Callable[[str], VideoSegmenter], limits: Limits) -> None:
+        self._tabs, self._build, self._limits = tabs, build, limits
+
+    def limits_said(self) -> str:
+        """The limits, before anything is uploaded."""
+        megabytes = self._limits.upload_bytes >> 20
+        return (
+            f"Up to {megabytes} MB and {self._limits.frames} frames at a time, scaled down to {self._limits.max_side} "
+            "pixels. The video stays on this machine."
+        )
+
+    def take(self, request: gr.Request, path: str | None, *settings: Any) -> tuple[Any, ...]:
+        """An upload has arrived. Gradio has checked where it lies; so does this, as a page can send any path."""
+        tab = self._tab(request)
+        if path is not None:
+            file = Path(path).resolve()
+            if not file.is_relative_to(self._tabs.uploads.resolve()):
+                raise gr.Error("That is no upload.")
+            tab.take(file, file.name)
+        return self._looked(tab, settings)
+
+    def drop(self, request: gr.Request) -> tuple[Any, ...]:
+        """The upload is not wanted any more."""
+        tab = self._tab(request)
+        tab.drop_upload()
+        return self._looked(tab, ())
+
+    def look(self, request: gr.Request, *settings: Any) -> tuple[Any, ...]:
+        """Settings have changed."""
+        return self._looked(self._tab(request), settings)
+
+    def run_upload(self, request: gr.Request, *settings: Any) -> Iterator[tuple[Any, ...]]:
+        """Segments the upload of the tab."""
+        tab = self._tab(request)
+        yield from self._run(tab, lambda: self._upload_wish(tab, settings))
+
+    def run_sample(self, request: gr.Request, scene: str, *settings: Any) -> Iterator[tuple[Any, ...]]:
+        """Renders a clip and segments it."""
+        yield from self._run(self._tab(request), lambda: self._wish(scene, f"sample-{scene}", settings))
+
+    def cancel(self, request: gr.Request) -> str:
+        """Stops what runs in the tab."""
+        job = self._tab(request).job
+        if job is not None:
+            job.cancel()
+        return notice("Stopping …")
+
+    def act(self, event: gr.EventData, request: gr.Request) -> dict[str, object]:
+        """Something was done in the viewer."""
+        project = self._tab(request).project
+        if project is None:
+            return {"token": None, "said": "This clip is gone. Segment it again."}
+        return act(project, event._data)
+
+    def leave(self, request: gr.Request) -> None:
+        """The tab was closed."""
+        self._tabs.leave(request.session_hash)
+
+    def _tab(self, request: gr.Request) -> Tab:
+        return self._tabs.of(request.session_hash)
+
+    def _looked(self, tab: Tab, settings: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What is said of the upload, and whether it can be segmented."""
+        if tab.upload is None:
+            return notice(self.limits_said()), gr.update(interactive=False)
+        try:
+            info = look_at(tab.upload, tab.upload_name, self._limits.max_pixels)
+            wish = self._upload_wish(tab, settings)
+            count, (height, width), seconds = outlook(info, wish)
+        except InputError as error:
+            return notice(_spoken(error), bad=True), gr.update(interactive=False)
+        whole = f"{info.num_frames} frames" if info.num_frames else "an unknown number of frames"
+        said = (
+            f"{tab.upload_name}: {whole} of {info.width} × {info.height} pixels, {info.frame_rate:.3g} a second. "
+            f"{'At most ' if not info.num_frames else ''}{count} of them will be looked at, {width} × {height} pixels "
+            f"large; about {seconds_said(seconds)} on one core."
+        )
+        return notice(said), gr.update(interactive=True)
+
+    def _upload_wish(self, tab: Tab, settings: tuple[Any, ...]) -> Wish:
+        if tab.upload is None:
+            raise fail("video", "nothing", "a video, or the sample")
+        return self._wish(tab.upload, tab.upload_name, settings)
+
+    def _wish(self, source: Path | str, name: str, settings: tuple[Any, ...]) -> Wish:
+        quality, start, step, count, side, sharpen = settings
+        if isinstance(source, str) and source not in SCENES:
+            raise fail("sample", repr(source), "one of the list")
+        if quality not in QUALITIES.values():
+            raise fail("how", repr(quality), "one of the list")
+        numbers = {"first frame": (start, 0, 10**7), "every n-th": (step, 1, 10**4)}
+        numbers |= {"frames at most": (count, 1, self._limits.frames), "side": (side, 16, self._limits.max_side)}
+        for label, (value, low, high) in numbers.items():
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise fail(label, repr(value), f"a whole number from {low} to {high}")
+        return Wish(source, name, quality, start, step, count, side, bool(sharpen))
+
+    def _run(self, tab: Tab, wanted: Callable[[], Wish]) -> Iterator[tuple[Any, ...]]:
+        """Starts a job and tells of it until it is over."""
+        keep, on, off = gr.skip(), gr.update(interactive=True), gr.update(interactive=False)
+        ready = gr.update(interactive=tab.upload is not None)
+        try:
+            wish = wanted()
+        except InputError as error:
+            yield notice(_spoken(error), bad=True), keep, ready, on, off
+            return
+        with tab.lock:
+            if tab.job is not None and tab.job.running:
+                tab.job.cancel()
+            job = tab.job = Job(wish, self._build, self._limits.max_pixels, self._limits.options)
+        yield progress_html(job), keep, off, off, on
+        while not job.wait(_TICK):
+            yield progress_html(job), keep, off, off, on
+        if tab.job is not job:
+            return  # another one has taken its place
+        if job.project is None:
+            yield notice(job.error or "It stopped.", bad=job.error != "Cancelled."), keep, ready, on, off
+            return
+        tab.project = job.project
+        yield "", shown(job.project), ready, on, off
+
+
+def _spoken(error: InputError) -> str:
+    name, colon, rest = str(error).partition(": ")
+    return f"{name.capitalize()}: {rest}" if colon else str(error)
