@@ -37,7 +37,7 @@ from gpuvos.viz.maps import overlay, save_png
 
 _READ = 16  # frames of a stream that are decoded together
 _DRAWN = 8  # frames of the overlay that are drawn together
-_REFINE_COSTS = {"none": 0.0, "guided": 50.0, "zoom": 200.0, "crf": 350.0}  # milliseconds of a frame on one core
+_REFINE_COSTS = {"none": 0.0, "guided": 50.0, "zoom": 200.0, "crf": 350.0, "zoom-crf": 550.0}  # ms a frame, on one core
 
 
 def run(arguments: Namespace) -> int:

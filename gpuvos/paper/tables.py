@@ -20,7 +20,7 @@ from gpuvos.viz.charts import Series, bar_chart, line_chart
 
 Cell = str | float | None
 
-REFINEMENTS = {"guided": "guided filter", "zoom": "zoom", "crf": "CRF"}  # as rows call them
+REFINEMENTS = {"guided": "guided filter", "zoom": "zoom", "crf": "CRF", "zoom-crf": "zoom + CRF"}  # as rows call them
 
 
 class Table(NamedTuple):

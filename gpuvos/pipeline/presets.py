@@ -15,7 +15,7 @@ from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.flow.variational import FlowParameters
-from gpuvos.pipeline.refinement import ZoomRefinement, refinement
+from gpuvos.pipeline.refinement import refinement
 from gpuvos.pipeline.video import VideoSegmenter
 
 _FLOW = FlowParameters()
@@ -41,7 +41,7 @@ class Preset:
     refine: str = "zoom"
     """``none``, or a name of ``refinement``."""
     zoom: int = 320
-    """Side of the square at which U2NetP sees the part around the object, where ``refine`` is ``zoom``."""
+    """Side of the square at which U2NetP sees the part around the object, where ``refine`` has a zoom."""
 
 
 PRESETS = {
@@ -99,11 +99,7 @@ def preset_refinement(name: str = "accurate", kind: str | None = None) -> nn.Mod
     check_choice("name", name, tuple(PRESETS))
     preset = PRESETS[name]
     kind = preset.refine if kind is None else kind
-    if kind == "none":
-        return None
-    if kind == "zoom":
-        return ZoomRefinement(load_saliency(size=preset.zoom), size=preset.zoom)
-    return refinement(kind)
+    return None if kind == "none" else refinement(kind, size=preset.zoom)
 
 
 def preset_segmenter(name: str = "accurate", config: Config | None = None) -> VideoSegmenter:

@@ -22,22 +22,53 @@ _LEAST_MARGIN = 16  # pixels; a network makes little of an object without any gr
 _CPU_CHUNK, _DEVICE_CHUNK = 1, 16
 
 
-def refinement(name: str) -> nn.Module:
+def refinement(name: str, *, size: int = 320) -> nn.Module:
     """A new module that refines probabilities ``[T, H, W]`` by images ``[T, 3, H, W]``.
 
     Args:
-        name: ``guided`` (a guided filter), ``zoom`` (``ZoomRefinement``) or ``crf`` (a dense CRF).
+        name: ``guided`` (a guided filter), ``zoom`` (``ZoomRefinement``), ``crf`` (a dense CRF) or ``zoom-crf`` (one
+            after the other).
+        size: side of the square at which the network of ``zoom`` sees the part around the object.
 
     Raises:
-        InputError: another name.
+        InputError: another name, or no size.
 
     Example:
         >>> refinement("guided")
         GuidedFilter(radius=8, epsilon=0.0001, subsample=4)
     """
-    kinds: dict[str, Callable[[], nn.Module]] = {"guided": GuidedFilter, "zoom": ZoomRefinement, "crf": DenseCRF}
+    kinds: dict[str, Callable[[], nn.Module]] = {
+        "guided": GuidedFilter,
+        "zoom": lambda: ZoomRefinement(load_saliency(size=size), size=size),
+        "crf": DenseCRF,
+        "zoom-crf": lambda: Refinements(ZoomRefinement(load_saliency(size=size), size=size), DenseCRF()),
+    }
     check_choice("name", name, tuple(kinds))
+    check_count("size", size)
     return kinds[name]()
+
+
+class Refinements(nn.Module):
+    """Refinements one after the other; each is called with the probability of the one before and with the image.
+
+    Args:
+        steps: modules called with probability and image.
+
+    Example:
+        >>> refine = Refinements(GuidedFilter(), DenseCRF(iterations=1))
+        >>> refine(torch.rand(2, 24, 32), torch.rand(2, 3, 24, 32)).shape
+        torch.Size([2, 24, 32])
+    """
+
+    def __init__(self, *steps: nn.Module) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+
+    def forward(self, probability: Tensor, image: Tensor, *, validate: bool = True) -> Tensor:
+        """Probability ``[T, H, W]`` of the foreground given ``probability [T, H, W]`` and ``image [T, 3, H, W]``."""
+        for number, module in enumerate(self.steps):
+            probability = module(probability, image, **accepted(module, validate=validate and number == 0))
+        return probability
 
 
 class ZoomRefinement(InferenceModule):

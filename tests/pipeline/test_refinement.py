@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import gpuvos
-from gpuvos.pipeline.refinement import ZoomRefinement, object_boxes, paste, refinement
+from gpuvos.pipeline.refinement import Refinements, ZoomRefinement, object_boxes, paste, refinement
 
 
 def bright(images: Tensor) -> Tensor:
@@ -125,6 +125,17 @@ def test_another_refinement_goes_before(frames: Tensor) -> None:
     found = zoom(weight=0.4, refinement=Halved())(probability, frames)
     assert found[0, 30, 40].item() == pytest.approx(0.6 * 0.655 + 0.4)
     assert found[0, 0, 0].item() == pytest.approx(0.455)
+
+
+def test_refinements_follow_each_other(frames: Tensor) -> None:
+    probability = torch.full((1, 64, 96), 0.3)
+    probability[0, 20:40, 34:54] = 0.6
+    closer, crf = zoom(), gpuvos.nn.DenseCRF(iterations=2)
+    found = Refinements(closer, crf)(probability, frames)
+    assert torch.equal(found, crf(closer(probability, frames), frames))
+    with pytest.raises(gpuvos.InputError, match="probability"):
+        Refinements(closer, crf)(probability + 1, frames)
+    assert [type(part) for part in refinement("zoom-crf").steps] == [ZoomRefinement, gpuvos.nn.DenseCRF]
 
 
 def test_gradients_reach_the_probability(frames: Tensor) -> None:

@@ -64,7 +64,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--refinements",
         nargs="*",
-        default=REFINEMENTS[2:],
+        default=("zoom", "crf"),
         choices=REFINEMENTS[1:],
         metavar="NAME",
         help="what experiments refine by beside nothing, some of " + ", ".join(REFINEMENTS[1:]) + " or, with the "
