@@ -80,6 +80,7 @@ def read_checkpoint(path: Path) -> dict[str, bytes]:
 
 READERS: dict[str, Callable[[Path], Any]] = {
     ".csv": read_table,
+    ".html": Path.read_bytes,
     ".json": lambda path: json.loads(path.read_text()),
     ".md": lambda path: path.read_text().endswith("\n"),  # its numbers are those of the .csv
     ".mp4": lambda path: (probe_video(path), path.read_bytes()),
