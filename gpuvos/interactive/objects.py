@@ -34,7 +34,7 @@ class ObjectMasks:
         >>> result, features = segmenter(frames), segmenter.features(frames)
         >>> masks = ObjectMasks(result, features.embedding, result.foreground.long())
         >>> masks.probability(1)[0].shape
-        torch.Size([16, 24])
+        torch.Size([64, 96])
     """
 
     def __init__(self, result: Segmentation, embedding: Tensor, owner: Tensor) -> None:

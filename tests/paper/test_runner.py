@@ -65,11 +65,11 @@ def test_killed_and_started_again(davis: Path, whole: Path, tmp_path: Path) -> N
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
-    while len(list(output.glob("sequences/*/*.json"))) < 5 and time.monotonic() < deadline:
+    while len(list(output.glob("sequences/*/[!.]*.json"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.005)
     begun.send_signal(signal.SIGKILL)
     begun.wait()
-    before = {path: path.stat().st_mtime_ns for path in output.glob("sequences/*/*.json")}
+    before = {path: path.stat().st_mtime_ns for path in output.glob("sequences/*/[!.]*.json")}
     assert 5 <= len(before) < 39  # 3 sequences, 13 variants
     assert not (output / "report.md").exists()
     assert main(command(davis, output)) == 0
