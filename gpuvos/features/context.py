@@ -16,6 +16,20 @@ from gpuvos.types import Features, Progress
 _CPU_CHUNK, _DEVICE_CHUNK = 1, 16
 
 
+def frames_at_once(chunk: int | None, device: torch.device) -> int:
+    """Frames that a network sees together: ``chunk``, or what suits the device.
+
+    Args:
+        chunk: as asked for; None: 1 on the CPU, where no frame then changes a bit of another, and 16 elsewhere.
+        device: of the frames.
+
+    Example:
+        >>> frames_at_once(None, torch.device("cpu"))
+        1
+    """
+    return chunk or (_CPU_CHUNK if device.type == "cpu" else _DEVICE_CHUNK)
+
+
 def over_frames(
     look: Callable[[Tensor], tuple[Tensor, Tensor]], frames: Tensor, chunk: int | None, progress: Progress | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -29,7 +43,7 @@ def over_frames(
     """
     if is_open(frames.shape[0]):
         return look(frames)
-    chunk = chunk or (_CPU_CHUNK if frames.device.type == "cpu" else _DEVICE_CHUNK)
+    chunk = frames_at_once(chunk, frames.device)
     parts = []
     for start in range(0, len(frames), chunk):
         parts.append(look(frames[start : start + chunk]))

@@ -59,8 +59,6 @@ class SaliencyFeatures(InferenceModule):
         chunk: int | None = None,
     ) -> None:
         super().__init__()
-        if network is not None and not callable(network):
-            raise fail("network", type(network).__name__, "a torch.nn.Module or a function of images")
         base = LearnedFeatures(scales=(1.0,)) if base is None else base
         if not all(hasattr(base, name) for name in ("encode", "flow", "complete")):
             raise fail("base", type(base).__name__, "a front end with encode, flow and complete",
@@ -71,7 +69,7 @@ class SaliencyFeatures(InferenceModule):
         if not 0 <= floor < 1:
             raise fail("floor", repr(floor), "a number in [0, 1)")
         self.base: Any = base
-        self.network = load_saliency() if network is None else network
+        self.network = saliency_network(network)
         if isinstance(self.network, U2NetP):
             self.freeze(self.network)
         self.weight, self.share, self.combine, self.floor, self.chunk = weight, share, combine, floor, chunk
@@ -127,6 +125,24 @@ class SaliencyFeatures(InferenceModule):
             return torch.lerp(objectness, other, self.share)
         tiny = torch.finfo(other.dtype).tiny  # the power of 0 has no gradient
         return objectness.clamp(min=tiny) ** (1 - self.share) * other.clamp(min=tiny) ** self.share
+
+
+def saliency_network(network: Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor]:
+    """The network that was given, or U2NetP with the weights that come with the library.
+
+    Args:
+        network: see ``SaliencyFeatures``; None: U2NetP.
+
+    Raises:
+        InputError: it cannot be called, or the weights are damaged.
+
+    Example:
+        >>> saliency_network(None).size
+        320
+    """
+    if network is not None and not callable(network):
+        raise fail("network", type(network).__name__, "a torch.nn.Module or a function of images")
+    return load_saliency() if network is None else network
 
 
 def saliency_maps(network: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:

@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample, max_pool2d
 from torchvision.ops import roi_align
 
-from gpuvos.errors import check_choice, check_count, check_positive, check_share, check_tensor, check_values, fail
+from gpuvos.errors import check_choice, check_count, check_positive, check_share, check_tensor, check_values
 from gpuvos.features.base import accepted
+from gpuvos.features.context import frames_at_once
 from gpuvos.features.network.u2net import U2NetP
 from gpuvos.features.network.weights import load_saliency
-from gpuvos.features.saliency import saliency_maps
+from gpuvos.features.saliency import saliency_maps, saliency_network
 from gpuvos.flow.inference import InferenceModule
 from gpuvos.functional.batch import merge_leading
 from gpuvos.nn import DenseCRF, GuidedFilter
 
 _LEAST_MARGIN = 16  # pixels; a network makes little of an object without any ground around it
-_CPU_CHUNK, _DEVICE_CHUNK = 1, 16
 
 
 def refinement(name: str, *, size: int = 320) -> nn.Module:
@@ -37,11 +37,15 @@ def refinement(name: str, *, size: int = 320) -> nn.Module:
         >>> refinement("guided")
         GuidedFilter(radius=8, epsilon=0.0001, subsample=4)
     """
+
+    def zoom() -> ZoomRefinement:
+        return ZoomRefinement(load_saliency(size=size), size=size)
+
     kinds: dict[str, Callable[[], nn.Module]] = {
         "guided": GuidedFilter,
-        "zoom": lambda: ZoomRefinement(load_saliency(size=size), size=size),
+        "zoom": zoom,
         "crf": DenseCRF,
-        "zoom-crf": lambda: Refinements(ZoomRefinement(load_saliency(size=size), size=size), DenseCRF()),
+        "zoom-crf": lambda: Refinements(zoom(), DenseCRF()),
     }
     check_choice("name", name, tuple(kinds))
     check_count("size", size)
@@ -125,15 +129,13 @@ class ZoomRefinement(InferenceModule):
         chunk: int | None = None,
     ) -> None:
         super().__init__()
-        if network is not None and not callable(network):
-            raise fail("network", type(network).__name__, "a torch.nn.Module or a function of images")
         check_share("weight", weight)
         check_positive("margin", margin, zero=True)
         check_count("reach", reach, low=0)
         check_count("size", size)
         if chunk is not None:
             check_count("chunk", chunk)
-        self.network = load_saliency() if network is None else network
+        self.network = saliency_network(network)
         if isinstance(self.network, U2NetP):
             self.freeze(self.network)
         self.refinement = refinement
@@ -167,7 +169,7 @@ class ZoomRefinement(InferenceModule):
         if before.numel() == 0:
             return before
         flat, frames = merge_leading(before, 2), merge_leading(image, 3)
-        chunk = self.chunk or (_CPU_CHUNK if flat.device.type == "cpu" else _DEVICE_CHUNK)
+        chunk = frames_at_once(self.chunk, flat.device)
         parts = [
             self._refined(*pair) for pair in zip(torch.split(flat, chunk), torch.split(frames, chunk), strict=True)
         ]
