@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from gpuvos.errors import InputError
@@ -21,6 +22,7 @@ from gpuvos.metrics.modules import (
     TemporalStability,
 )
 
+SCRIPT = Path(__file__).with_name("share_sequences.py")
 KINDS = (RegionSimilarity, BoundaryAccuracy, TemporalStability, ForegroundMeasure)
 
 
@@ -109,33 +111,17 @@ def test_state_moves_and_is_not_saved() -> None:
         measure.update([1], torch.ones(2, 2))  # type: ignore[arg-type]
 
 
-def share(rank: int, file: str) -> None:
-    """A process with its share of five sequences; the second has none of the first kind at first."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    pairs = sequences(5)
-    results = []
-    for kind in KINDS:
-        measure: SequenceMetric[object] = kind()  # type: ignore[assignment]
-        if rank == 0:
-            measure.update(*pairs[0])
-        early = flat(measure.compute())
-        for pair in pairs[1 + rank :: 2]:
-            measure.update(*pair)
-        results.append((early, flat(measure.compute()), flat(measure.compute()), len(measure.rows)))
-    measure.reset()
-    late = measure.sync()  # rank 0 forgets, and so does rank 1
-    torch.save((results, len(late)), f"{file}.{rank}")
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_two_processes_and_one(tmp_path: Path) -> None:
     """Both get what one process gets, before and after one of them has seen anything, and as often as they ask."""
-    file = str(tmp_path / "meeting")
-    mp.spawn(share, args=(file,), nprocs=2)
-    (first, late), (second, _) = (torch.load(f"{file}.{rank}", weights_only=True) for rank in range(2))
-    assert late == 0
     pairs = sequences(5)
+    torch.save(pairs, tmp_path / "pairs.pt")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    names = [kind.__name__ for kind in KINDS]
+    done = subprocess.run([*command, SCRIPT, tmp_path, *names], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (first, late), (second, _) = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert late == 0
     for kind, mine, other in zip(KINDS, first, second, strict=True):
         alone: SequenceMetric[object] = kind()  # type: ignore[assignment]
         alone.update(*pairs[0])
