@@ -164,7 +164,7 @@ class ModuleFeatures(InferenceModule):
         """What the module says of frames in [0, 1], brought to the grid."""
         if objectness is None:
             objectness = _prior(unit, grid)
-        check_tensor("objectness", objectness, "N H W", sizes={"N": len(unit)}, like=unit)
+        check_tensor("objectness", objectness, "N H W", sizes={"N": unit.shape[0]}, like=unit)
         features = resize(features.to(torch.promote_types(features.dtype, torch.float32)), grid)
         if self.normalize:
             features = normalize(features, dim=1)
@@ -181,7 +181,7 @@ class ModuleFeatures(InferenceModule):
             keys = f" with keys {', '.join(map(repr, features))}" if isinstance(features, Mapping) else ""
             remedy = "pass select, a function that picks the tensor from the module's output"
             raise fail("module", f"an output of type {type(features).__name__}{keys}", "a tensor", remedy)
-        sizes = check_tensor("output of module", features, "N C H W", sizes={"N": len(images)}, like=images)
+        sizes = check_tensor("output of module", features, "N C H W", sizes={"N": images.shape[0]}, like=images)
         if min(sizes.values()) == 0:
             raise fail("output of module", f"shape {tuple(features.shape)}", "at least one pixel and channel")
         return features, None

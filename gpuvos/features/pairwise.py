@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from gpuvos.features.base import accepted
 from gpuvos.types import Features
+
+_Part = TypeVar("_Part", bound=Callable[..., Any])
+
+
+def as_it_is(part: _Part) -> _Part:
+    """The function itself: what ``PairwiseFeatures`` makes of its parts where nobody compiles them."""
+    return part
 
 
 class PairwiseFeatures:
@@ -23,6 +30,8 @@ class PairwiseFeatures:
     Args:
         front_end: from a clip to Features.
         compute: runs and checks it, as ``VideoSegmenter.features``.
+        compiled: makes functions of tensors faster, such as ``torch.compile``: ``encode`` and ``complete``, or
+            ``compute``.
 
     Example:
         >>> from gpuvos import VideoSegmenter
@@ -34,10 +43,17 @@ class PairwiseFeatures:
         (torch.Size([1, 2, 32, 48]), torch.Size([1, 2, 32, 48]))
     """
 
-    def __init__(self, front_end: Callable[[Tensor], Features], compute: Callable[..., Features]) -> None:
+    def __init__(
+        self,
+        front_end: Callable[[Tensor], Features],
+        compute: Callable[..., Features],
+        compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = as_it_is,
+    ) -> None:
         self._front: Any = front_end
-        self._compute = compute
+        self._compute = compiled(compute)
         self._once = all(hasattr(front_end, name) for name in ("encode", "flow", "complete"))
+        if self._once:
+            self._encode, self._finish = compiled(self._front.encode), compiled(self._front.complete)
         self.clear()
 
     def clear(self) -> None:
@@ -64,7 +80,7 @@ class PairwiseFeatures:
         """Takes the next frame ``[3, h, w]``; where it raises, nothing has changed."""
         pair = (*self._frames[-1:], frame.clone())  # the caller may reuse its memory
         if self._once:
-            self._seen = (*self._seen[-1:], self._front.encode(frame[None]))
+            self._seen = (*self._seen[-1:], self._encode(frame[None]))
         else:
             found = self._compute(torch.stack(pair), validate=False)
             self._seen = tuple(Features(*(v[n : n + 1] for v in found)) for n in range(len(pair)))
@@ -92,5 +108,5 @@ class PairwiseFeatures:
             else:
                 motion = flow(torch.stack((here, there)), size=size, **unchecked)[:1]
             motion = motion if place == 0 else -motion
-        features: Features = self._front.complete(*encoded, motion)
+        features: Features = self._finish(*encoded, motion)
         return features

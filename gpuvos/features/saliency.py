@@ -169,5 +169,5 @@ def saliency_maps(network: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor
         got, remedy = f"an output of type {type(found).__name__}", "wrap it in a function that picks the map"
         raise fail("network", got, "a tensor [N, h, w]", remedy)
     found = found[:, 0] if found.ndim == 4 and found.shape[1] == 1 else found
-    check_tensor("saliency", found, "N H W", sizes={"N": len(frames)}, like=frames, filled=True)
+    check_tensor("saliency", found, "N H W", sizes={"N": frames.shape[0]}, like=frames, filled=True)
     return found

@@ -35,10 +35,9 @@ def describe_front_end(front_end: Any) -> dict[str, Any] | None:
         return None
     facts: dict[str, Any] = {name: getattr(front_end, name) for name in _OPTIONS[type(front_end)]}
     if isinstance(front_end, SaliencyFeatures):
-        network, base = front_end.network, describe_front_end(front_end.base)
-        if type(network) is not U2NetP or base is None:
+        facts["network"], base = describe_saliency(front_end.network), describe_front_end(front_end.base)
+        if facts["network"] is None or base is None:
             return None
-        facts["network"] = {"size": network.size, "detail": network.detail, **_type_of(network.merge.weight)}
         return {**facts, "base": {"front_end": type(front_end.base).__name__, "options": base}}
     if type(front_end.flow) is not DenseFlow:
         return None
@@ -70,10 +69,8 @@ def build_front_end(name: str, facts: dict[str, Any]) -> Any:
     kind = {one.__name__: one for one in _OPTIONS}[name]
     options = {key: facts[key] for key in _OPTIONS[kind]}
     if kind is SaliencyFeatures:
-        network = dict(facts["network"])
-        dtype = getattr(torch, network.pop("dtype"))
         base = build_front_end(facts["base"]["front_end"], facts["base"]["options"])
-        return SaliencyFeatures(U2NetP(**network).to(dtype), base=base, **options)
+        return SaliencyFeatures(build_saliency(facts["network"]), base=base, **options)
     flow = dict(facts["flow"])
     options["flow"] = DenseFlow(chunk=flow.pop("chunk"), parameters=FlowParameters(**flow))
     if kind is LearnedFeatures:
@@ -81,6 +78,39 @@ def build_front_end(name: str, facts: dict[str, Any]) -> Any:
         options["dtype"], options["scales"] = getattr(torch, network.pop("dtype")), tuple(options["scales"])
         options["weights"] = EmbeddingNetwork(**network)
     return kind(**options)
+
+
+def describe_saliency(network: Any) -> dict[str, Any] | None:
+    """What ``build_saliency`` needs besides the weights; None for a network of somebody else.
+
+    Args:
+        network: of ``SaliencyFeatures`` or ``ZoomRefinement``.
+
+    Example:
+        >>> describe_saliency(U2NetP(size=64))
+        {'size': 64, 'detail': False, 'dtype': 'float32'}
+    """
+    if type(network) is not U2NetP:
+        return None
+    return {"size": network.size, "detail": network.detail, **_type_of(network.merge.weight)}
+
+
+def build_saliency(facts: dict[str, Any]) -> U2NetP:
+    """A network of salient objects without its weights, of what ``describe_saliency`` found.
+
+    Args:
+        facts: as found.
+
+    Raises:
+        KeyError: a fact is missing.
+
+    Example:
+        >>> build_saliency({"size": 64, "detail": False, "dtype": "float32"}).size
+        64
+    """
+    options = dict(facts)
+    dtype = getattr(torch, options.pop("dtype"))
+    return U2NetP(**options).to(dtype)
 
 
 def _type_of(weight: torch.Tensor) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gpuvos.kernels.shapes import is_open
+from gpuvos.kernels.shapes import LONGEST, is_open
 
-__all__ = ["is_open", "merge_leading"]
+__all__ = ["LONGEST", "is_open", "merge_leading"]
 
 
 def merge_leading(value: Tensor, keep: int) -> Tensor:

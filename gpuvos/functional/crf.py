@@ -199,8 +199,6 @@ def _check(
     check_count("iterations", model.iterations, 0)
     for name, value in model._asdict().items():
         check_positive(name, value, zero=not name.endswith("sigma"))
-        if math.isinf(value):
-            raise fail(name, repr(value), "a finite number")
     if lattice_points is not None:
         check_count("lattice_points", lattice_points)
     if sizes["C"] + 2 > MAX_FEATURES:

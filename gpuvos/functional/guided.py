@@ -71,7 +71,7 @@ def guided_filter(
     colors = merge_leading(image.detach(), 3)
     scale = 1 if image.is_floating_point() else 255
     refined = torch.empty_like(share)
-    for block in blocks(len(share), _BYTES_A_PIXEL * share[0].numel()):
+    for block in blocks(share.shape[0], _BYTES_A_PIXEL * share[0].numel()):
         guide = colors[block].to(share.dtype) / scale
         refined[block] = guided_blur(
             guide, share[block], 2 * radius + 1, epsilon, border_type="replicate", subsample=subsample, separable=True

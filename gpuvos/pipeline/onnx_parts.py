@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.export import Dim
 
 from gpuvos import functional as F
 from gpuvos.errors import InputError, check_tensor, fail
 from gpuvos.functional import plain
+from gpuvos.functional.batch import LONGEST
 from gpuvos.pipeline.video import VideoSegmenter
 
 OPSET = 20
@@ -28,7 +30,7 @@ LEFT_OUT = (
 class OnnxParts(NamedTuple):
     """Files that ``export_onnx`` wrote, and what they do not hold."""
 
-    network: Path  # frames [T, 3, h, w] uint8 -> embedding [T, C, H, W], objectness [T, H, W]
+    network: Path  # frames [T, 3, h, w] uint8, any T -> embedding [T, C, H, W], objectness [T, H, W]
     edge_map: Path  # embedding [T, D, H, W] -> edges [T, H, W], Eq. 4
     probability: Path  # embedding, seed_embedding [T, K, D], foreground, background [T, K] bool -> [T, H, W], Eq. 13-15
     left_out: tuple[str, ...] = LEFT_OUT
@@ -76,7 +78,7 @@ def _nearest(pixels: Tensor, seeds: Tensor, members: Tensor) -> Tensor:
 
 
 def export_onnx(segmenter: VideoSegmenter, folder: str | Path, frames: Tensor) -> OnnxParts:
-    """Writes ``network.onnx``, ``edge_map.onnx`` and ``probability.onnx`` (opset 20) for frames of one shape.
+    """Writes ``network.onnx``, ``edge_map.onnx`` and ``probability.onnx`` (opset 20) for frames of one size.
 
     Every other step is a search over data that ONNX has no operators for; ``OnnxParts.left_out`` names them. They take
     and give tensors between the three files, in torch or in code of your own.
@@ -84,7 +86,8 @@ def export_onnx(segmenter: VideoSegmenter, folder: str | Path, frames: Tensor) -
     Args:
         segmenter: its front end has ``encode``, as those of the library have.
         folder: is made where it is missing; files of these names are replaced.
-        frames: ``[T, 3, h, w]`` uint8, of the shape that the files are for; values do not matter.
+        frames: ``[T, 3, h, w]`` uint8, of the shape that the files are for (the network takes any number of frames);
+            values do not matter.
 
     Returns:
         OnnxParts.
@@ -109,7 +112,13 @@ def export_onnx(segmenter: VideoSegmenter, folder: str | Path, frames: Tensor) -
         seeds = features.embedding.flatten(2)[..., : min(config.num_seeds, h * w)].mT.contiguous()
         members = torch.ones(t, seeds.shape[1], dtype=torch.bool, device=frames.device)
         written = (
-            _write(target / "network.onnx", network, {"frames": frames}, ["embedding", "objectness"]),
+            _write(
+                target / "network.onnx",
+                network,
+                {"frames": frames[:1].expand(2, -1, -1, -1)},  # torch takes 1 for a size that never differs
+                ["embedding", "objectness"],
+                ({0: Dim("T", max=LONGEST)},),
+            ),
             _write(
                 target / "edge_map.onnx",
                 _EdgeMap(config.edge_reduce, temperature),
@@ -131,8 +140,8 @@ def export_onnx(segmenter: VideoSegmenter, folder: str | Path, frames: Tensor) -
     return OnnxParts(written[0], written[1], written[2])
 
 
-def _write(path: Path, part: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> Path:
-    program = torch.export.export(part.eval(), tuple(inputs.values()))
+def _write(path: Path, part: nn.Module, inputs: dict[str, Tensor], outputs: list[str], opened: Any = None) -> Path:
+    program = torch.export.export(part.eval(), tuple(inputs.values()), dynamic_shapes=opened)
     table: Any = torch.export.default_decompositions()
     table[torch.ops.gpuvos.grid_edges.default] = plain.grid_edges
     program = program.run_decompositions(table)

@@ -16,7 +16,7 @@ from gpuvos.features.network.u2net import U2NetP
 from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import saliency_maps, saliency_network
 from gpuvos.flow.inference import InferenceModule
-from gpuvos.functional.batch import merge_leading
+from gpuvos.functional.batch import is_open, merge_leading
 from gpuvos.nn import DenseCRF, GuidedFilter
 
 _LEAST_MARGIN = 16  # pixels; a network makes little of an object without any ground around it
@@ -169,6 +169,8 @@ class ZoomRefinement(InferenceModule):
         if before.numel() == 0:
             return before
         flat, frames = merge_leading(before, 2), merge_leading(image, 3)
+        if is_open(flat.shape[0]):
+            return self._refined(flat, frames).reshape(before.shape)
         chunk = frames_at_once(self.chunk, flat.device)
         parts = [
             self._refined(*pair) for pair in zip(torch.split(flat, chunk), torch.split(frames, chunk), strict=True)
@@ -184,7 +186,7 @@ class ZoomRefinement(InferenceModule):
         found = probability.detach() > 0.5
         boxes = object_boxes(found, self.margin)
         images = frames.to(torch.float32) / (1 if frames.is_floating_point() else 255)
-        rows = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)[:, None]
+        rows = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)[:, None]
         cut = roi_align(images, torch.cat((rows, boxes), 1), (self.size, self.size), aligned=True)
         saliency, inside = paste(saliency_maps(self.network, cut), boxes, (found.shape[-2], found.shape[-1]))
         heard = inside & _grown(found, self.reach)
@@ -209,14 +211,12 @@ def object_boxes(mask: Tensor, margin: float) -> Tensor:
         tensor([[ 10.,  20., 100.,  80.]])
     """
     sides = []
-    for axis, size in ((1, mask.shape[-1]), (2, mask.shape[-2])):  # columns, then rows
+    for axis, size in ((1, mask.shape[-1]), (2, mask.shape[-2])):  # columns, then rows; all of them of an empty mask
         line = mask.any(axis).to(torch.int32)
         first, last = line.argmax(1), size - line.flip(1).argmax(1)
         sides.append((first.float(), last.float(), size))
     longer = torch.maximum(*(last - first for first, last, _ in sides))
     wider = (margin * longer).clamp(min=_LEAST_MARGIN)
-    empty = ~mask.any(2).any(1)
-    wider = wider.masked_fill(empty, float(max(mask.shape)))
     (left, right, columns), (top, bottom, rows) = sides
     return torch.stack(
         (
@@ -251,7 +251,7 @@ def paste(values: Tensor, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor,
     y = torch.arange(size[0], device=boxes.device, dtype=boxes.dtype) + 0.5
     x, y = 2 * (x - left) / (right - left) - 1, 2 * (y - top) / (bottom - top) - 1
     inside = (x.abs() <= 1)[:, None, :] & (y.abs() <= 1)[:, :, None]
-    shape = (len(boxes), *size)
+    shape = (boxes.shape[0], *size)
     grid = torch.stack((x[:, None, :].expand(shape), y[:, :, None].expand(shape)), -1)
     sampled = grid_sample(values[:, None].to(grid.dtype), grid, padding_mode="border", align_corners=False)
     return sampled[:, 0], inside

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,7 @@ class StreamingSegmenter(nn.Module):
         if self.config.softness:
             raise fail("config.softness", str(self.config.softness), "0", "a stream is not trained through")
         self.history, self.latency = history, latency
+        self._options: dict[str, Any] | None = None  # of torch.compile
         self.reset()
 
     @property
@@ -88,8 +90,27 @@ class StreamingSegmenter(nn.Module):
         self.last_features: Features | None = None  # of the Segmentation returned last
         self._own = self._state()
 
+    def compile(self, **options: Any) -> None:
+        """Compiles what every frame goes through: the networks, and the method up to the motion of its regions.
+
+        These are three graphs, made at the first frames of a size. What the frames of the window decide together is
+        bookkeeping over a few seeds, and stays in plain torch. Use it in place of ``torch.compile(segmenter.push)``,
+        which leaves a stream as it is. It resets.
+
+        Args:
+            options: of ``torch.compile``.
+
+        Example:
+            >>> segmenter = StreamingSegmenter(latency=0)
+            >>> segmenter.compile(backend="eager")
+            >>> segmenter.push(torch.zeros(3, 32, 48, dtype=torch.uint8)).mask.shape
+            torch.Size([1, 32, 48])
+        """
+        self._options = options
+        self.reset()
+
     def _state(self) -> StreamState:
-        return StreamState(self.segmenter, self.history, self.latency)
+        return StreamState(self.segmenter, self.history, self.latency, self._options)
 
     @torch.no_grad()
     @explain_memory("frame")
@@ -109,6 +130,10 @@ class StreamingSegmenter(nn.Module):
             InputError: the frame does not fit; nothing has changed then, nor where the front end raises anything.
             OutOfMemoryError: memory does not suffice; ``reset`` comes before another frame.
         """
+        if torch.compiler.is_compiling():  # what is kept between frames would be a new graph for every one of them
+            return torch.compiler.disable(StreamingSegmenter.push)(  # type: ignore[no-any-return]
+                self, frame, first_mask=first_mask, validate=validate
+            )
         result = self._own.push(frame, first_mask, validate)
         if result is not None:
             self.last_features = self._own.last_features

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gpuvos import functional as F
+from gpuvos.config import Config
 from gpuvos.errors import check_tensor, check_values, fail
-from gpuvos.features.pairwise import PairwiseFeatures
+from gpuvos.features.pairwise import PairwiseFeatures, as_it_is
 from gpuvos.pipeline import steps
 from gpuvos.pipeline.memory_bank import Window
 from gpuvos.pipeline.result import build_result, first_video, join_frames
@@ -37,12 +40,21 @@ class StreamState:
         segmenter: its front end, config and CRF.
         history: as of ``StreamingSegmenter``.
         latency: as of ``StreamingSegmenter``.
+        options: of ``torch.compile``, for what every frame goes through; None: nothing is compiled.
     """
 
-    def __init__(self, segmenter: VideoSegmenter, history: int | None, latency: int | None) -> None:
+    def __init__(
+        self,
+        segmenter: VideoSegmenter,
+        history: int | None,
+        latency: int | None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
         self.segmenter, self.config, self.latency = segmenter, segmenter.config, latency
+        compiled = as_it_is if options is None else partial(Compiled, options=options)
+        self._observe = compiled(_observe)
         self.last_features: Features | None = None  # of the Segmentation returned last
-        self._seen = PairwiseFeatures(segmenter.front_end, segmenter.features)
+        self._seen = PairwiseFeatures(segmenter.front_end, segmenter.features, compiled)
         self._first_mask: Tensor | None = None
         self._window = Window(self.config, history)
         self._waiting: deque[_Waiting] = deque()
@@ -74,11 +86,11 @@ class StreamState:
     def _learn(self, features: Features, frame: Tensor | None = None) -> None:
         """Puts a frame whose features are known into the window, the last one where it is not named."""
         config = self.config
-        batch = Features(*(value[None] for value in features))
-        regions = steps.regions(batch, None, config)
-        motion = steps.motion(batch, regions, config)
+        regions, motion = self._observe(features, config)
         if self._first_mask is not None and self._window.known == 0:
-            self._source = steps.mask_sets(batch.embedding, regions.forest.label, self._first_mask[None], config)
+            self._source = steps.mask_sets(
+                features.embedding[None], regions.forest.label, self._first_mask[None], config
+            )
         frame = self._seen.last if frame is None else frame
         kept = None if self.segmenter.refinement is None or frame is None else frame[None]
         self._waiting.append(_Waiting(self._window.known, kept, features, regions, motion))
@@ -119,6 +131,39 @@ class StreamState:
         picked = tuple(value[:, sources] for value in joined)
         self._source = (picked[0][:, -1:], picked[1][:, -1:], picked[2][:, -1:])
         return picked
+
+
+class Compiled:
+    """A function that ``torch.compile`` makes faster at its first call, and that can be pickled.
+
+    Args:
+        function: what is compiled.
+        options: of ``torch.compile``.
+
+    Example:
+        >>> Compiled(torch.neg, {"backend": "eager"})(torch.ones(1))
+        tensor([-1.])
+    """
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        self.function, self.options = function, options
+        self._run: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any, **given: Any) -> Any:
+        """What the function gives."""
+        if self._run is None:
+            self._run = torch.compile(self.function, **self.options)
+        return self._run(*arguments, **given)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_run": None}
+
+
+def _observe(features: Features, config: Config) -> tuple[Regions, Motion]:
+    """What a frame's features ``[1, ...]`` say before others are asked."""
+    batch = Features(*(value[None] for value in features))
+    regions = steps.regions(batch, None, config)
+    return regions, steps.motion(batch, regions, config)
 
 
 def _check_frame(frame: Tensor, last: Tensor | None, first_mask: Tensor | None, validate: bool) -> None:

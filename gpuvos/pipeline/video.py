@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gpuvos.config import Config, checked_config
 from gpuvos.errors import InputError, check_count, check_tensor, check_values, fail, values_readable
 from gpuvos.features.base import FrontEnd, accepted
+from gpuvos.functional.batch import is_open
 from gpuvos.pipeline.chunked import explain_memory, in_parts
 from gpuvos.pipeline.result import with_probability
 from gpuvos.pipeline.segment import check_mask_of_frames, segment
@@ -88,13 +89,13 @@ class VideoSegmenter(nn.Module):
         Args:
             name: the folder, or an id such as ``"owner/name"``.
             options: ``revision``, ``cache_dir``, ``local_files_only``, ``token`` as of ``huggingface_hub``; those of
-                this class, which come before what is stored. A front end of your own must be given.
+                this class, which come before what is stored. A front end or a refinement of your own must be given.
 
         Returns:
             VideoSegmenter in evaluation mode.
 
         Raises:
-            InputError: huggingface_hub is missing, a file is damaged, or a front end has to be given.
+            InputError: huggingface_hub is missing, a file is damaged, or a front end or a refinement has to be given.
         """
         _need_hub()
         from gpuvos.pipeline.pretrained import PretrainedSegmenter
@@ -175,6 +176,9 @@ class VideoSegmenter(nn.Module):
     ) -> Segmentation:
         """``forward`` of a batch; front end and refinement see each video alone."""
         sizes = check_tensor("frames", frames, "B T 3 H W", kind="frames", filled=True)
+        if is_open(sizes["B"]):
+            remedy = "trace one video, or segment, which takes any number of them"
+            raise fail("frames", "a number of videos that is open", "a fixed one in a traced program", remedy)
         if lengths is not None:
             check_tensor("lengths", lengths, "B", kind="int64", sizes={"B": sizes["B"]}, like=frames)
             if not values_readable(lengths):

@@ -30,7 +30,7 @@ def residual_flow(flow: Tensor, weight: Tensor, iterations: int) -> Tensor:
     design, target = basis[sample], values[..., sample].mT  # [S, 6], [N, S, 2]
     prior = weight.flatten(-2)[:, sample].to(values.dtype)  # [N, S]
     residual = torch.empty_like(values, memory_format=torch.contiguous_format)
-    for block in blocks(len(values), values.element_size() * (16 * len(sample) + 4 * h * w)):
+    for block in blocks(values.shape[0], values.element_size() * (16 * sample.shape[0] + 4 * h * w)):
         model = _camera_model(design, target[block], prior[block], iterations)
         residual[block] = values[block] - (basis @ model).mT
     return residual.reshape(flow.shape)
@@ -48,7 +48,7 @@ def _samples(length: int, step: int, device: torch.device) -> Tensor:
 
 def _camera_model(design: Tensor, target: Tensor, prior: Tensor, iterations: int) -> Tensor:
     """Robust least squares: ``[S, 6]``, ``[N, S, 2]`` and weights ``[N, S]`` -> coefficients ``[N, 6, 2]``."""
-    trust, model = prior, target.new_zeros((len(target), 6, 2))
+    trust, model = prior, target.new_zeros((target.shape[0], 6, 2))
     bits = torch.int64 if target.dtype == torch.float64 else torch.int32
     ridge = 1e-6 * torch.eye(6, dtype=target.dtype, device=target.device)
     for _ in range(iterations):

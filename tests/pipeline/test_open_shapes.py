@@ -12,6 +12,7 @@ from torch.export import Dim
 import gpuvos
 from gpuvos import functional as F
 from gpuvos.data import render_clip
+from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
 
@@ -102,6 +103,59 @@ def test_other_functions_with_open_sizes() -> None:
         check(program(*inputs(*sizes)), Steps()(*inputs(*sizes)))
 
 
+class Masks(nn.Module):
+    def __init__(self, segmenter: gpuvos.VideoSegmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        result = self.segmenter(frames)
+        return result.mask, result.probability
+
+
+def clip(t: int, h: int, w: int) -> Tensor:
+    return render_clip("single", num_frames=t, height=h, width=w, seed=t).frames
+
+
+def test_export_of_frames_to_masks_with_the_networks_of_the_library() -> None:
+    segmenter = gpuvos.VideoSegmenter(SaliencyFeatures(load_saliency(size=64)), options("robust"))
+    opened = {0: Dim("T", min=3, max=512), 2: Dim("H", min=16, max=1024), 3: Dim("W", min=16, max=1024)}
+    masks = Masks(segmenter)
+    program = torch.export.export(masks, (clip(4, 48, 64),), dynamic_shapes=(opened,)).module()
+    for sizes in ((5, 56, 72), (3, 41, 97)):
+        found, wanted = program(clip(*sizes))[0], segmenter(clip(*sizes)).mask
+        assert wanted.any()
+        # outside of a trace the network is laid out for the CPU, and rounds otherwise
+        assert (found != wanted).float().mean() < 0.01
+
+
+def test_an_open_number_of_videos_is_refused_by_name() -> None:
+    masks = Masks(gpuvos.VideoSegmenter(AppearanceFeatures(), options("robust")))
+    videos = torch.stack((clip(4, 16, 24), clip(4, 16, 24)))
+    with pytest.raises(gpuvos.InputError, match="a number of videos that is open"):
+        torch.export.export(masks, (videos,), dynamic_shapes=({0: Dim("B", min=2, max=8)},))
+
+
+class Bright(nn.Module):
+    """In place of a network of salient objects."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.mean(1) > 0.4).float()
+
+
+def test_export_of_the_refinement_with_open_sizes() -> None:
+    zoom = gpuvos.ZoomRefinement(Bright(), refinement=gpuvos.nn.GuidedFilter(radius=2), reach=3, size=32)
+
+    def inputs(t: int, h: int, w: int) -> tuple[Tensor, Tensor]:
+        return features(1, t, h, w)[1][0], clip(t, h, w)
+
+    t, h, w = Dim("T", min=2, max=64), Dim("H", min=8, max=512), Dim("W", min=8, max=512)
+    shapes = ({0: t, 1: h, 2: w}, {0: t, 2: h, 3: w})
+    program = torch.export.export(zoom, inputs(3, 24, 36), dynamic_shapes=shapes).module()
+    for sizes in ((3, 24, 36), (2, 31, 27)):
+        check((program(*inputs(*sizes)),), (zoom(*inputs(*sizes)),))
+
+
 def test_frames_to_masks_with_the_networks_of_the_library_in_one_graph() -> None:
     graphs = []
 
@@ -112,7 +166,7 @@ def test_frames_to_masks_with_the_networks_of_the_library_in_one_graph() -> None
     segmenter = gpuvos.VideoSegmenter(SaliencyFeatures(load_saliency(size=64)), options("robust"))
     compiled = torch.compile(segmenter, backend=count, dynamic=True, fullgraph=True)
     for t, h, w in ((4, 48, 64), (5, 56, 72)):
-        frames = render_clip("single", num_frames=t, height=h, width=w, seed=t).frames
+        frames = clip(t, h, w)
         found, wanted = compiled(frames), segmenter(frames)
         # outside of a trace the network is laid out for the CPU, and rounds otherwise
         assert (found.mask != wanted.mask).float().mean() < 0.01

@@ -16,6 +16,8 @@ from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
+from gpuvos.nn import DenseCRF, GuidedFilter
+from gpuvos.pipeline.refinement import Refinements, ZoomRefinement
 
 pytest.importorskip("huggingface_hub")
 CONFIG = Config(rule="paper", num_seeds=12, num_background=4, window=3)
@@ -50,6 +52,45 @@ def test_a_folder_gives_the_same_masks(name: str, tmp_path: Path) -> None:
     assert loaded.config == CONFIG
     assert torch.equal(loaded(frames).probability, own(frames).probability)
     assert VideoSegmenter.from_pretrained(tmp_path / "own", chunk=2).chunk == 2
+
+
+class Halved(nn.Module):
+    def forward(self, probability: Tensor, image: Tensor) -> Tensor:
+        return probability / 2 + 0 * image.float().mean()
+
+
+@pytest.mark.slow
+def test_a_refinement_is_saved_as_well(tmp_path: Path) -> None:
+    frames = render_clip("single", num_frames=2, height=48, width=64, seed=0).frames
+    network = load_saliency(size=64)
+    zoom = ZoomRefinement(network, refinement=GuidedFilter(radius=3), reach=4, size=64, chunk=1)
+    kept = Refinements(zoom, DenseCRF(iterations=1, color_sigma=5.0))
+    with torch.no_grad():  # weights that no file of the library holds; front end and refinement share them
+        network.merge.bias.add_(0.5)
+        network.side[1].bias.add_(0.5)
+    own = VideoSegmenter(SaliencyFeatures(network), CONFIG, refinement=kept)
+    own.save_pretrained(tmp_path / "own")
+    loaded = VideoSegmenter.from_pretrained(tmp_path / "own")
+    assert repr(loaded.refinement) == repr(kept)
+    probability = own(frames).probability
+    assert torch.equal(loaded(frames).probability, probability)
+    plain = VideoSegmenter.from_pretrained(tmp_path / "own", refinement=None)
+    assert plain.refinement is None
+    assert not torch.equal(plain(frames).probability, probability)
+
+
+def test_another_refinement_has_to_be_given(tmp_path: Path) -> None:
+    frames = render_clip("single", num_frames=2, height=48, width=64, seed=0).frames
+    own = VideoSegmenter(AppearanceFeatures(), CONFIG, refinement=Refinements(GuidedFilter(), Halved()))
+    own.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="refinement: got nothing, wanted a Refinements"):
+        VideoSegmenter.from_pretrained(tmp_path)
+    loaded = VideoSegmenter.from_pretrained(tmp_path, refinement=Refinements(GuidedFilter(), Halved()))
+    assert torch.equal(loaded(frames).probability, own(frames).probability)
+    bare = VideoSegmenter(AppearanceFeatures(), CONFIG, refinement=Halved())
+    bare.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="wanted a Halved"):
+        VideoSegmenter.from_pretrained(tmp_path)
 
 
 def test_another_front_end_has_to_be_given(tmp_path: Path) -> None:
