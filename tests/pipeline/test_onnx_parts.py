@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gpuvos import Config, Features, InputError, VideoSegmenter
+from gpuvos import Config, InputError, VideoSegmenter
 from gpuvos import functional as F
 from gpuvos.data import render_clip
-from gpuvos.flow.clip import DenseFlow
+from gpuvos.features.network.weights import load_saliency
+from gpuvos.features.saliency import SaliencyFeatures
 
 pytest.importorskip("onnxscript")
 runtime = pytest.importorskip("onnxruntime")
@@ -25,44 +26,29 @@ def run(path: Path, *inputs: Tensor) -> list[Tensor]:
     return [torch.from_numpy(value) for value in session.run(None, given)]
 
 
-class Front(nn.Module):
-    """A small front end of the form that those of the library have."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.flow = nn.Conv2d(3, 9, 3, stride=4, padding=1), DenseFlow()
-
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        seen = self.layer(images.float() / 255)
-        return 4 * seen[:, :8], seen[:, 8].sigmoid()
-
-    def forward(self, images: Tensor) -> Features:
-        embedding, objectness = self.encode(images)
-        return Features(embedding, objectness, self.flow(images, size=tuple(objectness.shape[-2:])))
-
-
 @pytest.mark.slow
+@torch.no_grad()
 def test_three_files_and_the_rest_in_torch_give_the_masks(tmp_path: Path) -> None:
     from gpuvos.pipeline.onnx_parts import export_onnx
 
-    torch.manual_seed(0)
-    segmenter = VideoSegmenter(Front(), Config(num_seeds=12, num_background=4, window=3))
-    frames = render_clip("single", num_frames=2, height=48, width=64, seed=0).frames
+    config = Config(num_seeds=12, num_background=4, window=3)
+    segmenter = VideoSegmenter(SaliencyFeatures(load_saliency(size=64)), config)  # the bundled networks
+    frames = render_clip("single", num_frames=3, height=48, width=64, seed=0).frames
     parts = export_onnx(segmenter, tmp_path / "parts", torch.zeros_like(frames))
     assert any("minimax_forest" in name for name in parts.left_out)
 
     front: Any = segmenter.front_end
-    encoded = run(parts.network, frames)
-    with torch.no_grad():
-        encoding = front.encode(frames)
-    for found, wanted in zip(encoded, encoding, strict=True):
+    embedding, objectness = run(parts.network, frames)
+    torch.testing.assert_close(run(parts.network, frames[:1])[1], objectness[:1])  # any number of frames
+    for found, wanted in zip((embedding, objectness), front.encode(frames), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
-    with torch.no_grad():
-        features = segmenter.features(frames)
+    flow = front.flow(frames, size=(objectness.shape[-2], objectness.shape[-1]))
+    features = front.complete(embedding, objectness, flow)
+    result = segmenter.label(features, frames)
+    assert result.mask.any()
+    assert torch.equal(result.mask, segmenter(frames).mask)
     (edges,) = run(parts.edge_map, features.embedding)
     torch.testing.assert_close(edges, F.edge_map(features.embedding), rtol=1e-4, atol=1e-5)
-    with torch.no_grad():
-        result = segmenter(frames)
     (probability,) = run(
         parts.probability, features.embedding, result.seeds.embedding, result.foreground, result.background
     )
