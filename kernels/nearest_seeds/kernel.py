@@ -31,7 +31,7 @@ from torch import Tensor
 
 from gpuvos.kernels.nearest_seeds import lists
 from gpuvos.kernels.nearest_seeds.lists import BLOCK_P, list_length, list_seeds, search_constants
-from gpuvos.kernels.nearest_seeds.tiles import nearest_two, pull_pixels, squared_distances
+from gpuvos.kernels.nearest_seeds.tiles import held_distances, load_pixels, nearest_two, pull_pixels, squared_distances
 from gpuvos.kernels.region_sum.kernel import difference_sum
 from gpuvos.kernels.static import Variant
 
@@ -46,7 +46,7 @@ def nearest_seeds(
     if near.numel():
         embedding = dense(embedding)
         listed, constants = list_seeds(embedding, seed_embedding, foreground, background)
-        _nearest_seeds[(n * triton.cdiv(p, BLOCK_P),)](
+        _nearest_seeds[(n * triton.cdiv(p, constants["BLOCK_P"]),)](
             embedding, *listed, near, far, nearest_fg, nearest_bg, d, p, *embedding.stride(), **constants,
             enable_fp_fusion=True,
         )  # fmt: skip
@@ -124,13 +124,17 @@ def _nearest_seeds(
     frame = (tl.program_id(0) // blocks).to(tl.int64)
     p = tl.program_id(0) % blocks * BLOCK_P + tl.arange(0, BLOCK_P)
     embedding_ptr += frame * stride_n
+    e = load_pixels(embedding_ptr, tl.arange(0, BLOCK_D), p, D, P, stride_d, stride_p)
     fg, bg = nearest_two(
-        frame, p, embedding_ptr, rows_ptr, offset_ptr, number_ptr, size_ptr, centre_ptr, D, P, stride_d, stride_p,
-        L, BLOCK_K, BLOCK_D, PARTS, FACTOR,
+        e, frame, p, embedding_ptr, rows_ptr, offset_ptr, number_ptr, size_ptr, centre_ptr, D, P, stride_d, stride_p,
+        L, BLOCK_K, PARTS, FACTOR,
     )  # fmt: skip
     C: tl.constexpr = PARTS * BLOCK_D
     table_ptr += frame * L * C
-    near, far = squared_distances(p, fg, bg, embedding_ptr, table_ptr, D, P, stride_d, stride_p, C)
+    if PARTS == 1:
+        near, far = held_distances(e, fg, bg, table_ptr)
+    else:
+        near, far = squared_distances(p, fg, bg, embedding_ptr, table_ptr, D, P, stride_d, stride_p, C)
     place = frame * P + p
     tl.store(near_ptr + place, near, p < P)
     tl.store(far_ptr + place, far, p < P)
