@@ -90,8 +90,8 @@ def special_cases(
     if op == "farthest_points":
         tiling = kernel_of(op)._tiling
 
-        def small(d: int, *, in_place: bool) -> dict[str, Any]:
-            return {**tiling(d, in_place=in_place), "HELD": 0, "BLOCK_M": 16}
+        def small(d: int, *, half: bool, in_place: bool) -> dict[str, Any]:
+            return {**tiling(d, half=half, in_place=in_place), "HELD": 0, "BLOCK_M": 16}
 
         embedding = torch.randint(-4, 5, (2, 3, 60), generator=g).float()
         priority = torch.randint(-2, 3, (2, 60), generator=g).float()
