@@ -88,8 +88,9 @@ def _edges(case: Case, a: Numbers) -> float:
 
 
 def _labels(case: Case, a: Numbers) -> float:
-    """Regions that a run of pixels meets, each as wide as it is high."""
-    return 1 + a["BLOCK_P"] / math.sqrt(case.pixels / case.seeds)
+    """Regions that a tile meets, each as wide as it is high."""
+    size = math.sqrt(case.pixels / case.seeds)
+    return (1 + a["SIDE"] / size) * (1 + (a["BLOCK_P"] / a["SIDE"] - 1) / size)
 
 
 def _listed(case: Case, a: Numbers) -> float:

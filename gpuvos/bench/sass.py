@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -78,7 +78,10 @@ def parse(text: str) -> Code:
             labels[found[1]] = len(instructions)
         elif (found := _CODE.match(row)) and found[1] != "NOP":
             instructions.append(Instruction(found[1], found[2], file, line))
-    return Code(instructions, _merged(_loops(instructions, labels)))
+    # Where warps may be divided there is code for that, after all other code; they are not.
+    apart = [labels[_TARGET.findall(one.operands)[0]] for one in instructions if one.name.startswith("BRA.DIV")]
+    instructions = instructions[: min(apart, default=None)]
+    return Code(instructions, list(_loops(instructions, labels)))
 
 
 def _loops(instructions: Sequence[Instruction], labels: dict[str, int]) -> Iterator[Loop]:
@@ -89,16 +92,6 @@ def _loops(instructions: Sequence[Instruction], labels: dict[str, int]) -> Itera
         inside = [instruction, *reversed(instructions[labels[target[1]] : place])]
         statements = (_statement(one.file, one.line) for one in inside)
         yield Loop(labels[target[1]], place, next((found for found in statements if found), ""))
-
-
-def _merged(loops: Iterable[Loop]) -> list[Loop]:
-    """Ways back that overlap are one loop where they are of one statement."""
-    found: list[Loop] = []
-    for loop in loops:
-        same = [one for one in found if one.statement == loop.statement and one.last >= loop.first]
-        found = [one for one in found if one not in same]
-        found.append(loop._replace(first=min(one.first for one in [loop, *same])))
-    return found
 
 
 def statements(file: str) -> list[str]:
