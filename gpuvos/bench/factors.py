@@ -152,6 +152,7 @@ MOVED: dict[tuple[str, str], Callable[[Case], float]] = {
     **dict.fromkeys((("grow_tiles", "edges"), ("merge_tiles", "edges")), lambda _: 0.2),
     **dict.fromkeys((("grow_tiles", "keys"), ("merge_tiles", "keys")), lambda _: 0.2),
     **dict.fromkeys((("merge_tiles", name) for name in ("right", "down", "component", "node")), lambda _: 0.3),
+    **dict.fromkeys((("_partial_sums", name) for name in ("weight_ptr", "origin_ptr")), lambda _: 0.0),  # no weights
     ("_search", "scratch_ptr"): lambda _: 0.0,  # stays in L2
     ("_fit", "flow_ptr"): lambda _: 0.05,  # 4,096 pixels of a frame at most
     ("_fit", "weight_ptr"): lambda _: 0.05,

@@ -48,7 +48,33 @@ _AIMS: dict[str, dict[int, tuple[float, float]]] = {
     WHOLE: {300: (12.0, 4.0)},
 }
 FAR = 1.5  # times its aim: then a stage has a sentence
-_STOPS: dict[str, str] = {}
+_STOPS: dict[str, str] = {
+    EDGES: "the embedding is read once, at the rate of a copy.",
+    SEEDS: (
+        "every step depends on the one before, so a frame has one multiprocessor: a step waits for two reductions over "
+        "16 warps and for each tile that catches up (four of 48 at 480 x 854), and nine tenths of all distances are "
+        "still taken, 1.5 MB of rows a frame being more than a multiprocessor holds."
+    ),
+    FOREST: (
+        "every round of a tile is a proposal to L2 and back; the table of seeds grows in K dependent steps of one "
+        "program a frame."
+    ),
+    CAMERA: "24 of its launches are operators of torch on small tensors; one program a frame fits in eight rounds.",
+    REGIONS: (
+        "three sums (flow, what is left of it, objectness) read the labels, 8 bytes a pixel, three times; the second "
+        "needs the camera's fit, and to join the tensors for one pass would move more than the labels."
+    ),
+    VOTE: (
+        "the radius of each of 24,000 rows is found by bisection of 4,800 distances in registers, 22 steps of two "
+        "instructions a distance; what the neighbours of the confident seeds say takes the products once more."
+    ),
+    PROBABILITY: (
+        "the distances to the two seeds of a pixel are taken from the differences, without cancellation, which is more "
+        "than a third of the instructions at K = 100; a seed costs three (product and offset, group, minimum), and two "
+        "barriers stand in a step of 64 seeds, for Triton has no index into shared memory that would keep all of them."
+    ),
+    WHOLE: "seeds, vote and probability, see there.",
+}
 _CONFIGS: dict[int, tuple[int, dict[str, Any]]] = {  # window of Eq. 5 and options, by seeds
     300: (5, {}),
     100: (9, {"num_seeds": 100, "window": 9}),

@@ -180,9 +180,12 @@ BARRIERS = {
 }
 
 
-@exhaustive
+SAMPLED = ("nearest_seeds", "neighbor_mean")  # quick enough to lose their barriers in every run
+MUTATED = [pytest.param(path, marks=() if path.parent.name in SAMPLED else exhaustive) for path in BARRIERS]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", BARRIERS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", MUTATED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_barrier_that_is_left_out_is_missed(path: Path, cases: Callable[[str], list[Any]]) -> None:
     op = path.parent.name
     module = kernel_of(op)
