@@ -1,16 +1,19 @@
 """Nearest seeds of two sets in Triton.
 
-Design. One launch lists the seeds of both sets (``lists.py``). In the next a program takes 64 pixels: it reads their
-embedding once, keeps it in shared memory and walks both lists 32 seeds at a time; each step is one tensor-core product,
-and the least score so far and where it was stay in registers: nothing of size pixels x seeds exists. The distances are
-then taken from the differences to the two seeds found, whose embedding comes from L1 in pieces of 16 bytes; that of
-the pixels comes from L1 or L2 once more (a tile is 8 KiB at D = 64 in bfloat16).
+Design. One launch lists the seeds of both sets (``lists.py``). In the next a program of four warps takes 128 pixels (64
+of float32, or of more than 64 channels): it reads their embedding once, keeps it in shared memory for the products and
+in registers for the distances, and walks both lists 64 seeds at a time (32 of float32), the next seeds on their way
+into shared memory meanwhile. A step is one tensor-core product; a thread keeps the least of every eighth score and the
+step that it was in: nothing of size pixels x seeds exists. The distances are then taken from the differences to the two
+seeds found, whose embedding comes from L1 in pieces of 16 bytes. Of more channels than fit, pixels are read again.
 
 Arithmetic, D = 64, K = 100 in disjoint sets, so 128 places: 16.4 kflop a pixel. In bfloat16 a pixel is 128 bytes; at
 4.3 TB/s those are 550 Tflop/s of 790: tensor cores keep up, just; from K = 150 on they set the pace. In float32 a pixel
 is 256 bytes or 275 Tflop/s, four times what FMA units have (67) and 1.7 times what three tf32 products have, "tf32x3",
-which are as exact as float32 to a few units: hence those. The search costs four instructions a place (difference,
-comparison, two selections), 0.6 ms for 80 frames of 480 x 854, below the 1.0 ms of reading them.
+which are as exact as float32 to a few units: hence those. What bounds it is instructions (sm_90, bfloat16): for 32
+pixels a warp takes 292 a step of 64 seeds, 192 of them the three that a score costs (product and offset, group,
+minimum), and 1,700 for all else, a third of them the exact differences. ``gpuvos bench --static`` estimates what
+that is for a video.
 
 Backward: a pixel's gradient needs its two seeds alone (no atomics); those of the seeds are sums over the pixels that
 named them, by ``region_sum``'s kernel with the differences formed on the way.
