@@ -24,7 +24,7 @@ _STAGES = {
     "grid_edges": EDGES, "edge_candidates": EDGES, "functional.edges": EDGES, "farthest_points": SEEDS,
     "functional.seeds": SEEDS, "minimax_forest": FOREST, "region_sum": REGIONS, "functional.regions": REGIONS,
     "residual_flow": CAMERA, "functional.camera": CAMERA, "functional.motion": CAMERA, "neighbor_mean": VOTE,
-    "functional.voting": VOTE, "following_seeds": VOTE, "foreground_probability": PROBABILITY,
+    "functional.voting": VOTE, "link_tracks": VOTE, "functional.tracks": VOTE, "foreground_probability": PROBABILITY,
 }  # fmt: skip
 
 

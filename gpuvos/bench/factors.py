@@ -131,6 +131,8 @@ TURNS: dict[str, Turns] = {
     "_search#2": _steps(lambda _, a: a["BLOCK_R"], lambda a: a["TOGETHER"]),
     "_radius#0": lambda *_: 22.0,  # of 13 to 31
     "_within#0": _steps(lambda _, a: a["A"], lambda a: a["BLOCK_A"]),
+    "_link_tracks#0": lambda case, _: float(case.frames),
+    "_link_tracks#1": _steps(lambda case, _: case.seeds, lambda a: a["BLOCK_K"]),
     "_distances#0": lambda _, a: a["PARTS"],
     "_offsets#0": lambda _, a: a["C"] / 8,
     "_write_rows#0": lambda _, a: a["C"] / 8,

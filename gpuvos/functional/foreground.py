@@ -55,7 +55,7 @@ def initial_foreground_shortest(
     foreground_seed: Tensor,
     background: Tensor,
     *,
-    num_background: int = 30,
+    num_background: int = 40,
 ) -> Tensor:
     """Eq. 11 with the distance read literally: the largest edge along the additive shortest path.
 

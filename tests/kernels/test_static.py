@@ -36,11 +36,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {**result, "printed": done.stdout}
 
 
-BORROWED = ("following_seeds",)  # ops that launch another op's kernels and compile none of their own
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("op", [name for name in kernel_names() if name not in BORROWED])
+@pytest.mark.parametrize("op", kernel_names())
 def test_compiles_everywhere_and_spills_nowhere(op: str, report: dict[str, Any]) -> None:
     assert "| op | kernel |" in report["printed"]
     mine = [row for row in report["kernels"] if row["op"] == op]
