@@ -8,7 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_count, check_positive, check_tensor, check_values, fail
+from gpuvos.errors import (
+    check_count,
+    check_positive,
+    check_probability_and_image,
+    check_tensor,
+    check_values,
+    fail,
+)
 from gpuvos.functional import plain
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.lattice import LARGEST_SIDE, Lattice, build_lattice, filter_values, image_features
@@ -75,14 +82,11 @@ def dense_crf(
         >>> (dense_crf(probability, image) > 0.5).sum(1)
         tensor([[0, 0, 0, 0, 8, 8, 8, 8]])
     """
-    sizes = check_tensor("probability", probability, "... H W")
+    sizes = check_probability_and_image(probability, image, validate=validate)
     if not 0 < clip < 0.5:
         raise fail("clip", repr(clip), "a number between 0 and 0.5")
     model = _Model(iterations, appearance_weight, appearance_sigma, color_sigma, smoothness_weight, smoothness_sigma)
-    _check(image, mask, model, lattice_points, sizes, probability, probability.shape[:-2])
-    if validate:
-        check_values("probability", probability, low=0, high=1)
-        check_values("image", image, low=0, high=1)
+    _check(mask, model, lattice_points, sizes, probability, probability.shape[:-2])
     share = merge_leading(probability, 2)[:, None]  # [N, 1, H, W]
     share = share.to(torch.float64 if share.dtype == torch.float64 else torch.float32)
     logit = share.clamp(clip, 1 - clip).log() - (1 - share).clamp(clip, 1 - clip).log()
@@ -151,7 +155,10 @@ def dense_crf_marginals(
     """
     sizes = check_tensor("unary", unary, "... L H W")
     model = _Model(iterations, appearance_weight, appearance_sigma, color_sigma, smoothness_weight, smoothness_sigma)
-    _check(image, mask, model, lattice_points, sizes, unary, unary.shape[:-3])
+    grid = {"H": sizes["H"], "W": sizes["W"]}
+    leading = unary.shape[:-3]
+    seen = check_tensor("image", image, "... C H W", kind="frames", sizes=grid, leading=leading, like=unary)
+    _check(mask, model, lattice_points, seen, unary, leading)
     if validate:
         check_values("unary", unary)
         check_values("image", image, low=0, high=1)
@@ -184,7 +191,6 @@ class _Pairwise(NamedTuple):
 
 
 def _check(
-    image: Tensor,
     mask: Tensor | None,
     model: _Model,
     lattice_points: int | None,
@@ -192,8 +198,7 @@ def _check(
     like: Tensor,
     leading: torch.Size,
 ) -> None:
-    sizes = {"H": sizes["H"], "W": sizes["W"]}
-    sizes = check_tensor("image", image, "... C H W", kind="frames", sizes=sizes, leading=leading, like=like)
+    """Raises InputError unless the mask and the numbers suit an image of ``sizes``."""
     if mask is not None:
         check_tensor("mask", mask, "... H W", kind="bool", sizes=sizes, leading=leading, like=like)
     check_count("iterations", model.iterations, 0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, max_pool2d
 
-from gpuvos.errors import check_choice, check_count, check_positive, check_share, check_tensor, check_values
+from gpuvos.errors import check_choice, check_count, check_positive, check_probability_and_image, check_share
 from gpuvos.features.base import accepted
 from gpuvos.features.context import frames_at_once
 from gpuvos.features.network.u2net import U2NetP
@@ -18,6 +18,7 @@ from gpuvos.flow.inference import InferenceModule
 from gpuvos.functional.batch import merge_leading
 from gpuvos.nn import DenseCRF, GuidedFilter
 
+REFINEMENTS = ("guided", "zoom", "crf", "zoom-crf")
 _LEAST_MARGIN = 16  # pixels; a network makes little of an object without any ground around it
 
 
@@ -46,7 +47,7 @@ def refinement(name: str, *, size: int = 320) -> nn.Module:
         "crf": DenseCRF,
         "zoom-crf": lambda: Refinements(zoom(), DenseCRF()),
     }
-    check_choice("name", name, tuple(kinds))
+    check_choice("name", name, REFINEMENTS)
     check_count("size", size)
     return kinds[name]()
 
@@ -155,13 +156,7 @@ class ZoomRefinement(InferenceModule):
         Raises:
             InputError: a shape, dtype, device or value does not fit, or the network's maps do not.
         """
-        sizes = check_tensor("probability", probability, "... H W")
-        grid = {"H": sizes["H"], "W": sizes["W"], "C": 3}
-        leading = probability.shape[:-2]
-        check_tensor("image", image, "... C H W", kind="frames", sizes=grid, leading=leading, like=probability)
-        if validate:
-            check_values("probability", probability, low=0, high=1)
-            check_values("image", image, low=0, high=1)
+        check_probability_and_image(probability, image, channels=3, validate=validate)
         before = probability
         if self.refinement is not None:
             before = self.refinement(probability, image, **accepted(self.refinement, validate=False))
