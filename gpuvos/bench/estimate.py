@@ -30,7 +30,7 @@ _STAGES = {
 
 COUNTED = {
     "barriers": r"BAR\.SYNC",
-    "reductions": "RED",  # atomics whose result nobody waits for
+    "reductions": r"REDG?\.",  # atomics whose result nobody waits for
     "atomics": "ATOM",
     "constant_loads": r"LDG\..*CONSTANT",  # through a cache that does not see what is written meanwhile
     "spill_moves": "LDL|STL",
