@@ -53,7 +53,8 @@ class PairwiseFeatures:
         self._compute = compiled(compute)
         self._once = all(hasattr(front_end, name) for name in ("encode", "flow", "complete"))
         if self._once:
-            self._encode, self._finish = compiled(self._front.encode), compiled(self._front.complete)
+            front: Any = front_end
+            self._encode, self._finish = compiled(front.encode), compiled(front.complete)
         self.clear()
 
     def clear(self) -> None:

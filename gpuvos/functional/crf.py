@@ -119,7 +119,7 @@ def _coarsened(share: Tensor, frames: Tensor, mask: Tensor | None, size: int) ->
     scale = 1 if frames.is_floating_point() else 255
     budget = _CPU_BUDGET if share.device.type == "cpu" else _DEVICE_BUDGET
     parts = []
-    for block in blocks(len(share), 4 * share.element_size() * frames[0].numel(), budget=budget):
+    for block in blocks(share.shape[0], 4 * share.element_size() * frames[0].numel(), budget=budget):
         values = torch.cat((share[block], frames[block].to(share.dtype) / scale), 1)
         if mask is None:
             parts.append(_square_means(values, size))

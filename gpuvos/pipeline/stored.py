@@ -18,6 +18,7 @@ _OPTIONS: dict[type, tuple[str, ...]] = {
         "color_sigma",
         "smoothness_weight",
         "smoothness_sigma",
+        "subsample",
         "lattice_points",
     ),
     GuidedFilter: ("radius", "epsilon", "subsample"),

@@ -131,9 +131,10 @@ class StreamingSegmenter(nn.Module):
             OutOfMemoryError: memory does not suffice; ``reset`` comes before another frame.
         """
         if torch.compiler.is_compiling():  # what is kept between frames would be a new graph for every one of them
-            return torch.compiler.disable(StreamingSegmenter.push)(  # type: ignore[no-any-return]
-                self, frame, first_mask=first_mask, validate=validate
+            plain: Callable[..., Segmentation | None] = torch.compiler.disable(  # type: ignore[no-untyped-call]
+                StreamingSegmenter.push
             )
+            return plain(self, frame, first_mask=first_mask, validate=validate)
         result = self._own.push(frame, first_mask, validate)
         if result is not None:
             self.last_features = self._own.last_features

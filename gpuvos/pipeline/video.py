@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -235,7 +236,7 @@ class VideoSegmenter(nn.Module):
         progress: Progress | None = None,
     ) -> Segmentation:
         """The method alone, on the features of ``frames``, of one video or several; masks are as large as these."""
-        size, count = (frames.shape[-2], frames.shape[-1]), frames.shape[:-3].numel()
+        size, count = (frames.shape[-2], frames.shape[-1]), math.prod(frames.shape[:-3])
         if progress is not None:
             progress("method", 0, count)
         result = segment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from gpuvos import Config, Features, InputError, VideoSegmenter
 from gpuvos.data import render_clip
 from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.bundled import LearnedFeatures
+from gpuvos.features.network.u2net import U2NetP
 from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.nn import DenseCRF, GuidedFilter
 from gpuvos.pipeline.refinement import Refinements, ZoomRefinement
+from gpuvos.pipeline.stored import describe_refinement
 
 pytest.importorskip("huggingface_hub")
 CONFIG = Config(rule="paper", num_seeds=12, num_background=4, window=3)
@@ -64,7 +67,7 @@ def test_a_refinement_is_saved_as_well(tmp_path: Path) -> None:
     frames = render_clip("single", num_frames=2, height=48, width=64, seed=0).frames
     network = load_saliency(size=64)
     zoom = ZoomRefinement(network, refinement=GuidedFilter(radius=3), reach=4, size=64, chunk=1)
-    kept = Refinements(zoom, DenseCRF(iterations=1, color_sigma=5.0))
+    kept = Refinements(zoom, DenseCRF(iterations=1, color_sigma=5.0, subsample=2))
     with torch.no_grad():  # weights that no file of the library holds; front end and refinement share them
         network.merge.bias.add_(0.5)
         network.side[1].bias.add_(0.5)
@@ -77,6 +80,12 @@ def test_a_refinement_is_saved_as_well(tmp_path: Path) -> None:
     plain = VideoSegmenter.from_pretrained(tmp_path / "own", refinement=None)
     assert plain.refinement is None
     assert not torch.equal(plain(frames).probability, probability)
+
+
+@pytest.mark.parametrize("kind", [DenseCRF, GuidedFilter, ZoomRefinement])
+def test_no_option_of_a_refinement_is_left_out(kind: type[nn.Module]) -> None:
+    refine = ZoomRefinement(U2NetP(size=64)) if kind is ZoomRefinement else kind()
+    assert set(describe_refinement(refine)["options"]) == set(inspect.signature(kind).parameters)
 
 
 def test_another_refinement_has_to_be_given(tmp_path: Path) -> None:
