@@ -144,7 +144,7 @@ class Bright(nn.Module):
 
 
 def test_export_of_the_refinement_with_open_sizes() -> None:
-    zoom = gpuvos.ZoomRefinement(Bright(), refinement=gpuvos.nn.GuidedFilter(radius=2), reach=3, size=32)
+    zoom = gpuvos.ZoomRefinement(Bright(), reach=3, size=32)
 
     def inputs(t: int, h: int, w: int) -> tuple[Tensor, Tensor]:
         return features(1, t, h, w)[1][0], clip(t, h, w)
