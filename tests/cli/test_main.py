@@ -153,6 +153,8 @@ def test_segment_with_a_first_mask(clip: Path, tmp_path: Path) -> None:
         str(tmp_path / "out"),
         "--first-mask",
         str(tmp_path / "first.png"),
+        "--preset",
+        "realtime",
     ]
     assert main(arguments) == 0
     found = torch.from_numpy(np.load(tmp_path / "out" / "result-00000.npz")["mask"])
