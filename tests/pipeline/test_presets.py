@@ -45,6 +45,7 @@ def test_the_first_is_the_default() -> None:
     assert fingerprint(refine) == fingerprint(refinement("zoom"))
 
 
+@pytest.mark.slow
 def test_presets_differ_in_what_a_cache_of_features_sees() -> None:
     assert len({fingerprint(ours(name).front_end) for name in PRESETS}) == len(PRESETS)
 
