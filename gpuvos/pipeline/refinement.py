@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, max_pool2d
-from torchvision.ops import roi_align
 
 from gpuvos.errors import check_choice, check_count, check_positive, check_share, check_tensor, check_values
 from gpuvos.features.base import accepted
@@ -181,6 +180,8 @@ class ZoomRefinement(InferenceModule):
 
     def _refined(self, probability: Tensor, frames: Tensor) -> Tensor:
         """``probability [n, H, W]`` after the look at the cut-outs of ``frames [n, 3, H, W]``."""
+        from torchvision.ops import roi_align  # here: it brings all of torchvision, two seconds of processor time
+
         found = probability.detach() > 0.5
         boxes = object_boxes(found, self.margin)
         images = frames.to(torch.float32) / (1 if frames.is_floating_point() else 255)

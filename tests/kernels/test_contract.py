@@ -236,7 +236,7 @@ def test_fake_results_of_strided_inputs_are_contiguous(name: str, op_inputs: Inp
         assert two.is_contiguous()
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPS)
 def test_compiles_into_one_graph(name: str, op_inputs: Inputs) -> None:
     torch.compiler.reset()  # or the other ops' graphs count towards the limit of recompilations
