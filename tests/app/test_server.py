@@ -265,12 +265,12 @@ def test_a_path_typed_by_a_page_is_refused(served: Any, tmp_path: Path) -> None:
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(b"film")
     data = {"path": str(secret), "orig_name": "a.mp4", "meta": {"_type": "gradio.FileData"}}
-    config = httpx.get(f"{served.address}/config").json()
+    config = httpx.get(f"{served.address}/config", timeout=120).json()
     take = next(one["id"] for one in config["dependencies"] if len(one["inputs"]) == 7)
     body = {"data": [data, "quick", "", 0, 1, 6, 320], "fn_index": take, "session_hash": "typed"}
-    httpx.post(f"{served.address}/gradio_api/queue/join", json=body)
+    httpx.post(f"{served.address}/gradio_api/queue/join", json=body, timeout=120)
     said: dict[str, Any] = {}
-    with httpx.stream("GET", f"{served.address}/gradio_api/queue/data?session_hash=typed", timeout=30) as stream:
+    with httpx.stream("GET", f"{served.address}/gradio_api/queue/data?session_hash=typed", timeout=120) as stream:
         for line in stream.iter_lines():
             if line.startswith("data:"):
                 said = json.loads(line[5:])
