@@ -98,14 +98,20 @@ def test_options_know_what_the_library_knows() -> None:
     """They repeat its constants, as importing it takes seconds."""
     from gpuvos.bench.timing import CLOCKS
     from gpuvos.bench.workload import DTYPES, SIZES
+    from gpuvos.cli.progress import REFINEMENT_COSTS
     from gpuvos.kernels.static import ARCHITECTURES
     from gpuvos.paper.datasets import DATASETS, SPLITS
+    from gpuvos.paper.tables import REFINEMENTS as ROWS
     from gpuvos.paper.variants import EXPERIMENTS
+    from gpuvos.pipeline.refinement import REFINEMENTS, refinement
     from gpuvos.pipeline.rules import RULES
     from gpuvos.training.config import TrainingConfig
     from gpuvos.training.loss import KEEP
 
     assert set(common.RULES) == set(RULES)
+    assert common.REFINEMENTS == tuple(REFINEMENT_COSTS) == ("none", *REFINEMENTS)
+    assert tuple(ROWS) == REFINEMENTS
+    assert all(isinstance(refinement(name, size=32), torch.nn.Module) for name in REFINEMENTS)
     assert demo.SCENES == SCENES
     assert (evaluate.DATASETS, evaluate.SPLITS, evaluate.EXPERIMENTS) == (DATASETS, SPLITS, EXPERIMENTS)
     assert (tuple(SIZES), tuple(DTYPES), tuple(CLOCKS)) == (bench.SIZES, bench.DTYPES, bench.CLOCKS)

@@ -35,9 +35,14 @@ def assert_equal(values: Tensor, label: Tensor, k: int, device: str, *, exact: b
     [(2, 3, 700, 7), (1, 1, 1, 1), (3, 2, 5, 40), (1, 5, 257, 100), (2, 2, 0, 3), (0, 2, 5, 3), (2, 0, 9, 3)],
 )
 def test_equals_reference(
-    n: int, c: int, p: int, k: int, generator: torch.Generator, kernel_device: str,
+    n: int,
+    c: int,
+    p: int,
+    k: int,
+    generator: torch.Generator,
+    kernel_device: str,
     poisoned_buffers: list[tuple[int, ...]],
-) -> None:  # fmt: skip
+) -> None:
     values, label = draw(generator, n, c, p, k)
     poisoned_buffers.clear()
     assert_equal(values, label, k, kernel_device)
