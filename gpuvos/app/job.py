@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from gpuvos.app.project import Project
+from gpuvos.cli.progress import COSTS, REFINEMENT_COSTS
 from gpuvos.data.images import fit
 from gpuvos.data.synthetic import render_clip
 from gpuvos.data.video import Clip, VideoInfo, probe_video, read_video
@@ -35,9 +36,9 @@ STAGES = {
 }
 QUICK = "quick"
 """The quality without any network; the others are presets."""
-_COSTS = {"decode": 5.0, "network": 350.0, "features": 60.0, "flow": 80.0, "method": 60.0, "ready": 30.0}
-_EFFORTS = {"accurate": 1.0, "balanced": 0.85, "fast": 0.7, "realtime": 0.25}  # of networks and flow
-_EDGES = {"none": 0.0, "guided": 20.0, "zoom": 200.0, "crf": 400.0, "zoom-crf": 600.0}
+_COSTS = {name: COSTS[name] for name in ("decode", "network", "flow", "method")} | {"ready": 45.0}
+_QUICK_COST = 60.0  # of features without a network
+_EFFORTS = {"accurate": 1.0, "balanced": 0.85, "fast": 0.7, "realtime": 0.25}  # of networks and flow of a preset
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -222,10 +223,13 @@ def stage_costs(quality: str, edges: str) -> dict[str, float]:
         (True, True)
     """
     quick = quality == QUICK
-    effort = 1.0 if quick else _EFFORTS[quality]
-    costs = {name: value for name, value in _COSTS.items() if name != ("network" if quick else "features")}
-    costs["refine"] = _EDGES[edges or ("none" if quick else PRESETS[quality].refine)]
-    return {name: value * effort if name in ("network", "flow", "refine") else value for name, value in costs.items()}
+    refined = REFINEMENT_COSTS[edges or ("none" if quick else PRESETS[quality].refine)]
+    if quick:
+        looking = {"decode": _COSTS["decode"], "features": _QUICK_COST}
+        return looking | {name: _COSTS[name] for name in ("flow", "method", "ready")} | {"refine": refined}
+    costs = {**_COSTS, "refine": refined}
+    scaled = ("network", "flow", "refine")
+    return {name: value * (_EFFORTS[quality] if name in scaled else 1.0) for name, value in costs.items()}
 
 
 def command(wish: Wish, method: tuple[str, ...] = ()) -> str:
