@@ -29,7 +29,7 @@ EDGES = {
     "A closer look at the object": "zoom",
     "Along edges of the picture (quick)": "guided",
     "Along edges of the picture (thorough, slow)": "crf",
-    "A closer look, then along edges (slowest)": "zoom-crf",
+    "A closer look, then along edges (sharpest)": "zoom-crf",
     "As they are": "none",
 }
 _SAMPLES = {
