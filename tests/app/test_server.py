@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from gpuvos.app.job import QUICK, Job, Method, Wish, command, stage_costs
+from gpuvos.app.job import QUICK, Job, Method, Progressed, Wish, command, stage_costs
 from gpuvos.app.project import Project
 from gpuvos.app.tabs import Tabs
+from gpuvos.app.words import progress_html
 from gpuvos.cli.app import chosen, method_words, methods
 from gpuvos.cli.main import main
 from gpuvos.cli.options import demo, segment
@@ -219,6 +220,24 @@ def test_every_quality_has_its_costs(quality: str, edges: str) -> None:
     assert ("network" in costs) == (quality != QUICK)
     default = "none" if quality == QUICK else PRESETS[quality].refine
     assert (costs["refine"] > 0) == ((edges or default) != "none")
+
+
+class Going:
+    """A job that is at some place."""
+
+    def __init__(self, *now: Any) -> None:
+        self.now = Progressed(*now)
+
+    def progress(self) -> Progressed:
+        return self.now
+
+
+def test_progress_names_the_stage_and_the_time_left() -> None:
+    said = progress_html(Going("flow", 3, 8, 0.42, 12.3))
+    assert "Measuring motion, 3 of 8 · about 12 s left" in said
+    assert 'aria-valuenow="42"' in said
+    assert "left" not in progress_html(Going("decode", 0, 8, 0.0, None))
+    assert "Waiting for another tab" in progress_html(Going("waiting", 0, 0, 0.0, None))
 
 
 @pytest.mark.slow
