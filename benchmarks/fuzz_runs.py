@@ -76,17 +76,15 @@ class _Whole:
     """Some clips, and what a run on them leaves that nobody disturbs, whatever its workers."""
 
     def __init__(self, folder: Path, count: int) -> None:
-        self.folder, self.videos, self.lasts = folder, make_videos(folder, count), {True: 0.0, False: 0.0}
-        found = []
+        self.folder, self.videos, self.lasts = folder, make_videos(folder, count), dict[bool, float]()
         command(_words(self.videos / "0.mp4", folder / "one", 1))  # here, so that forked processes import nothing
-        for spawned in (True, False):
-            self.out = folder / f"whole-{spawned}"
-            if self.run(_words(self.videos, self.out, 1 + spawned), spawned):
-                raise RuntimeError((folder / "said").read_text())
-            found.append(contents(self.out))
-        if found[0] != found[1]:
-            raise RuntimeError("two workers leave other files than one")
-        self.contents = found[0]
+        self.out = folder / "whole"
+        self.contents = self._undisturbed(self.out, spawned=False)
+
+    def _undisturbed(self, out: Path, spawned: bool) -> dict[str, bytes | None]:
+        if self.run(_words(self.videos, out, 1 + spawned), spawned):
+            raise RuntimeError((self.folder / "said").read_text())
+        return contents(out)
 
     def run(self, words: Sequence[str], spawned: bool) -> int:
         """Runs a command to its end; gives its status, and keeps the seconds that it took."""
@@ -95,19 +93,26 @@ class _Whole:
         self.lasts[spawned] = time.monotonic() - begin
         return status
 
+    def moment(self, spawned: bool, chance: random.Random) -> float:
+        """Seconds after which something happens to a run: as many as the last one took at most."""
+        if spawned not in self.lasts and self._undisturbed(self.folder / "spawned", spawned) != self.contents:
+            raise RuntimeError("workers that are spawned leave other files than those that are forked")
+        return chance.uniform(0, self.lasts[spawned])
+
 
 def killed_runs(folder: Path) -> Callable[..., Found]:
     """What kills runs at random moments, then lets them go on to the end; half of them replace results of before."""
     whole = _Whole(folder, 2)
 
     def kill(number: int, chance: random.Random) -> tuple[str, str]:
-        out, spawned = folder / f"killed-{number}", number % _SPAWNED == 1
+        out, spawned = folder / f"killed-{number}", number % _SPAWNED == _SPAWNED - 1
         words = _words(whole.videos, out, 1 + number % 2)
         if number // 2 % 2:
             shutil.copytree(whole.out, out)
             words.append("--overwrite")
+        moment = whole.moment(spawned, chance)
         child = start(words, folder / "said", spawned=spawned)
-        time.sleep(chance.uniform(0, whole.lasts[spawned]))
+        time.sleep(moment)
         os.kill(child, chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)))
         end = "killed" if finish(child) else "had ended"
         halves = [path for path in out.glob("*-gpuvos") if contents(path) != contents(whole.out / path.name)]
@@ -124,14 +129,14 @@ def killed_runs(folder: Path) -> Callable[..., Found]:
 
 def paired_runs(folder: Path) -> Callable[..., Found]:
     """What lets two runs write one output at a time, the second a random moment later."""
-    whole = _Whole(folder, 3)
+    whole = _Whole(folder, 2)
 
     def pair(number: int, chance: random.Random) -> tuple[str, str]:
-        out, spawned = folder / f"pair-{number}", number % _SPAWNED == 1
+        out, spawned = folder / f"pair-{number}", number % _SPAWNED == _SPAWNED - 1
         words = _words(whole.videos, out, 1 + number % 2) + ["--overwrite"] * (number // 2 % 2)
-        begin = time.monotonic()
+        moment, begin = whole.moment(spawned, chance), time.monotonic()
         first = start(words, folder / "said-1", spawned=spawned)
-        time.sleep(chance.uniform(0, whole.lasts[spawned]))
+        time.sleep(moment)
         second = start(words, folder / "said-2", spawned=spawned)
         statuses = [finish(first)]
         whole.lasts[spawned] = time.monotonic() - begin
