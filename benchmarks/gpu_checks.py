@@ -13,6 +13,10 @@ therefore off; ``initcheck`` reads of device memory that nothing has written, by
 some threads of a block do not reach; ``racecheck`` races in shared memory alone. What programs exchange through global
 memory none of them sees: that is ``tests/kernels/test_races.py``.
 
+All of it ends after ten minutes (``--minutes``) and downloads nothing: every check has a share of the time, what is
+left over goes to the later ones, and a check that has used its share is stopped and has failed. The sanitizers, under
+which a kernel is some tens of times slower, take the quick tests alone.
+
 It prints a line a check and writes one report with versions, results, the ends of the outputs and the times. The exit
 status is 0 if no check failed, 1 if one did, 2 without a CUDA device.
 """
@@ -24,6 +28,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +44,7 @@ ROOT = Path(__file__).parents[1]
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 KERNEL_TESTS = sorted(str(path) for path in (ROOT / "tests" / "kernels").glob("test_*_kernel*.py"))
 KEPT = 4000  # characters of an output
+MINUTES = 10.0
 
 
 class Check(NamedTuple):
@@ -48,15 +54,16 @@ class Check(NamedTuple):
     command: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
     missing: str = ""  # why it cannot run here
+    share: float = 1.0  # of the time
 
 
 def checks(folder: Path) -> list[Check]:
     """All checks; ``bench`` writes its times to ``bench.json`` in a folder."""
     return [
-        Check("kernels", (*PYTEST, "tests/kernels")),
-        Check("method", (*PYTEST, "tests", "-m", "cuda", "--ignore=tests/kernels")),
+        Check("kernels", (*PYTEST, "tests/kernels"), share=3),
+        Check("method", (*PYTEST, "tests", "-m", "cuda", "--ignore=tests/kernels"), share=2),
         *(sanitizer_check(tool) for tool in ("memcheck", "initcheck", "synccheck", "racecheck")),
-        Check("bench", (sys.executable, "-m", "gpuvos", "bench", "--json", str(folder / "bench.json"))),
+        Check("bench", (sys.executable, "-m", "gpuvos", "bench", "--json", str(folder / "bench.json")), share=3),
     ]
 
 
@@ -72,7 +79,7 @@ def sanitizer_check(tool: str) -> Check:
         *PYTEST,
         *KERNEL_TESTS,
         "-m",
-        "not cuda",
+        "not cuda and not slow",
     )
     # memory of torch's own cache would hide what lies outside of a tensor
     environment = (("PYTORCH_NO_CUDA_MEMORY_CACHING", "1"),) if tool in ("memcheck", "initcheck") else ()
@@ -82,30 +89,35 @@ def sanitizer_check(tool: str) -> Check:
     return Check(tool, command, environment, missing)
 
 
-def run_check(check: Check) -> dict[str, Any]:
-    """Runs a check from the root of the repository; what came of it."""
+def run_check(check: Check, seconds: float) -> dict[str, Any]:
+    """Runs a check from the root of the repository for so many seconds at most; what came of it."""
     result: dict[str, Any] = {"name": check.name, "command": " ".join(check.command)}
     if check.missing:
         return result | {"status": "skipped", "output": check.missing}
     environment = {k: v for k, v in os.environ.items() if k not in ("TRITON_INTERPRET", "GPUVOS_KERNELS")}
     start = time.perf_counter()
-    done = subprocess.run(
+    process = subprocess.Popen(
         check.command,
         cwd=ROOT,
         env=environment | dict(check.environment),
-        check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        start_new_session=True,  # its children end with it
     )
-    status = "failed" if done.returncode else "passed"
-    seconds = round(time.perf_counter() - start, 1)
+    stopped = ""
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        stopped = f"\nstopped after {seconds:.0f} s, its share of the time"
     return result | {
-        "status": status,
-        "exit_status": done.returncode,
-        "seconds": seconds,
-        "output": done.stdout[-KEPT:],
+        "status": "failed" if process.returncode else "passed",
+        "exit_status": process.returncode,
+        "seconds": round(time.perf_counter() - start, 1),
+        "output": output[-KEPT:] + stopped,
     }
 
 
@@ -142,17 +154,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [check.name for check in checks(Path())]
     parser.add_argument("report", type=Path, help="JSON file to write")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="CHECK", help=", ".join(names))
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for all checks together (default 10)")
     given = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         print("no CUDA device: these checks need one; `pytest` runs all that does not", file=sys.stderr)
         return 2
     report: dict[str, Any] = {**machine(), "checks": []}
+    end = time.perf_counter() + 60 * given.minutes
     with tempfile.TemporaryDirectory() as folder:
-        for check in checks(Path(folder)):
-            if check.name not in given.only:
-                continue
+        left = [check for check in checks(Path(folder)) if check.name in given.only]
+        while left:
+            share = left[0].share / sum(check.share for check in left if not check.missing or check is left[0])
+            check = left.pop(0)
             print(f"{check.name}: {' '.join(check.command)}", flush=True)
-            result = run_check(check)
+            result = run_check(check, max(1.0, share * (end - time.perf_counter())))
             report["checks"].append(result)
             if result["status"] != "passed":
                 print(result["output"])

@@ -15,6 +15,7 @@ Rule = Literal["robust", "paper"]
 Reduce = Literal["max", "mean"]
 Distance = Literal["minimax", "shortest"]
 RankBy = Literal["both", "motion", "objectness"]
+LinkBy = Literal["mean", "last"]
 
 COLDEST = 1e-30  # the smallest temperature
 _MOST = 2**20  # of every count
@@ -65,8 +66,14 @@ class Config:
     distance: Distance = "minimax"
     """Geodesic distance of regions: "minimax" (largest edge on the path) or "shortest" (sum of the edges)."""
 
-    num_background: int = 30
-    """N_BG, seeds of lowest objectness that start the background (inferred)."""
+    num_background: int = 40
+    """N_BG, seeds of lowest objectness that start the background (the number is lost from the paper's text; chosen on
+    DAVIS train)."""
+
+    link_by: LinkBy = "mean"
+    """What the next seed of a track, Eq. 9, is most similar to: the "mean" embedding of the track so far or its "last"
+    seed. The symbol is lost from the paper's text ("adding the seed with the highest similarity to"); on DAVIS train
+    80 links from seed to seed leave the object in every sixth frame, those to the mean in one of forty."""
 
     rank_by: RankBy = "both"
     """What Eq. 10 averages over a track: "both" (objectness times saliency, paper), "motion" or "objectness"."""
@@ -131,6 +138,7 @@ class Config:
         check_choice("config.edge_reduce", self.edge_reduce, ("max", "mean"))
         check_choice("config.distance", self.distance, ("minimax", "shortest"))
         check_choice("config.rank_by", self.rank_by, ("both", "motion", "objectness"))
+        check_choice("config.link_by", self.link_by, ("mean", "last"))
         counts = ("num_seeds", "window", "num_background", "smoothing_neighbors", "smoothing_frames")
         for name in counts if self.adapt_every is None else (*counts, "adapt_every"):
             check_count(f"config.{name}", getattr(self, name), high=_MOST)

@@ -251,3 +251,30 @@ def check_values(
     if (low is not None and smallest < low) or (high is not None and largest > high):
         bounds = f"values in [{'-inf' if low is None else low}, {'inf' if high is None else high}]"
         raise fail(argument, f"values from {smallest:.4g} to {largest:.4g}", bounds)
+
+
+def check_probability_and_image(
+    probability: Tensor, image: Tensor, *, channels: int | None = None, validate: bool = True
+) -> dict[str, int]:
+    """Checks what every refinement takes: probabilities ``[T, H, W]``, and images ``[T, C, H, W]`` of that size.
+
+    Args:
+        probability: any leading dimensions; values in [0, 1].
+        image: the same leading dimensions; uint8, or floating point in [0, 1].
+        channels: C, where it is known.
+        validate: look at values as well, which reads back from the device.
+
+    Returns:
+        The sizes C, H and W.
+
+    Raises:
+        InputError: if anything differs.
+    """
+    sizes = check_tensor("probability", probability, "... H W")
+    sizes = {"H": sizes["H"], "W": sizes["W"]} | ({} if channels is None else {"C": channels})
+    leading = probability.shape[:-2]
+    sizes = check_tensor("image", image, "... C H W", kind="frames", sizes=sizes, leading=leading, like=probability)
+    if validate:
+        check_values("probability", probability, low=0, high=1)
+        check_values("image", image, low=0, high=1)
+    return sizes

@@ -13,7 +13,7 @@ from gpuvos import Config, InputError
 def test_defaults_of_the_paper() -> None:
     # numbers of the paper or inferred from it; those of the robust rule are tuned and not fixed here
     config = Config(rule="paper")
-    assert (config.num_seeds, config.window, config.num_background) == (100, 9, 30)
+    assert (config.num_seeds, config.window, config.num_background) == (100, 9, 40)
     assert (config.edge_reduce, config.distance, config.rank_by) == ("max", "minimax", "both")
     assert (config.coverage, config.background_objectness, config.background_saliency) == (0.5, 0.1, 0.005)
     assert not config.squared_saliency
@@ -48,6 +48,7 @@ GOOD = {
     "distance": ["minimax", "shortest"],
     "num_background": [1, 200],
     "rank_by": ["both", "motion", "objectness"],
+    "link_by": ["mean", "last"],
     "coverage": [0, 1],
     "squared_saliency": [True, False],
     "background_objectness": [0, 1.0],
@@ -74,6 +75,7 @@ BAD = {
     "distance": ["euclidean"],
     "num_background": COUNT,
     "rank_by": ["saliency"],
+    "link_by": ["first"],
     "coverage": SHARE,
     "squared_saliency": [1, "yes", None],
     "background_objectness": SHARE,

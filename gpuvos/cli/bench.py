@@ -18,13 +18,14 @@ from gpuvos.bench.environment import environment, write_record
 from gpuvos.bench.peers import PEERS
 from gpuvos.bench.runner import measure_workload
 from gpuvos.bench.stages import Stage, chosen_stages
+from gpuvos.bench.static_table import Estimate, call_table, estimate_table, estimates, usage_table
 from gpuvos.bench.table import comparison_table, heading, measurement_table
 from gpuvos.bench.timing import convolution_peak, copy_bandwidth
 from gpuvos.bench.workload import SIZES, Workload, check_workload
 from gpuvos.cli.common import pick_device
 from gpuvos.data.atomic import atomic_file
 from gpuvos.errors import check_positive, fail
-from gpuvos.kernels.static import Usage, compile_op, kernel_names
+from gpuvos.kernels.static import compile_op, kernel_names
 
 _HOST: dict[str, Any] = {
     "frames": 8,
@@ -165,7 +166,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def _run_static(arguments: Namespace) -> int:
-    """Prints the table; returns 1 if a kernel spills, else 0."""
+    """Prints the tables; returns 1 if a kernel spills, else 0."""
     known = kernel_names()
     unknown = sorted(set(arguments.ops or ()) - set(known))
     if unknown:
@@ -177,34 +178,21 @@ def _run_static(arguments: Namespace) -> int:
         for architecture in arguments.architectures
         for row in compile_op(op, architecture)
     ]
-    print(static_table(rows))
+    guessed: list[Estimate] = []
+    calls: list[dict[str, Any]] = []
+    if arguments.ops is None:  # they are of the whole method
+        with _progress() as progress:
+            guessed, calls = estimates(notice=progress)
+        print(estimate_table(guessed) + "\n\n" + call_table(calls) + "\n")
+    print(usage_table(rows))
     if arguments.json is not None:
         report = {
             "triton": version("triton"),
             "torch": version("torch"),
             "kernels": [row._asdict() for row in rows],
+            "estimates": [row._asdict() for row in guessed],
+            "calls": calls,
         }
         with atomic_file(arguments.json) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n")
     return int(any(row.spilled for row in rows))
-
-
-def static_table(rows: Sequence[Usage]) -> str:
-    """A Markdown table, one row a kernel and variant, its architectures side by side."""
-    architectures = sorted({row.architecture for row in rows})
-    heads = " | ".join(f"sm_{number}" for number in architectures)
-    lines = [
-        f"triton {version('triton')}; registers of a thread / bytes spilled / bytes of shared memory",
-        "",
-        f"| op | kernel | variant | warps | {heads} |",
-        f"|---|---|---|---:|{'---:|' * len(architectures)}",
-    ]
-    together: dict[tuple[str, str, str, int], dict[int, Usage]] = {}
-    for row in rows:
-        together.setdefault((row.op, row.kernel, row.note, row.num_warps), {})[row.architecture] = row
-    for (op, kernel, note, warps), found in together.items():
-        cells = " | ".join(
-            f"{found[number].registers} / {found[number].spilled} / {found[number].shared}" for number in architectures
-        )
-        lines.append(f"| {op} | {kernel} | {note} | {warps} | {cells} |")
-    return "\n".join(lines)

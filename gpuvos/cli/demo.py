@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from gpuvos.cli.common import build_segmenter, pick_device
+from gpuvos.cli.common import build_segmenter, chosen_refinement, pick_device
 from gpuvos.cli.findings import Findings
 from gpuvos.cli.pieces import segment_clip
-from gpuvos.cli.progress import Stages
+from gpuvos.cli.progress import COSTS, REFINEMENT_COSTS, Stages
 from gpuvos.data.atomic import atomic_folder
 from gpuvos.data.masks import write_masks
 from gpuvos.data.synthetic import render_clip
@@ -29,7 +29,8 @@ def run(arguments: Namespace) -> int:
     )
     names = tuple(f"{number:05d}" for number in range(arguments.frames))
     segmenter, device = build_segmenter(arguments, arguments.rule), pick_device(arguments.device)
-    costs = {"network": 350.0, "flow": 80.0, "method": 50.0, "refine": 200.0}
+    costs = {name: COSTS[name] for name in ("network", "flow", "method")}
+    costs["refine"] = REFINEMENT_COSTS[chosen_refinement(arguments)]
     with Stages(costs, arguments.frames, name="demo", lines=True) as told:
         features, result = segment_clip(segmenter, rendered.frames, device, progress=told)
     findings = Findings(segmenter.config)

@@ -20,7 +20,7 @@ from gpuvos.cli.common import build_segmenter, chosen_refinement, pick_device
 from gpuvos.cli.engine import run_engine, settings
 from gpuvos.cli.findings import Findings
 from gpuvos.cli.pieces import Piece, clip_pieces, stream_pieces
-from gpuvos.cli.progress import Stages
+from gpuvos.cli.progress import COSTS, REFINEMENT_COSTS, Stages
 from gpuvos.cli.report import Report
 from gpuvos.data.images import fit
 from gpuvos.data.masks import read_mask, save_npz, write_mask
@@ -37,7 +37,6 @@ from gpuvos.viz.maps import overlay, save_png
 
 _READ = 16  # frames of a stream that are decoded together
 _DRAWN = 8  # frames of the overlay that are drawn together
-_REFINE_COSTS = {"none": 0.0, "guided": 50.0, "zoom": 200.0, "crf": 350.0, "zoom-crf": 550.0}  # ms a frame, on one core
 
 
 def run(arguments: Namespace) -> int:
@@ -118,10 +117,11 @@ def _costs(arguments: Namespace, mode: str, total: int | None) -> dict[str, floa
     if mode == "stream":
         costs = {"frames": 500.0}
     else:
-        network = 350.0 if arguments.front_end == "bundled" else 60.0
-        costs = {"decode": 5.0, "network": network, "flow": 80.0, "method": 50.0}
-        costs["refine"] = _REFINE_COSTS[chosen_refinement(arguments)]
-    return {**costs, "masks": 5.0, "overlay": 40.0, "page": 3000.0 / max(total or 100, 1)}
+        costs = {name: COSTS[name] for name in ("decode", "network", "flow", "method")}
+        if arguments.front_end != "bundled":
+            costs["network"] = 60.0
+        costs["refine"] = REFINEMENT_COSTS[chosen_refinement(arguments)]
+    return {**costs, "masks": COSTS["masks"], "overlay": COSTS["overlay"], "page": 3000.0 / max(total or 100, 1)}
 
 
 def _clips(arguments: Namespace, mode: str, path: Path, told: Stages) -> Iterator[Clip]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from gpuvos.functional.precision import full_precision
 from gpuvos.types import Features, Progress
 
 _CPU_CHUNK, _DEVICE_CHUNK = 1, 16
+_Seen = TypeVar("_Seen", Tensor, tuple[Tensor, Tensor])
 
 
 def frames_at_once(chunk: int | None, device: torch.device) -> int:
@@ -31,12 +33,12 @@ def frames_at_once(chunk: int | None, device: torch.device) -> int:
 
 
 def over_frames(
-    look: Callable[[Tensor], tuple[Tensor, Tensor]], frames: Tensor, chunk: int | None, progress: Progress | None = None
-) -> tuple[Tensor, Tensor]:
-    """Joins embedding and objectness that ``look`` gives for a few frames at a time.
+    look: Callable[[Tensor], _Seen], frames: Tensor, chunk: int | None, progress: Progress | None = None
+) -> _Seen:
+    """Joins what ``look`` gives for a few frames at a time.
 
     Args:
-        look: from frames ``[n, 3, h, w]`` to two tensors ``[n, ...]``.
+        look: from frames ``[n, 3, h, w]`` to a tensor ``[n, ...]``, or to two of them.
         frames: ``[T, 3, h, w]``.
         chunk: frames at a time; None: 1 on the CPU, where no frame then changes a bit of another, and 16 elsewhere.
         progress: called as ``progress("network", done, total)`` after every chunk.
@@ -49,6 +51,8 @@ def over_frames(
         parts.append(look(frames[start : start + chunk]))
         if progress is not None:
             progress("network", min(start + chunk, len(frames)), len(frames))
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 

@@ -61,8 +61,8 @@ class SaliencyFeatures(InferenceModule):
         super().__init__()
         base = LearnedFeatures(scales=(1.0,)) if base is None else base
         if not all(hasattr(base, name) for name in ("encode", "flow", "complete")):
-            raise fail("base", type(base).__name__, "a front end with encode, flow and complete",
-                       "see LearnedFeatures")  # fmt: skip
+            wanted = "a front end with encode, flow and complete"
+            raise fail("base", type(base).__name__, wanted, "see LearnedFeatures")
         check_positive("weight", weight, zero=True)
         check_share("share", share)
         check_choice("combine", combine, COMBINATIONS)
@@ -104,7 +104,7 @@ class SaliencyFeatures(InferenceModule):
         """What needs no other frame (so a stream computes it once): embedding ``[T, D + 1, H, W]``, objectness."""
         embedding, objectness = self.base.encode(frames, **accepted(self.base.encode, progress=progress))
         grid = (objectness.shape[-2], objectness.shape[-1])
-        saliency = over_frames(lambda part: self._encode_part(part, grid), frames, self.chunk)[0].to(objectness.dtype)
+        saliency = over_frames(lambda part: self._encode_part(part, grid), frames, self.chunk).to(objectness.dtype)
         channel = self.weight * saliency[:, None].to(embedding.dtype)
         return torch.cat((embedding, channel), 1), self._combined(objectness, saliency)
 
@@ -113,11 +113,10 @@ class SaliencyFeatures(InferenceModule):
         features: Features = self.base.complete(embedding, objectness, flow)
         return features
 
-    def _encode_part(self, frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Saliency ``[n, H, W]`` of a few frames, twice, as ``over_frames`` wants two."""
+    def _encode_part(self, frames: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Saliency ``[n, H, W]`` of a few frames."""
         found = saliency_maps(self.network, frames)
-        saliency = resize(found[:, None].float(), grid)[:, 0].clamp(0, 1)
-        return saliency, saliency
+        return resize(found[:, None].float(), grid)[:, 0].clamp(0, 1)
 
     def _combined(self, objectness: Tensor, saliency: Tensor) -> Tensor:
         other = self.floor + (1 - self.floor) * saliency

@@ -55,7 +55,7 @@ def initial_foreground_shortest(
     foreground_seed: Tensor,
     background: Tensor,
     *,
-    num_background: int = 30,
+    num_background: int = 40,
 ) -> Tensor:
     """Eq. 11 with the distance read literally: the largest edge along the additive shortest path.
 
@@ -186,8 +186,8 @@ def mask_seed_sets(
     check_share("coverage", coverage)
     flat = merge_leading(embedding.flatten(-2), 2)
     regions, inside = merge_leading(label.flatten(-2), 1), merge_leading(mask.flatten(-2), 1)
-    total, area = sum_regions(flat, regions, num_regions)
-    covered, overlap = sum_regions(flat, regions.masked_fill(~inside, -1), num_regions)
+    total, area = sum_regions(flat, regions, num_regions, width=sizes["W"])
+    covered, overlap = sum_regions(flat, regions.masked_fill(~inside, -1), num_regions, width=sizes["W"])
     share = overlap / area.clamp(min=1)  # [N, K]
     most = (share == share.amax(-1, keepdim=True)) & (share > 0)
     foreground = share > coverage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gpuvos.errors import check_count, check_positive, check_tensor, check_values
+from gpuvos.errors import check_count, check_positive, check_probability_and_image
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
 from gpuvos.kernels.blocks import blocks
@@ -53,17 +53,10 @@ def guided_filter(
     """
     from kornia.filters import guided_blur
 
-    sizes = check_tensor("probability", probability, "... H W")
-    grid = {"H": sizes["H"], "W": sizes["W"]}
-    check_tensor(
-        "image", image, "... C H W", kind="frames", sizes=grid, leading=probability.shape[:-2], like=probability
-    )
+    check_probability_and_image(probability, image, validate=validate)
     check_count("radius", radius)
     check_count("subsample", subsample)
     check_positive("epsilon", epsilon)
-    if validate:
-        check_values("probability", probability, low=0, high=1)
-        check_values("image", image, low=0, high=1)
     share = merge_leading(probability, 2)[:, None]  # [N, 1, H, W]
     share = share.to(torch.float64 if share.dtype == torch.float64 else torch.float32)
     if share.numel() == 0:

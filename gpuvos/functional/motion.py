@@ -11,7 +11,7 @@ from gpuvos.functional.similarity import squared_distance
 from gpuvos.kernels.blocks import blocks
 
 
-def initial_background(objectness: Tensor, valid: Tensor, *, num_background: int = 30) -> Tensor:
+def initial_background(objectness: Tensor, valid: Tensor, *, num_background: int = 40) -> Tensor:
     """The seeds of lowest objectness, which start the background; ties go to the lower seed number.
 
     Of a frame that fills only a share of its K seeds, the same share of ``num_background`` (rounded up) is taken.
@@ -39,7 +39,7 @@ def initial_background(objectness: Tensor, valid: Tensor, *, num_background: int
 
 
 def motion_saliency(
-    region_flow: Tensor, objectness: Tensor, valid: Tensor, *, num_background: int = 30, squared: bool = False
+    region_flow: Tensor, objectness: Tensor, valid: Tensor, *, num_background: int = 40, squared: bool = False
 ) -> Tensor:
     """Motion saliency ``M(s) = (1 / Z) min over background b of ||v_s - v_b||``, Eq. 7-8.
 

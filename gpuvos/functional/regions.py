@@ -168,17 +168,20 @@ def region_mean(values: Tensor, label: Tensor, num_regions: int) -> Tensor:
     check_tensor("label", label, "... H W", kind="int64", sizes=grid, leading=values.shape[:-3], like=values)
     check_count("num_regions", num_regions)
     flat, regions = merge_leading(values.flatten(-2), 2), merge_leading(label.flatten(-2), 1)
-    total, count = sum_regions(flat, regions, num_regions)
+    total, count = sum_regions(flat, regions, num_regions, width=sizes["W"])
     mean: Tensor = total / count.clamp(min=1)[..., None]
     return mean.reshape(*values.shape[:-3], num_regions, sizes["C"])
 
 
-def sum_regions(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
+def sum_regions(values: Tensor, label: Tensor, num_regions: int, *, width: int = 0) -> tuple[Tensor, Tensor]:
     """Sums ``[N, K, C]`` of ``values [N, C, P]`` over the labels ``[N, P]``, and the pixels ``[N, K]`` of each.
+
+    ``width`` is that of the image, where P are its pixels: kernels then sum in squares, which is quicker.
 
     Example:
         >>> sum_regions(torch.tensor([[[1.0, 3.0, 8.0]]]), torch.tensor([[0, 0, 1]]), 2)[0].flatten()
         tensor([4., 8.])
     """
-    take = plain.region_sum if needs_plain(values, label) else region_sum
-    return take(values, label, num_regions)
+    if needs_plain(values, label):
+        return plain.region_sum(values, label, num_regions)
+    return region_sum(values, label, num_regions, width)

@@ -7,19 +7,20 @@ from torch import Tensor
 
 from gpuvos.errors import check_choice, check_index, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
-from gpuvos.kernels.following_seeds import following_seeds as following_op
-from gpuvos.kernels.shapes import LONGEST, is_open
+from gpuvos.kernels.link_tracks import link_tracks as link_op
 from gpuvos.types import Seeds
 
 
-def link_tracks(seeds: Seeds) -> Tensor:
-    """Follows every seed of frame 0 through the sequence, Eq. 9: on to the most similar seed of the next frame.
+def link_tracks(seeds: Seeds, *, link_by: str = "mean") -> Tensor:
+    """Follows every seed of frame 0 through the sequence, Eq. 9: on to the seed of the next frame most similar to it.
 
-    The step from each frame to the next is a map of seed numbers, and maps compose, so all frames are linked in
-    ``log2 T`` gathers. Ties go to the lowest seed number.
+    ``s_t = argmax over the seeds s of frame t of R(x, s)``, where x is the mean embedding ``(e_0 + ... + e_{t-1}) / t``
+    of the track so far (``link_by="mean"``) or the embedding ``e_{t-1}`` of its last seed (``"last"``). Which of them
+    the paper compares with is lost from its text; see ``Config.link_by``. Ties go to the lowest seed number.
 
     Args:
         seeds: Seeds of a sequence, index ``[T, K]`` (or ``[B, T, K]``).
+        link_by: ``mean`` or ``last``.
 
     Returns:
         ``[T, K]`` int64: the seed, in frame t, of the track that started at seed k of frame 0; -1 for a track that
@@ -34,71 +35,14 @@ def link_tracks(seeds: Seeds) -> Tensor:
     """
     if not isinstance(seeds, tuple) or len(seeds) != len(Seeds._fields):
         raise fail("seeds", type(seeds).__name__, "Seeds", "see gpuvos.functional.select_seeds")
+    check_choice("link_by", link_by, ("mean", "last"))
     sizes = check_tensor("seeds.embedding", seeds.embedding, "... T K D", filled=True)
     valid, embedding = seeds.valid, seeds.embedding.detach()
     count = {"T": sizes["T"], "K": sizes["K"]}
     lead = embedding.shape[:-3]
     check_tensor("seeds.valid", valid, "... T K", kind="bool", sizes=count, leading=lead, like=embedding)
-    following = following_seeds(embedding[..., :-1, :, :], embedding[..., 1:, :, :], valid[..., 1:, :])
-    return compose_tracks(following, valid)
-
-
-def following_seeds(embedding: Tensor, following: Tensor, valid: Tensor) -> Tensor:
-    """The most similar seed of the next frame, one step of Eq. 9; ties go to the lowest number.
-
-    Args:
-        embedding: ``[T, K, D]`` of the seeds of frames.
-        following: ``[T, K, D]`` of the seeds of the frames after them.
-        valid: ``[T, K]`` bool, which of the latter exist.
-
-    Returns:
-        ``[T, K]`` int64.
-
-    Example:
-        >>> e = torch.tensor([[[0.0], [9.0]]])
-        >>> following_seeds(e, e.flip(1), torch.ones(1, 2, dtype=torch.bool))
-        tensor([[1, 0]])
-    """
-    nearest = following_op(merge_leading(embedding, 2), merge_leading(following, 2), merge_leading(valid, 1))
-    return nearest.reshape(embedding.shape[:-1])
-
-
-def compose_tracks(following: Tensor, valid: Tensor) -> Tensor:
-    """Tracks from their steps, as ``link_tracks`` gives them.
-
-    Args:
-        following: ``[T - 1, K]`` from ``following_seeds``.
-        valid: ``[T, K]`` bool.
-
-    Returns:
-        ``[T, K]`` int64.
-
-    Example:
-        >>> compose_tracks(torch.tensor([[1, 0], [1, 1]]), torch.ones(3, 2, dtype=torch.bool))
-        tensor([[0, 1],
-                [1, 0],
-                [1, 1]])
-    """
-    t, k = valid.shape[-2:]
-    identity = torch.arange(k, device=valid.device).expand(valid.shape)
-    tracks = torch.cat((identity[..., :1, :], following), -2)  # [..., T, K]
-    reach = 1
-    while reach < (LONGEST if is_open(t) else t):
-        tracks = _reach_twice(tracks, reach)
-        reach *= 2
-    ended = (~valid.any(-1)).cumsum(-1) > 0  # [..., T]
-    return tracks.masked_fill(ended[..., None] | ~valid[..., :1, :], -1)
-
-
-def _reach_twice(tracks: Tensor, reach: int) -> Tensor:
-    """Steps of ``reach`` frames, from the beginning where there are fewer, as steps of twice as many."""
-    t = tracks.shape[-2]
-    if not is_open(t):
-        composed = tracks[..., reach:, :].gather(-1, tracks[..., :-reach, :])
-        return torch.cat((tracks[..., :reach, :], composed), -2)
-    number = torch.arange(t, device=tracks.device)  # a slice would have to prove that T has so many
-    before = tracks.index_select(-2, (number - reach).clamp(min=0))
-    return torch.where((number >= reach)[:, None], tracks.gather(-1, before), tracks)
+    tracks: Tensor = link_op(merge_leading(embedding, 3), merge_leading(valid, 2), link_by == "mean")
+    return tracks.reshape(valid.shape)
 
 
 def track_scores(tracks: Tensor, objectness: Tensor, saliency: Tensor, *, rank_by: str = "both") -> Tensor:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gpuvos.config import Config
-from gpuvos.functional.tracks import compose_tracks, following_seeds
 from gpuvos.functional.voting import Vote, confident_seeds, means_of_neighbors, take_vote
 from gpuvos.pipeline.rules.robust import neighbor_options, vote_options
-from gpuvos.pipeline.tracking import rank_tracks
+from gpuvos.pipeline.tracking import track_seeds
 from gpuvos.types import Motion, Seeds, Tracks
 
 _RENEWALS = 4  # votes among all members while the window moves by its length
@@ -116,14 +115,11 @@ class Window:
         self.config = config
         self.known = 0  # frames of the video so far
         self.frames: deque[Remembered] = deque(maxlen=history)
-        # which seed of a frame follows each one of the frame before; found when tracks are first asked for
-        self._following: deque[Tensor | None] = deque(maxlen=history)
         self.bank = MemoryBank(config)
 
     def add(self, seeds: Seeds, motion: Motion) -> None:
         """Remembers the next frame, and forgets the oldest one where the window is full."""
         self.frames.append(Remembered(seeds, motion))
-        self._following.append(None)
         self.known += 1
 
     @property
@@ -133,22 +129,10 @@ class Window:
 
     def tracks(self, place: slice) -> Tracks:
         """Tracks through the window and their scores, Eq. 9-10; index and foreground seed of the frames at a place."""
-        valid, objectness = (
-            torch.cat([getattr(frame.seeds, name) for frame in self.frames], 1) for name in ("valid", "objectness")
-        )
-        following = torch.cat([valid.new_empty(1, 0, valid.shape[2], dtype=torch.int64), *self._links()], 1)
+        seeds = Seeds(*(torch.cat(part, 1) for part in zip(*(frame.seeds for frame in self.frames), strict=True)))
         saliency = torch.cat([frame.motion.saliency for frame in self.frames], 1)
-        tracks = rank_tracks(compose_tracks(following, valid), objectness, saliency, self.config)
+        tracks = track_seeds(seeds, saliency, self.config)
         return Tracks(tracks.index[:, place], tracks.score, tracks.foreground_seed[:, place])
-
-    def _links(self) -> Iterator[Tensor]:
-        """For every frame but the oldest, which of its seeds follows each one of the frame before, ``[1, 1, K]``."""
-        for place in range(1, len(self.frames)):
-            before, seeds = self.frames[place - 1].seeds, self.frames[place].seeds
-            link = self._following[place]
-            if link is None:
-                link = self._following[place] = following_seeds(before.embedding, seeds.embedding, seeds.valid)
-            yield link
 
     def vote(self, place: slice) -> Vote:
         """The vote on the seeds of the frames at a place of the window."""

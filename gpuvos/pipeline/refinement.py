@@ -7,9 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, max_pool2d
-from torchvision.ops import roi_align
 
-from gpuvos.errors import check_choice, check_count, check_positive, check_share, check_tensor, check_values
+from gpuvos.errors import check_choice, check_count, check_positive, check_probability_and_image, check_share
 from gpuvos.features.base import accepted
 from gpuvos.features.context import frames_at_once
 from gpuvos.features.network.u2net import U2NetP
@@ -19,6 +18,7 @@ from gpuvos.flow.inference import InferenceModule
 from gpuvos.functional.batch import merge_leading
 from gpuvos.nn import DenseCRF, GuidedFilter
 
+REFINEMENTS = ("guided", "zoom", "crf", "zoom-crf")
 _LEAST_MARGIN = 16  # pixels; a network makes little of an object without any ground around it
 
 
@@ -26,8 +26,8 @@ def refinement(name: str, *, size: int = 320) -> nn.Module:
     """A new module that refines probabilities ``[T, H, W]`` by images ``[T, 3, H, W]``.
 
     Args:
-        name: ``guided`` (a guided filter), ``zoom`` (``ZoomRefinement``), ``crf`` (a dense CRF) or ``zoom-crf`` (one
-            after the other).
+        name: ``guided`` (a guided filter), ``zoom`` (``ZoomRefinement``), ``crf`` (a dense CRF as the paper has
+            it) or ``zoom-crf`` (the closer look, then 5 updates of a dense CRF at half the resolution).
         size: side of the square at which the network of ``zoom`` sees the part around the object.
 
     Raises:
@@ -45,9 +45,9 @@ def refinement(name: str, *, size: int = 320) -> nn.Module:
         "guided": GuidedFilter,
         "zoom": zoom,
         "crf": DenseCRF,
-        "zoom-crf": lambda: Refinements(zoom(), DenseCRF()),
+        "zoom-crf": lambda: Refinements(zoom(), DenseCRF(iterations=5, subsample=2)),
     }
-    check_choice("name", name, tuple(kinds))
+    check_choice("name", name, REFINEMENTS)
     check_count("size", size)
     return kinds[name]()
 
@@ -156,13 +156,7 @@ class ZoomRefinement(InferenceModule):
         Raises:
             InputError: a shape, dtype, device or value does not fit, or the network's maps do not.
         """
-        sizes = check_tensor("probability", probability, "... H W")
-        grid = {"H": sizes["H"], "W": sizes["W"], "C": 3}
-        leading = probability.shape[:-2]
-        check_tensor("image", image, "... C H W", kind="frames", sizes=grid, leading=leading, like=probability)
-        if validate:
-            check_values("probability", probability, low=0, high=1)
-            check_values("image", image, low=0, high=1)
+        check_probability_and_image(probability, image, channels=3, validate=validate)
         before = probability
         if self.refinement is not None:
             before = self.refinement(probability, image, **accepted(self.refinement, validate=False))
@@ -181,6 +175,8 @@ class ZoomRefinement(InferenceModule):
 
     def _refined(self, probability: Tensor, frames: Tensor) -> Tensor:
         """``probability [n, H, W]`` after the look at the cut-outs of ``frames [n, 3, H, W]``."""
+        from torchvision.ops import roi_align  # here: it brings all of torchvision, two seconds of processor time
+
         found = probability.detach() > 0.5
         boxes = object_boxes(found, self.margin)
         images = frames.to(torch.float32) / (1 if frames.is_floating_point() else 255)

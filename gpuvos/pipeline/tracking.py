@@ -17,7 +17,9 @@ def track_seeds(seeds: Seeds, saliency: Tensor, config: Config) -> Tracks:
         saliency: ``[T, K]`` motion saliency of the seeds.
         config: parameters of the method.
     """
-    return rank_tracks(F.link_tracks(seeds), seeds.objectness, saliency, config)
+    index = F.link_tracks(seeds, link_by=config.link_by)
+    score = F.track_scores(index, seeds.objectness, saliency, rank_by=config.rank_by)
+    return Tracks(index, score, F.best_track(index, score))
 
 
 def tracks_of(result: Segmentation, config: Config) -> Tracks:
@@ -25,12 +27,6 @@ def tracks_of(result: Segmentation, config: Config) -> Tracks:
     if result.tracks is None or result.track_score is None or result.foreground_seed is None:
         return track_seeds(result.seeds, result.saliency, config)
     return Tracks(result.tracks, result.track_score, result.foreground_seed)
-
-
-def rank_tracks(index: Tensor, objectness: Tensor, saliency: Tensor, config: Config) -> Tracks:
-    """Scores tracks ``[T, K]`` and picks the best, Eq. 10."""
-    score = F.track_scores(index, objectness, saliency, rank_by=config.rank_by)
-    return Tracks(index, score, F.best_track(index, score))
 
 
 def initial_foreground(regions: Regions, motion: Motion, foreground_seed: Tensor, config: Config) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gpuvos.kernels.nearest_seeds.kernel import dense, padded, search_variant, seeds_gradient
 from gpuvos.kernels.nearest_seeds.lists import BLOCK_P, list_seeds
-from gpuvos.kernels.nearest_seeds.tiles import nearest_two, pull_pixels, squared_distances
+from gpuvos.kernels.nearest_seeds.tiles import held_distances, load_pixels, nearest_two, pull_pixels, squared_distances
 from gpuvos.kernels.static import Variant
 
 
@@ -34,7 +34,7 @@ def foreground_probability(
     if probability.numel():
         embedding = dense(embedding)
         listed, constants = list_seeds(embedding, seed_embedding, foreground, background)
-        _foreground_probability[(n * triton.cdiv(p, BLOCK_P),)](
+        _foreground_probability[(n * triton.cdiv(p, constants["BLOCK_P"]),)](
             embedding, *listed, temperature, probability, nearest_fg, nearest_bg, d, p, *embedding.stride(),
             **constants, enable_fp_fusion=True,
         )  # fmt: skip
@@ -75,6 +75,14 @@ def _gap(near, far, t):
 
 
 @triton.jit
+def _probability(near, far, t):
+    """``sigmoid`` of ``_gap`` with fewer exponentials: ``(1 + exp(-b)) / (1 + exp(-b) + exp(a - b) (1 + exp(-a)))``."""
+    scale = 1.4426950408889634 / t  # exp(x) = exp2(x log2 e)
+    one = 1 + tl.exp2(-far * scale)
+    return one / (one + tl.exp2((near - far) * scale) * (1 + tl.exp2(-near * scale)))
+
+
+@triton.jit
 def _foreground_probability(
     embedding_ptr,  # [N, D, P]
     rows_ptr,
@@ -103,15 +111,19 @@ def _foreground_probability(
     frame = (tl.program_id(0) // blocks).to(tl.int64)
     p = tl.program_id(0) % blocks * BLOCK_P + tl.arange(0, BLOCK_P)
     embedding_ptr += frame * stride_n
+    e = load_pixels(embedding_ptr, tl.arange(0, BLOCK_D), p, D, P, stride_d, stride_p)
     fg, bg = nearest_two(
-        frame, p, embedding_ptr, rows_ptr, offset_ptr, number_ptr, size_ptr, centre_ptr, D, P, stride_d, stride_p,
-        L, BLOCK_K, BLOCK_D, PARTS, FACTOR,
+        e, frame, p, embedding_ptr, rows_ptr, offset_ptr, number_ptr, size_ptr, centre_ptr, D, P, stride_d, stride_p,
+        L, BLOCK_K, PARTS, FACTOR,
     )  # fmt: skip
     C: tl.constexpr = PARTS * BLOCK_D
     table_ptr += frame * L * C
-    near, far = squared_distances(p, fg, bg, embedding_ptr, table_ptr, D, P, stride_d, stride_p, C)
+    if PARTS == 1:
+        near, far = held_distances(e, fg, bg, table_ptr)
+    else:
+        near, far = squared_distances(p, fg, bg, embedding_ptr, table_ptr, D, P, stride_d, stride_p, C)
     t = tl.load(temperature_ptr).to(tl.float32)
-    probability = tl.where(bg < 0, 1.0, tl.sigmoid(_gap(near, far, t)))
+    probability = tl.where(bg < 0, 1.0, _probability(near, far, t))
     probability = tl.where(fg < 0, 0.0, probability)
     place = frame * P + p
     tl.store(probability_ptr + place, probability, p < P)

@@ -24,9 +24,9 @@ import triton.language as tl
 from torch import Tensor
 
 from gpuvos.kernels.static import Variant
+from gpuvos.kernels.words import WORD_TYPES, values_of
 
 _ROWS, _LANES = 8, 128  # of a program of four warps; a lane has one word of every row
-_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 
 def grid_edges(embedding: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +43,7 @@ def grid_edges(embedding: Tensor) -> tuple[Tensor, Tensor]:
     tiles = triton.cdiv(triton.cdiv(h, rows) * words, _LANES)
     _grid_edges[(n * tiles,)](
         embedding.view(torch.int32) if paired else embedding, right, down, d, h, w,
-        TYPE=_TYPES[embedding.dtype], PIXELS=1 + paired, ROWS=rows, LANES=_LANES,
+        TYPE=WORD_TYPES[embedding.dtype], PIXELS=1 + paired, ROWS=rows, LANES=_LANES,
         num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
     return right, down
@@ -83,9 +83,9 @@ def _grid_edges(
     for _ in range(D):
         here, beside = (), ()
         for r in tl.static_range(ROWS):
-            here = here + _pixels(tl.load(top + r * words), TYPE, PIXELS)
-            beside = beside + _pixels(tl.load(top + r * words + 1, mask=inside), TYPE, PIXELS)
-        here = here + _pixels(tl.load(bottom), TYPE, PIXELS)
+            here = here + values_of(tl.load(top + r * words), TYPE, PIXELS)
+            beside = beside + values_of(tl.load(top + r * words + 1, mask=inside), TYPE, PIXELS)
+        here = here + values_of(tl.load(bottom), TYPE, PIXELS)
         new_right, new_down = (), ()
         for i in tl.static_range(ROWS * PIXELS):
             to_right = (here[i + 1] if i % PIXELS + 1 < PIXELS else beside[i + 1 - PIXELS]) - here[i]
@@ -104,19 +104,6 @@ def _grid_edges(
         mine = row >= first
         tl.store(right_ptr + row * (W - 1) + x, right[i], mask=mine & (x + 1 < W))
         tl.store(down_ptr + row * W + x, down[i], mask=mine & (row + 1 < H))
-
-
-@triton.jit
-def _pixels(word, TYPE: tl.constexpr, PIXELS: tl.constexpr):
-    """The pixels of a word in float32."""
-    if PIXELS == 1:
-        pixels = (word.to(tl.float32),)
-    elif TYPE == tl.bfloat16:
-        pixels = ((word << 16).to(tl.float32, bitcast=True), (word & -65536).to(tl.float32, bitcast=True))
-    else:
-        first = word.to(tl.int16).to(TYPE, bitcast=True).to(tl.float32)
-        pixels = (first, (word >> 16).to(tl.int16).to(TYPE, bitcast=True).to(tl.float32))
-    return pixels
 
 
 def _variant(kind: str, paired: bool, rows: int) -> Variant:

@@ -50,7 +50,7 @@ from gpuvos.kernels.static import Variant
 
 SIDE = 32  # of a tile
 CHILDREN = 32  # most regions that are left to the frame
-SCRATCH_BYTES = 1 << 30
+SCRATCH_BYTES = 4 << 30  # a sixth of the embedding at D = 64 in half precision; 23 frames of 2160 x 3840
 _INTEGER_ONLY: dict[str, Any] = {"num_stages": 1, "enable_fp_fusion": False}
 
 

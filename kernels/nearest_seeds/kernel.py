@@ -1,16 +1,19 @@
 """Nearest seeds of two sets in Triton.
 
-Design. One launch lists the seeds of both sets (``lists.py``). In the next a program takes 64 pixels: it reads their
-embedding once, keeps it in shared memory and walks both lists 32 seeds at a time; each step is one tensor-core product,
-and the least score so far and where it was stay in registers: nothing of size pixels x seeds exists. The distances are
-then taken from the differences to the two seeds found, whose embedding comes from L1 in pieces of 16 bytes; that of
-the pixels comes from L1 or L2 once more (a tile is 8 KiB at D = 64 in bfloat16).
+Design. One launch lists the seeds of both sets (``lists.py``). In the next a program of four warps takes 128 pixels (64
+of float32, or of more than 64 channels): it reads their embedding once, keeps it in shared memory for the products and
+in registers for the distances, and walks both lists 64 seeds at a time (32 of float32), the next seeds on their way
+into shared memory meanwhile. A step is one tensor-core product; a thread keeps the least of every eighth score and the
+step that it was in: nothing of size pixels x seeds exists. The distances are then taken from the differences to the two
+seeds found, whose embedding comes from L1 in pieces of 16 bytes. Of more channels than fit, pixels are read again.
 
 Arithmetic, D = 64, K = 100 in disjoint sets, so 128 places: 16.4 kflop a pixel. In bfloat16 a pixel is 128 bytes; at
 4.3 TB/s those are 550 Tflop/s of 790: tensor cores keep up, just; from K = 150 on they set the pace. In float32 a pixel
 is 256 bytes or 275 Tflop/s, four times what FMA units have (67) and 1.7 times what three tf32 products have, "tf32x3",
-which are as exact as float32 to a few units: hence those. The search costs four instructions a place (difference,
-comparison, two selections), 0.6 ms for 80 frames of 480 x 854, below the 1.0 ms of reading them.
+which are as exact as float32 to a few units: hence those. What bounds it is instructions (sm_90, bfloat16): for 32
+pixels a warp takes 292 a step of 64 seeds, 192 of them the three that a score costs (product and offset, group,
+minimum), and 1,700 for all else, a third of them the exact differences. ``gpuvos bench --static`` estimates what
+that is for a video.
 
 Backward: a pixel's gradient needs its two seeds alone (no atomics); those of the seeds are sums over the pixels that
 named them, by ``region_sum``'s kernel with the differences formed on the way.
@@ -31,7 +34,7 @@ from torch import Tensor
 
 from gpuvos.kernels.nearest_seeds import lists
 from gpuvos.kernels.nearest_seeds.lists import BLOCK_P, list_length, list_seeds, search_constants
-from gpuvos.kernels.nearest_seeds.tiles import nearest_two, pull_pixels, squared_distances
+from gpuvos.kernels.nearest_seeds.tiles import held_distances, load_pixels, nearest_two, pull_pixels, squared_distances
 from gpuvos.kernels.region_sum.kernel import difference_sum
 from gpuvos.kernels.static import Variant
 
@@ -46,7 +49,7 @@ def nearest_seeds(
     if near.numel():
         embedding = dense(embedding)
         listed, constants = list_seeds(embedding, seed_embedding, foreground, background)
-        _nearest_seeds[(n * triton.cdiv(p, BLOCK_P),)](
+        _nearest_seeds[(n * triton.cdiv(p, constants["BLOCK_P"]),)](
             embedding, *listed, near, far, nearest_fg, nearest_bg, d, p, *embedding.stride(), **constants,
             enable_fp_fusion=True,
         )  # fmt: skip
@@ -124,13 +127,17 @@ def _nearest_seeds(
     frame = (tl.program_id(0) // blocks).to(tl.int64)
     p = tl.program_id(0) % blocks * BLOCK_P + tl.arange(0, BLOCK_P)
     embedding_ptr += frame * stride_n
+    e = load_pixels(embedding_ptr, tl.arange(0, BLOCK_D), p, D, P, stride_d, stride_p)
     fg, bg = nearest_two(
-        frame, p, embedding_ptr, rows_ptr, offset_ptr, number_ptr, size_ptr, centre_ptr, D, P, stride_d, stride_p,
-        L, BLOCK_K, BLOCK_D, PARTS, FACTOR,
+        e, frame, p, embedding_ptr, rows_ptr, offset_ptr, number_ptr, size_ptr, centre_ptr, D, P, stride_d, stride_p,
+        L, BLOCK_K, PARTS, FACTOR,
     )  # fmt: skip
     C: tl.constexpr = PARTS * BLOCK_D
     table_ptr += frame * L * C
-    near, far = squared_distances(p, fg, bg, embedding_ptr, table_ptr, D, P, stride_d, stride_p, C)
+    if PARTS == 1:
+        near, far = held_distances(e, fg, bg, table_ptr)
+    else:
+        near, far = squared_distances(p, fg, bg, embedding_ptr, table_ptr, D, P, stride_d, stride_p, C)
     place = frame * P + p
     tl.store(near_ptr + place, near, p < P)
     tl.store(far_ptr + place, far, p < P)

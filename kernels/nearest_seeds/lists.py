@@ -1,8 +1,9 @@
 """Lists of the seeds of two sets, as the search for the nearest seed walks them.
 
 For each of the two sets of a frame ``list_seeds`` writes its seeds in the order of their numbers (of equal seeds only
-the lowest) with the constant part of their scores. Lists instead of masks: a seed that is in one set, as on the
-method's path, is compared once with a pixel, and a seed that is in none costs nothing.
+the lowest) with the constant part of their scores, then rows of zeros that are further than any seed. Lists instead of
+masks: a seed that is in one set, as on the method's path, is compared once with a pixel, and a seed that is in none
+costs nothing.
 
 The score is ``|s - c|^2 - 2 (e - c).(s - c)`` with the mean c of the seeds for float32. For half types it is
 ``|s - c|^2 + 2 c.(s - c) - 2 e.(s - c)``: the pixels stay as they came, and c is kept only in channels where every
@@ -23,6 +24,8 @@ from torch import Tensor
 from gpuvos.kernels.static import Variant
 
 BLOCK_P, BLOCK_K = 64, 32  # pixels of a program (of four warps), and seeds of a step
+HALF_P, HALF_K = 128, 64  # of half types; with more than 64 channels BLOCK_P pixels
+_FURTHEST = tl.constexpr(3e38)  # the score of a place without a seed
 _FACTORS = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 
 
@@ -40,27 +43,28 @@ class Lists(NamedTuple):
 def search_constants(d: int, factor: torch.dtype) -> dict[str, Any]:
     """Constants of a kernel that searches: how the channels are cut, and the type of the product.
 
-    Channels are in one piece, which stays in shared memory, or in several, which every step reads again. The embedding
-    of a program is at most 16 KiB, so that four programs or more share a multiprocessor.
+    Channels are in one piece, which is read once, or in several, which every step reads again. The embedding of a
+    program is at most 16 KiB, so that three programs or more share a multiprocessor.
     """
     whole = max(16, triton.next_power_of_2(d))
-    fits = whole <= (64 if factor == torch.float32 else 128)
+    half = factor != torch.float32
+    fits = whole <= (128 if half else 64)
     # the interpreter would multiply the bits of bfloat16 as integers; in float32 the product is the same
     wide = not isinstance(_list_seeds, triton.runtime.JITFunction)
     return {
-        "BLOCK_P": BLOCK_P,
-        "BLOCK_K": BLOCK_K,
+        "BLOCK_P": HALF_P if half and whole <= 64 else BLOCK_P,
+        "BLOCK_K": HALF_K if half and fits else BLOCK_K,
         "BLOCK_D": whole if fits else 32,
         "PARTS": 1 if fits else triton.cdiv(d, 32),
         "FACTOR": _FACTORS[torch.float32 if wide else factor],
         "num_warps": 4,
-        "num_stages": 3 if fits else 1,
+        "num_stages": 2 if fits else 1,
     }
 
 
 def list_length(k: int) -> int:
     """L, the room of a list."""
-    return max(BLOCK_K, int(triton.next_power_of_2(k)))
+    return max(BLOCK_K, HALF_K, int(triton.next_power_of_2(k)))
 
 
 def list_seeds(
@@ -119,12 +123,12 @@ def _offsets(k, member, seeds_ptr, centre_ptr, table_ptr, D, C: tl.constexpr, ST
 
 @triton.jit
 def _write_rows(k, place, listed, table_ptr, centre_ptr, rows_ptr, C: tl.constexpr, STEP: tl.constexpr):
-    """Writes the listed seeds without the centre to their places."""
+    """Writes the listed seeds without the centre to their places, and 0 to the others."""
     for start in range(0, C, STEP):
         d = start + tl.arange(0, STEP)
         s = tl.load(table_ptr + k[:, None] * C + d[None, :]).to(tl.float32)
         row = (s - tl.load(centre_ptr + d)[None, :]).to(rows_ptr.dtype.element_ty)
-        tl.store(rows_ptr + place[:, None] * C + d[None, :], row, listed[:, None])
+        tl.store(rows_ptr + place[:, None] * C + d[None, :], tl.where(listed[:, None], row, 0))
 
 
 @triton.jit
@@ -175,10 +179,12 @@ def _list_seeds(
                 s = tl.load(table_ptr + k * C + d)
                 same = same & (s[:, None] == tl.load(table_ptr + j * C + d, j < K, 0)[None, :])
             listed = tl.where(tl.max(same.to(tl.int32), 1) > 0, 0, listed)
-    place = tl.cumsum(listed, 0) - 1
-    tl.store(size_ptr + part, tl.sum(listed, 0))
-    tl.store(offset_ptr + part * L + place, offset, listed != 0)
-    tl.store(number_ptr + part * L + place, k, listed != 0)
+    before = tl.cumsum(listed, 0)
+    size = tl.sum(listed, 0)
+    place = tl.where(listed != 0, before - 1, size + k - before)
+    tl.store(size_ptr + part, size)
+    tl.store(offset_ptr + part * L + place, tl.where(listed != 0, offset, _FURTHEST))
+    tl.store(number_ptr + part * L + place, k)
     _write_rows(k, place, listed != 0, table_ptr, centre_ptr, rows_ptr, C, STEP)
 
 

@@ -1,10 +1,11 @@
 """Sums over labelled regions in Triton.
 
-Design. Labels are regions of an image, so a run of pixels holds few different ones. A program of one warp walks a
-chunk of the pixels of one frame, BLOCK_P at a time, for BLOCK_C channels: it takes the lowest label left in the tile,
-adds the pixels that have it by a fixed tree, adds that to its K accumulators in registers, and goes on until no label
-is left. A second launch adds the chunks in order. No atomics, and nothing depends on how programs are scheduled: the
-same bits on every run, whatever the number of frames. Labels in no order cost a round each, K a tile at most.
+Design. Labels are regions of an image, so a tile of 16 x 16 pixels, or a run of 256 where no width is given, holds few
+different ones (a tile about (1 + 16 / s)^2 of regions s wide, a run 1 + 256 / s). A program of one warp walks a chunk
+of the tiles of one frame for BLOCK_C channels: it takes the lowest label left in the tile, adds the pixels that have it
+by a fixed tree, adds that to its K accumulators in registers, and goes on until no label is left. A second launch adds
+the chunks in order. No atomics, and nothing depends on how programs are scheduled: the same bits on every run, whatever
+the number of frames. Labels in no order cost a round each, K a tile at most.
 
 A one-hot matrix product was the alternative: exact in float32 it is K multiplications a value, 200 flops for 4 bytes
 at K = 100, and K comparisons a pixel build its factor; here it is a comparison and an addition for each label there is.
@@ -24,13 +25,14 @@ from torch import Tensor
 from gpuvos.kernels.static import Variant
 
 _BLOCK_P = 256  # pixels of a tile, eight of a thread
+_SIDE = 16  # of a tile in an image
 _TILES = 8  # of a chunk
 _CHUNKS = 36  # of a frame at least, 2,880 programs for 80 frames
 
 
-def region_sum(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
+def region_sum(values: Tensor, label: Tensor, num_regions: int, width: int = 0) -> tuple[Tensor, Tensor]:
     """Takes and returns what the reference does; a frame's sums do not depend on the other frames."""
-    return _added(*_partials(values, label, num_regions, values, values, weighted=False))
+    return _added(*_partials(values, label, num_regions, values, values, weighted=False, width=width))
 
 
 def difference_sum(values: Tensor, labels: tuple[Tensor, ...], weights: tuple[Tensor, ...], origin: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ def difference_sum(values: Tensor, labels: tuple[Tensor, ...], weights: tuple[Te
     return _added(partial, counts)[0]
 
 
-def _cut(c: int, k: int, p: int, *, weighted: bool) -> dict[str, int]:
+def _cut(c: int, k: int, tiles: int, *, weighted: bool) -> dict[str, int]:
     """Sizes of a program: at most 32 accumulators a thread, and chunks so long that their sums are worth writing.
 
     A frame of few pixels is cut into ``_CHUNKS`` all the same, so that a video fills a device. That depends on the
@@ -63,26 +65,29 @@ def _cut(c: int, k: int, p: int, *, weighted: bool) -> dict[str, int]:
         "BLOCK_K": block_k,
         "BLOCK_C": block_c,
         "BLOCK_P": _BLOCK_P,
-        "TILES": min(max(_TILES, block_k // 16), max(1, triton.cdiv(p, _CHUNKS * _BLOCK_P))),
+        "TILES": min(max(_TILES, block_k // 16), max(1, triton.cdiv(tiles, _CHUNKS))),
         "num_warps": 1 if block_k <= 1024 else 4,
     }
 
 
 def _partials(
-    values: Tensor, label: Tensor, k: int, weight: Tensor, origin: Tensor, *, weighted: bool
+    values: Tensor, label: Tensor, k: int, weight: Tensor, origin: Tensor, *, weighted: bool, width: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Sums and counts of every chunk of pixels: ``[N, chunks, K, C]`` float32, ``[N, chunks, K]`` int32."""
     n, c, p = values.shape
-    cut = _cut(c, k, p, weighted=weighted)
-    chunks = triton.cdiv(p, cut["TILES"] * _BLOCK_P)
+    image = width >= _SIDE and p % width == 0
+    side, across = (_SIDE, width) if image else (_BLOCK_P, p)  # of a tile, of a row
+    tiles = triton.cdiv(across, side) * triton.cdiv(p // max(1, across), _BLOCK_P // side)
+    cut = _cut(c, k, tiles, weighted=weighted)
+    chunks = triton.cdiv(tiles, cut["TILES"])
     partial = values.new_empty((n, chunks, k, c), dtype=torch.float32)
     counts = label.new_empty((n, chunks, k), dtype=torch.int32)
     if counts.numel():
         grid = (n * chunks * max(1, triton.cdiv(c, cut["BLOCK_C"])),)
         _partial_sums[grid](
             values, label.contiguous(), weight.contiguous() if weighted else weight,
-            origin.contiguous() if weighted else origin, partial, counts, k, c, p, chunks, *values.stride(),
-            WEIGHTED=weighted, enable_fp_fusion=True, **cut,
+            origin.contiguous() if weighted else origin, partial, counts, k, c, p, across, tiles, chunks,
+            *values.stride(), WEIGHTED=weighted, SIDE=side, enable_fp_fusion=True, **cut,
         )  # fmt: skip
     return partial, counts
 
@@ -118,6 +123,8 @@ def _partial_sums(
     K,
     C,
     P,
+    W,  # of a row
+    tiles,  # of a frame
     chunks,
     stride_n,
     stride_c,
@@ -126,13 +133,16 @@ def _partial_sums(
     BLOCK_K: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
+    SIDE: tl.constexpr,  # of a tile, in a row
     TILES: tl.constexpr,
 ):
     groups = tl.maximum(tl.cdiv(C, BLOCK_C), 1)
     group = tl.program_id(0) % groups  # neighbours share labels
     chunk = tl.program_id(0) // groups  # of all frames
     frame = (chunk // chunks).to(tl.int64)
-    first = (chunk % chunks) * (TILES * BLOCK_P)
+    first = chunk % chunks * TILES
+    lane = tl.arange(0, BLOCK_P)
+    across = tl.cdiv(W, SIDE)
     c = group * BLOCK_C + tl.arange(0, BLOCK_C)
     k = tl.arange(0, BLOCK_K)
     values_ptr += frame * stride_n + c.to(tl.int64)[:, None] * stride_c
@@ -141,13 +151,15 @@ def _partial_sums(
     origin_ptr += frame * K * C
     total = tl.zeros((BLOCK_K, BLOCK_C), tl.float32)
     count = tl.zeros((BLOCK_K,), tl.int32)
-    for start in range(first, tl.minimum(first + TILES * BLOCK_P, P), BLOCK_P):
-        p = start + tl.arange(0, BLOCK_P)
-        label = tl.load(label_ptr + p, p < P, -1)
+    for tile in range(first, tl.minimum(first + TILES, tiles)):
+        x = tile % across * SIDE + lane % SIDE
+        p = (tile // across * (BLOCK_P // SIDE) + lane // SIDE) * W + x
+        there = (x < W) & (p < P)
+        label = tl.load(label_ptr + p, there, -1)
         left = tl.where((label >= 0) & (label < K), label, K).to(tl.int32)
-        value = tl.load(values_ptr + p.to(tl.int64)[None, :] * stride_p, (c < C)[:, None] & (p < P)[None, :], 0)
+        value = tl.load(values_ptr + p.to(tl.int64)[None, :] * stride_p, (c < C)[:, None] & there[None, :], 0)
         value = value.to(tl.float32)
-        weight = tl.load(weight_ptr + p, p < P, 0).to(tl.float32) if WEIGHTED else 1.0
+        weight = tl.load(weight_ptr + p, there, 0).to(tl.float32) if WEIGHTED else 1.0
         lowest = tl.min(left, 0)
         while lowest < K:
             here = left == lowest
@@ -182,11 +194,12 @@ def _add_partials(partial_ptr, counts_ptr, total_ptr, count_ptr, K, size, chunks
 
 
 def _sum_variant(values: str, label: str, c: int, k: int, *, weighted: bool = False) -> Variant:
-    cut = _cut(c, k, 480 * 854, weighted=weighted)
+    side = _BLOCK_P if weighted else _SIDE
+    cut = _cut(c, k, 480 * 854 // _BLOCK_P, weighted=weighted) | {"SIDE": side}
     num_warps = cut.pop("num_warps")
     pointers = [f"*{values}", f"*{label}", "*fp32", f"*{values}", "*fp32", "*i32"]
     names = ["values_ptr", "label_ptr", "weight_ptr", "origin_ptr", "partial_ptr", "counts_ptr"]
-    signature = dict(zip(names, pointers, strict=True)) | dict.fromkeys(("K", "C", "P", "chunks"), "i32")
+    signature = dict(zip(names, pointers, strict=True)) | dict.fromkeys(("K", "C", "P", "W", "tiles", "chunks"), "i32")
     signature |= {"stride_n": "i64", "stride_c": "i64", "stride_p": "constexpr"}
     constants = {"stride_p": 1, "WEIGHTED": weighted} | cut
     signature |= dict.fromkeys(list(constants)[1:], "constexpr")

@@ -8,17 +8,19 @@ from torch import Tensor
 from gpuvos.kernels.blocks import blocks
 
 
-def region_sum(values: Tensor, label: Tensor, num_regions: int) -> tuple[Tensor, Tensor]:
+def region_sum(values: Tensor, label: Tensor, num_regions: int, width: int = 0) -> tuple[Tensor, Tensor]:
     """Sums ``values`` over the pixels of every label; labels outside of ``[0, num_regions)`` are left out.
 
     Args:
         values: ``[N, C, P]``; half types are accumulated in float32.
         label: ``[N, P]`` int64.
         num_regions: K.
+        width: of the image whose pixels these are, 0 for none. The order of sums may depend on it, nothing else.
 
     Returns:
         The sums ``[N, K, C]`` and the number of pixels ``[N, K]`` int64.
     """
+    del width  # sums are in raster order
     n, c, p = values.shape
     dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
     total = values.new_zeros((n, c, num_regions + 1), dtype=dtype)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 
-pytest.importorskip("gradio", reason='the app needs pip install "gpuvos[app]"')
+if find_spec("gradio") is None:  # looked for and not imported: that takes seconds of every process that collects
+    pytest.skip('the app needs pip install "gpuvos[app]"', allow_module_level=True)
 
-from gpuvos.app.page import Limits
 from gpuvos.app.project import Project
-from gpuvos.app.server import build_server, private_folder
 from gpuvos.app.tabs import Tabs
 from gpuvos.config import Config
 from gpuvos.data import Clip, RenderedClip, render_clip
@@ -58,6 +58,9 @@ class Served(NamedTuple):
 @pytest.fixture(scope="session")
 def served() -> Iterator[Served]:
     import uvicorn
+
+    from gpuvos.app.page import Limits
+    from gpuvos.app.server import build_server, private_folder
 
     with private_folder() as tabs:
         limits = Limits(2 << 20, 6, 320, 1_000_000, "quick")

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from gpuvos.app.job import Job
-from gpuvos.app.page import Handlers
 from gpuvos.data import read_video, render_clip, write_video
 
 pytestmark = pytest.mark.slow
@@ -234,6 +233,8 @@ def test_two_tabs_do_not_mix(browser: Any, served: Any, page: Page) -> None:
 
 def test_a_closed_tab_leaves_nothing(browser: Any, served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[str] = []
+    from gpuvos.app.page import Handlers
+
     leave = Handlers.leave
     monkeypatch.setattr(
         served.tabs, "leave", lambda session: (left.append(session), type(served.tabs).leave(served.tabs, session))

@@ -6,15 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from starlette.testclient import TestClient
 
 from gpuvos.app.job import Wish, command
-from gpuvos.app.page import Limits
 from gpuvos.app.project import Project
-from gpuvos.app.server import build_server, private_folder
 from gpuvos.app.tabs import Tabs
 from gpuvos.cli.app import method_words
 from gpuvos.cli.main import main
@@ -22,7 +19,10 @@ from gpuvos.cli.options.app import add_arguments
 from gpuvos.cli.options.common import Parser
 from gpuvos.errors import InputError
 
-LIMITS = Limits(1 << 20, 6, 320, 1_000_000, "quick")
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
+
+with_gradio = pytest.mark.slow  # importing it takes seconds
 
 
 def nobody(_: str) -> Any:
@@ -36,9 +36,16 @@ def tabs(tmp_path: Path) -> Tabs:
 
 @pytest.fixture
 def client(tabs: Tabs) -> TestClient:
-    return TestClient(build_server(tabs, nobody, LIMITS, "127.0.0.1"), base_url="http://127.0.0.1")
+    from starlette.testclient import TestClient
+
+    from gpuvos.app.page import Limits
+    from gpuvos.app.server import build_server
+
+    limits = Limits(1 << 20, 6, 320, 1_000_000, "quick")
+    return TestClient(build_server(tabs, nobody, limits, "127.0.0.1"), base_url="http://127.0.0.1")
 
 
+@with_gradio
 def test_pictures_and_files_need_the_token(client: TestClient, tabs: Tabs, project: Project) -> None:
     tabs.of("one").project = project
     good = f"/clip/{project.token}"
@@ -61,6 +68,7 @@ def test_pictures_and_files_need_the_token(client: TestClient, tabs: Tabs, proje
     assert client.get(f"{good}/0/input").status_code == 404
 
 
+@with_gradio
 def test_a_file_is_made_again_after_a_correction(client: TestClient, tabs: Tabs, project: Project) -> None:
     tabs.of("one").project = project
     address = f"/clip/{project.token}/files/0/coco.json"
@@ -70,12 +78,14 @@ def test_a_file_is_made_again_after_a_correction(client: TestClient, tabs: Tabs,
     assert len(list(tabs.of("one").folder.glob("*coco.json"))) == 1
 
 
+@with_gradio
 def test_another_name_of_this_machine_is_refused(client: TestClient) -> None:
     """Else a page of the web could have its own name lead here and read what is here."""
     assert client.get("/").status_code == 200
     assert client.get("/", headers={"host": "evil.example"}).status_code == 400
 
 
+@with_gradio
 def test_files_of_the_machine_are_not_served(client: TestClient, tmp_path: Path) -> None:
     (tmp_path / "private.txt").write_text("hush")
     for path in ("/etc/hostname", str(tmp_path / "private.txt"), str(Path(__file__))):
@@ -114,8 +124,11 @@ def test_the_tab_that_was_idle_longest_makes_room(tmp_path: Path) -> None:
     assert tabs.of("0") is first
 
 
+@with_gradio
 def test_everything_is_in_one_folder_that_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
+
+    from gpuvos.app.server import private_folder
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", "before")
     with private_folder() as tabs:
@@ -161,6 +174,7 @@ def test_without_gradio_the_command_says_what_to_install(
     assert 'pip install "gpuvos[app]"' in capsys.readouterr().err
 
 
+@with_gradio
 def test_a_path_typed_by_a_page_is_refused(served: Any, tmp_path: Path) -> None:
     """An upload is named by where Gradio put it; any other path of this machine is none."""
     import httpx

@@ -71,11 +71,13 @@ def test_equal_outputs_give_a_ratio_and_different_ones_none(checkout: Path, monk
     assert git(checkout, "worktree", "list").count("\n") == 0  # the base's is gone
 
 
-@pytest.mark.parametrize("base", ["no-such-branch", "HEAD~9", "--help"])
-def test_a_commit_that_is_not_there_is_refused(checkout: Path, monkeypatch: pytest.MonkeyPatch, base: str) -> None:
-    monkeypatch.setattr(module.gpuvos, "__file__", str(checkout / "gpuvos" / "__init__.py"))
-    with pytest.raises(InputError, match="--base"):
-        compare(base, TINY, STAGES)
+def test_a_commit_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "-c", "user.email=a@b.c", "-c", "user.name=a", "commit", "-q", "--allow-empty", "-m", "only")
+    monkeypatch.setattr(module.gpuvos, "__file__", str(tmp_path / "gpuvos" / "__init__.py"))
+    for base in ("no-such-branch", "HEAD~9", "--help"):
+        with pytest.raises(InputError, match="--base"):
+            compare(base, TINY, STAGES)
 
 
 def test_outside_of_a_checkout_there_is_nothing_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,16 +17,21 @@ from gpuvos.features.network.u2net import U2NetP
 TINY = Workload(height=48, width=64, frames=2, channels=4, seeds=5, robust_seeds=6)
 
 
+@pytest.mark.slow
 def test_operations_by_hand() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.Conv2d(8, 4, 1))
     # 2 x 3 x 9 x 8 at 5 x 6, then 2 x 8 x 4 there
     assert count_flops(network, torch.zeros(1, 3, 10, 12)) == 30 * (432 + 64)
-    twice = count_flops(U2NetP(size=64), torch.zeros(1, 3, 9, 9)) / count_flops(
-        U2NetP(size=32), torch.zeros(1, 3, 9, 9)
-    )
+
+
+@pytest.mark.slow
+def test_operations_grow_with_the_area() -> None:
+    image = torch.zeros(1, 3, 9, 9)
+    twice = count_flops(U2NetP(size=64), image) / count_flops(U2NetP(size=32), image)
     assert twice == pytest.approx(4, rel=0.01)
 
 
+@pytest.mark.slow
 def test_what_the_network_is_laid_out_as_is_not_counted() -> None:
     network = fuse(EmbeddingNetwork(dimensions=4, width=4))
     before = count_flops(network, torch.zeros(1, 3, 32, 32))

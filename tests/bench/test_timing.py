@@ -50,9 +50,11 @@ def test_peak_memory_is_that_of_the_call() -> None:
     assert len(kept) == 64 << 20
 
 
+@pytest.mark.slow
 def test_peak_of_a_convolution_is_positive() -> None:
     assert convolution_peak(CPU, rounds=3, size=8) > 0
 
 
+@pytest.mark.slow
 def test_copy_bandwidth_is_positive() -> None:
     assert copy_bandwidth(CPU, size=1 << 20, rounds=3) > 0

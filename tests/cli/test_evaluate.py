@@ -92,8 +92,10 @@ def test_masks_of_another_method(davis: Path, tmp_path: Path, capsys: pytest.Cap
     assert "without two" in capsys.readouterr().err
 
 
-def test_your_own_videos(davis: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folders = [str(davis / kind / "480p") for kind in ("JPEGImages", "Annotations")]
+def test_your_own_videos(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("JPEGImages", "Annotations"):
+        shutil.copytree(davis / kind / "480p" / "one", tmp_path / kind / "one")
+    folders = [str(tmp_path / kind) for kind in ("JPEGImages", "Annotations")]
     assert main(["evaluate", "--frames", folders[0], "--masks", folders[1], *QUICK]) == 0
     assert "| one | robust | 5 |" in capsys.readouterr().out  # every mask counts
     assert main(["evaluate", "--frames", folders[0], *QUICK]) == 2

@@ -78,30 +78,40 @@ def test_typing_errors_are_answered_in_one_line_before_torch_is_imported(tmp_pat
 
 
 def test_help_and_version_import_nothing_heavy() -> None:
-    for words in (["--version"], ["--help"], *([name, "--help"] for name in command._COMMANDS)):
-        code = (
-            "import sys\nfrom gpuvos.cli.main import main\n"
-            f"try: main({words})\nexcept SystemExit as left: assert not left.code\n"
-            "heavy = {'torch', 'numpy', 'av', 'PIL', 'tqdm'} & set(sys.modules)\nassert not heavy, heavy"
-        )
-        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert ran.returncode == 0, ran.stderr
-        if words == ["--version"]:
-            assert ran.stdout == f"gpuvos {gpuvos.__version__}\n"
+    lines = [["--version"], ["--help"], *([name, "--help"] for name in command._COMMANDS)]
+    code = (
+        "import sys\nfrom gpuvos.cli.main import main\n"
+        f"for words in {lines}:\n"
+        "    try: main(words)\n"
+        "    except SystemExit as left: assert not left.code, words\n"
+        "    heavy = {'torch', 'numpy', 'av', 'PIL', 'tqdm'} & set(sys.modules)\n"
+        "    assert not heavy, (words, heavy)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    said = ran.stdout.splitlines()
+    assert said[0] == f"gpuvos {gpuvos.__version__}"
+    assert sum(line.startswith("usage: gpuvos") for line in said) == len(lines) - 1
 
 
 def test_options_know_what_the_library_knows() -> None:
     """They repeat its constants, as importing it takes seconds."""
     from gpuvos.bench.timing import CLOCKS
     from gpuvos.bench.workload import DTYPES, SIZES
+    from gpuvos.cli.progress import REFINEMENT_COSTS
     from gpuvos.kernels.static import ARCHITECTURES
     from gpuvos.paper.datasets import DATASETS, SPLITS
+    from gpuvos.paper.tables import REFINEMENTS as ROWS
     from gpuvos.paper.variants import EXPERIMENTS
+    from gpuvos.pipeline.refinement import REFINEMENTS, refinement
     from gpuvos.pipeline.rules import RULES
     from gpuvos.training.config import TrainingConfig
     from gpuvos.training.loss import KEEP
 
     assert set(common.RULES) == set(RULES)
+    assert common.REFINEMENTS == tuple(REFINEMENT_COSTS) == ("none", *REFINEMENTS)
+    assert tuple(ROWS) == REFINEMENTS
+    assert all(isinstance(refinement(name, size=32), torch.nn.Module) for name in REFINEMENTS)
     assert demo.SCENES == SCENES
     assert (evaluate.DATASETS, evaluate.SPLITS, evaluate.EXPERIMENTS) == (DATASETS, SPLITS, EXPERIMENTS)
     assert (tuple(SIZES), tuple(DTYPES), tuple(CLOCKS)) == (bench.SIZES, bench.DTYPES, bench.CLOCKS)
@@ -161,6 +171,7 @@ def test_a_first_mask_must_fit(clip: Path, tmp_path: Path, capsys: pytest.Captur
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_first_mask_follows_frames_that_are_scaled_down(clip: Path, tmp_path: Path) -> None:
     mask = torch.zeros(48, 80, dtype=torch.bool)
     mask[20:23, 40:42] = True  # smaller than a pixel of the scaled frames
@@ -169,7 +180,8 @@ def test_a_first_mask_follows_frames_that_are_scaled_down(clip: Path, tmp_path: 
     assert main(["segment", str(clip), *options]) == 0
 
 
-@pytest.mark.parametrize("rule", ["paper", "robust"])
+@pytest.mark.sampled
+@pytest.mark.parametrize("rule", ["robust", "paper"])
 def test_a_still_video_is_said_to_be_still(rule: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = render_clip("single", num_frames=1, height=48, width=80, seed=3).frames
     write_video(tmp_path / "still.mp4", frame.expand(4, -1, -1, -1), frame_rate=10)
@@ -241,6 +253,7 @@ def test_warnings_of_the_command_are_one_line(
     assert capsys.readouterr().err == "gpuvos: something to know\n"
 
 
+@pytest.mark.slow
 def test_the_stream_is_chosen_by_its_number(tmp_path: Path) -> None:
     write_video(tmp_path / "one.mkv", render_clip("single", num_frames=3, height=48, width=80).frames)
     out = ["-o", str(tmp_path / "out"), *QUICK]

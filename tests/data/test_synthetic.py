@@ -118,6 +118,7 @@ def test_flow_of_the_scene_is_a_similarity() -> None:
         assert torch.allclose(solution[1, 1], -solution[2, 0], atol=1e-4)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scene", SCENES)
 def test_types_and_consistency(scene: str) -> None:
     clip = small_clip(scene, num_frames=5)
@@ -164,6 +165,7 @@ def test_twins_look_alike_and_move_apart() -> None:
     assert (motion[first].mean(0) - scene_motion).norm() > 2
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(4))
 def test_late_is_empty_first_and_not_later(seed: int) -> None:
     present = render_clip("late", num_frames=24, height=96, width=170, seed=seed).mask.flatten(1).any(1)

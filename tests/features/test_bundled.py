@@ -115,7 +115,7 @@ def test_objectness_of_several_sizes_and_its_floor(network: EmbeddingNetwork) ->
 
 
 def test_temperature_divides_squared_distances(network: EmbeddingNetwork) -> None:
-    frames = torch.rand(1, 3, 192, 192)
+    frames = torch.rand(1, 3, 48, 48)
     plain, sharp = (
         LearnedFeatures(network, flow=GivenFlow(), temperature=value)(frames).embedding for value in (1.0, 0.25)
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -87,8 +89,12 @@ def test_images_are_floats_in_the_unit_interval_of_the_network_s_dtype() -> None
     assert not Network().training or not SaliencyFeatures(Network(), base=Base()).network.training  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("base", [AppearanceFeatures(), LearnedFeatures(EmbeddingNetwork(dimensions=4, width=4))])
-def test_any_front_end_of_the_library_is_a_base(base: nn.Module) -> None:
+@pytest.mark.sampled
+@pytest.mark.parametrize(
+    "build", [AppearanceFeatures, lambda: LearnedFeatures(EmbeddingNetwork(dimensions=4, width=4))], ids=["none", "own"]
+)
+def test_any_front_end_of_the_library_is_a_base(build: Callable[[], nn.Module]) -> None:
+    base = build()
     frames = torch.randint(0, 256, (2, 3, 60, 80), dtype=torch.uint8)
     plain, joined = base(frames), SaliencyFeatures(lambda images: images[:, 0], base=base)(frames)
     assert joined.embedding.shape[1] == plain.embedding.shape[1] + 1
@@ -111,6 +117,7 @@ def test_a_network_of_random_weights_serves_clips_and_streams() -> None:
     assert len(masks) == 4
 
 
+@pytest.mark.slow
 def test_the_default_knows_the_saliency_of_the_package() -> None:
     frames = torch.zeros(1, 3, 192, 192, dtype=torch.uint8)
     frames[:, :, 60:130, 70:140] = 230

@@ -17,18 +17,22 @@ def make_seeds(embedding: torch.Tensor, valid: torch.Tensor | None = None) -> Se
     return Seeds(index, valid, embedding.masked_fill(~valid[..., None], 0), torch.zeros(shape))
 
 
-def brute_tracks(e: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Frame by frame: on to the nearest valid seed of the next frame, the lowest of equals, until there is none."""
+def brute_tracks(e: np.ndarray, valid: np.ndarray, link_by: str) -> np.ndarray:
+    """Frame by frame: on to the valid seed of the next frame nearest to the mean of the track so far, or to its last
+    seed, the lowest of equals, until there is none."""
     frames, k = valid.shape
     out = np.full((frames, k), -1)
     for start in range(k):
         now = start if valid[0, start] else -1
         out[0, start] = now
+        members = [e[0, start]]
         for t in range(1, frames):
             if now < 0 or not valid[t].any():
                 break
-            d2 = [((e[t - 1, now] - e[t, s]) ** 2).sum() if valid[t, s] else np.inf for s in range(k)]
+            sought = sum(members[1:], members[0]) / len(members) if link_by == "mean" else members[-1]
+            d2 = [((sought - e[t, s]) ** 2).sum() if valid[t, s] else np.inf for s in range(k)]
             now = int(np.argmin(d2))
+            members.append(e[t, now])
             out[t, start] = now
     return out
 
@@ -37,7 +41,16 @@ def test_equation_9_by_hand() -> None:
     # frame 0: 0 10 20; frame 1: 19 1 9; frame 2: 0 0 30. 0 -> 1 (seed 1) -> the first 0; 10 -> 9 (seed 2), which is
     # nearer to 0 than to 30; 20 -> 19 (seed 0), 11 from 30 and 19 from 0: seed 2
     e = torch.tensor([[0.0, 10.0, 20.0], [19.0, 1.0, 9.0], [0.0, 0.0, 30.0]])[..., None]
-    assert F.link_tracks(make_seeds(e)).tolist() == [[0, 1, 2], [1, 2, 0], [0, 0, 2]]
+    assert F.link_tracks(make_seeds(e), link_by="last").tolist() == [[0, 1, 2], [1, 2, 0], [0, 0, 2]]
+
+
+def test_equation_9_with_the_mean_of_the_track_by_hand() -> None:
+    # 0 -> 4 (10 is further); from there 6 is 2 and 1 is 3 away, but from the mean (0 + 4) / 2 = 2 they are 4 and 1
+    # away. 10 -> 10 -> 6 either way
+    seeds = make_seeds(torch.tensor([[0.0, 10.0], [4.0, 10.0], [6.0, 1.0]])[..., None])
+    assert F.link_tracks(seeds, link_by="last").tolist() == [[0, 1], [0, 1], [0, 0]]
+    assert F.link_tracks(seeds, link_by="mean").tolist() == [[0, 1], [0, 1], [1, 0]]
+    assert torch.equal(F.link_tracks(seeds), F.link_tracks(seeds, link_by="mean"))
 
 
 def test_tracks_begin_and_end_with_the_seeds_by_hand() -> None:
@@ -50,15 +63,16 @@ def test_tracks_begin_and_end_with_the_seeds_by_hand() -> None:
 @pytest.mark.parametrize("frames", [1, 2, 3, 8, 13])
 @pytest.mark.parametrize("k", [1, 6])
 @pytest.mark.parametrize("ties", [False, True])
-def test_tracks_against_a_loop(frames: int, k: int, ties: bool, generator: torch.Generator) -> None:
+@pytest.mark.parametrize("link_by", ["mean", "last"])
+def test_tracks_against_a_loop(frames: int, k: int, ties: bool, link_by: str, generator: torch.Generator) -> None:
     for trial in range(4):
         e = torch.randn(frames, k, 3, generator=generator, dtype=torch.float64)
         e = e.round() if ties else e
         valid = torch.rand(frames, k, generator=generator) < 0.7
         valid[:, 0] |= trial < 3  # mostly tracks that go on; in the last trial they may end
         seeds = make_seeds(e, valid)
-        expected = brute_tracks(seeds.embedding.numpy(), valid.numpy())
-        np.testing.assert_array_equal(F.link_tracks(seeds).numpy(), expected)
+        expected = brute_tracks(seeds.embedding.numpy(), valid.numpy(), link_by)
+        np.testing.assert_array_equal(F.link_tracks(seeds, link_by=link_by).numpy(), expected)
 
 
 def test_equation_10_by_hand() -> None:
@@ -133,6 +147,8 @@ def test_bad_input_names_the_argument() -> None:
     with pytest.raises(InputError, match=r"^seeds\.valid:"):
         F.link_tracks(seeds._replace(valid=seeds.valid[:, :2]))
     tracks, values = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3)
+    with pytest.raises(InputError, match=r"^link_by:.*'mean'"):
+        F.link_tracks(make_seeds(torch.zeros(2, 2, 1)), link_by="first")
     with pytest.raises(InputError, match=r"^rank_by:.*'both'"):
         F.track_scores(tracks, values, values, rank_by="size")
     with pytest.raises(InputError, match=r"^tracks:"):

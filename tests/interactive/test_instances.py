@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 import gpuvos
@@ -123,6 +121,9 @@ def test_pixels_of_background_regions_go_to_the_nearest_object() -> None:
 
 
 def test_groups_against_scipy(generator: torch.Generator) -> None:
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     k = 9
     label = torch.randint(-1, k, (20, 5, 6), generator=generator)
     foreground = torch.rand(20, k, generator=generator) < 0.6

@@ -174,7 +174,7 @@ def _region_inputs(name: str, dtype: torch.dtype, generator: torch.Generator) ->
 
     label = torch.randint(-1, 4, (2, 12), generator=generator)
     if name == "region_sum":
-        return [(rand(2, 3, 12), label, 3), (rand(1, 1, 1), label[:1, :1], 2)]
+        return [(rand(2, 3, 12), label, 3), (rand(1, 1, 1), label[:1, :1], 2), (rand(2, 3, 12), label, 3, 4)]
     background, seed = torch.rand(2, 4, generator=generator) < 0.5, torch.tensor([2, -1])
     no_seeds = (label[:1, :1], rand(1, 1), rand(1, 0, 0), seed[:1], background[:1, :0])
     return [(label, rand(2, 12), rand(2, 4, 4), seed, background), no_seeds]
@@ -192,10 +192,11 @@ def _label_inputs(name: str, rand: Callable[..., Tensor], generator: torch.Gener
             (*case[:2], some & False, *case[3:]),
             (rand(1, 1, 1), rand(1, 1, 1), some[:1, :1] | True, rand(1, 1), wanted[:1] - 1, 1),
         ]
-    if name != "following_seeds":
+    if name != "link_tracks":
         raise NotImplementedError(f"give the new op {name} some inputs here")
-    some = torch.tensor([[True, False, True], [False, False, False]])
-    return [(rand(2, 4, 5), rand(2, 3, 5), some), (rand(1, 1, 1), rand(1, 1, 1), some[:1, :1])]
+    some = torch.rand(2, 4, 3, generator=generator) < 0.7
+    some[1, 2] = False
+    return [(rand(2, 4, 3, 5), some, True), (rand(2, 4, 3, 5), some, False), (rand(1, 1, 1, 1), some[:1, :1, :1], True)]
 
 
 def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any, ...]]:

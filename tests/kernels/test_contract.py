@@ -69,13 +69,13 @@ def test_the_walk_finds_the_ops() -> None:
     known = {
         "edge_candidates",
         "farthest_points",
-        "following_seeds",
         "foreground_probability",
         "gaussian_filter",
         "grid_edges",
         "initial_foreground",
         "lattice_filter",
         "lattice_neighbors",
+        "link_tracks",
         "minimax_forest",
         "nearest_seeds",
         "neighbor_mean",
@@ -236,7 +236,7 @@ def test_fake_results_of_strided_inputs_are_contiguous(name: str, op_inputs: Inp
         assert two.is_contiguous()
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPS)
 def test_compiles_into_one_graph(name: str, op_inputs: Inputs) -> None:
     torch.compiler.reset()  # or the other ops' graphs count towards the limit of recompilations

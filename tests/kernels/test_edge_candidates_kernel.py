@@ -54,9 +54,15 @@ def assert_equal(right: Tensor, down: Tensor, window: int, reduce: str, device: 
 )
 @pytest.mark.parametrize("reduce", ["max", "mean"])
 def test_equals_reference(
-    n: int, h: int, w: int, window: int, reduce: str, generator: torch.Generator, kernel_device: str,
+    n: int,
+    h: int,
+    w: int,
+    window: int,
+    reduce: str,
+    generator: torch.Generator,
+    kernel_device: str,
     poisoned_buffers: list[tuple[int, ...]],
-) -> None:  # fmt: skip
+) -> None:
     right, down = draw(generator, n, h, w, levels=0 if reduce == "mean" else 6)
     poisoned_buffers.clear()
     assert_equal(right, down, window, reduce, kernel_device)

@@ -81,8 +81,8 @@ def test_held_read_anew_and_in_place_agree(
     monkeypatch.setattr(kernel, "_ROOM", 1024)
     tiling = kernel._tiling
 
-    def small(d: int, *, in_place: bool) -> dict[str, int]:
-        return tiling(d, in_place=in_place) | {"HELD": 0, "BLOCK_M": 16}
+    def small(d: int, *, half: bool, in_place: bool) -> dict[str, int]:
+        return tiling(d, half=half, in_place=in_place) | {"HELD": 0, "BLOCK_M": 16}
 
     monkeypatch.setattr(kernel, "_tiling", small)
     assert torch.equal(assert_equal(case, 14, kernel_device), held)

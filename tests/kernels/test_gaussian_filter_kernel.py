@@ -17,9 +17,15 @@ from gpuvos.kernels.gaussian_filter import kernel
 @pytest.mark.parametrize(("n", "h", "w"), [(2, 9, 13), (1, 1, 20), (1, 20, 1), (1, 1, 1), (3, 2, 2)])
 @pytest.mark.parametrize(("sigma", "reach"), [(1.0, 5), (0.5, 0), (4.0, 15)])
 def test_equals_reference(
-    n: int, h: int, w: int, sigma: float, reach: int, generator: torch.Generator, kernel_device: str,
+    n: int,
+    h: int,
+    w: int,
+    sigma: float,
+    reach: int,
+    generator: torch.Generator,
+    kernel_device: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(kernel, "BLOCK", 64)
     values = torch.randn(n, h, w, generator=generator)
     wanted = reference.gaussian_filter(values, sigma, reach)

@@ -51,9 +51,12 @@ def assert_close(embedding: Tensor, device: str, *, exact: bool = False) -> None
 )
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_equals_reference(
-    shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator, kernel_device: str,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    generator: torch.Generator,
+    kernel_device: str,
     poisoned_buffers: list[tuple[int, ...]],
-) -> None:  # fmt: skip
+) -> None:
     embedding = torch.randn(shape, generator=generator).to(dtype)
     poisoned_buffers.clear()
     assert_close(embedding, kernel_device)

@@ -48,9 +48,12 @@ def assert_equal(case: Case, device: str) -> Tensor:
     ids=str,
 )
 def test_equals_reference(
-    shape: tuple[int, int, int], levels: int, generator: torch.Generator, kernel_device: str,
+    shape: tuple[int, int, int],
+    levels: int,
+    generator: torch.Generator,
+    kernel_device: str,
     poisoned_buffers: list[tuple[int, ...]],
-) -> None:  # fmt: skip
+) -> None:
     case = draw(generator, *shape, levels=levels)
     if shape[2] > 1:
         case[3][:] = torch.arange(len(case[3])) % 2  # or some frames have none

@@ -103,9 +103,8 @@ def to(device: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 @pytest.mark.parametrize(("n", "d", "p", "channels"), [(2, 5, 19, 1), (1, 3, 40, 3), (1, 1, 1, 1)])
 @pytest.mark.parametrize("room", [0, 9, -2])
 def test_filter_equals_reference(
-    kind: str, n: int, d: int, p: int, channels: int, room: int, generator: torch.Generator,
-    kernel_device: str,
-) -> None:  # fmt: skip
+    kind: str, n: int, d: int, p: int, channels: int, room: int, generator: torch.Generator, kernel_device: str
+) -> None:
     if room < 0 and p == 1:
         pytest.skip("no point would be left")
     arguments = filter_inputs(features_of(kind, n, d, p, generator, 3.0), channels, generator, room)

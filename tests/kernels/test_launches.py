@@ -2,87 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import gpuvos
 
 pytest.importorskip("triton")
 
-from triton.runtime.jit import KernelInterface
-
-# Operators that only make another view of memory, look at a tensor, or take memory without writing to it.
-FREE = frozenset(
-    {
-        "_reshape_alias", "_unsafe_view", "alias", "as_strided", "detach", "device", "empty", "empty_like",
-        "empty_strided", "expand", "lift_fresh", "mT", "new_empty", "new_empty_strided", "permute", "promote_types",
-        "select", "slice", "split", "split_with_sizes", "squeeze", "t", "to", "transpose", "unbind", "unsqueeze",
-        "view",
-    }
-)  # fmt: skip
-SEVERAL = {"sort": 4, "topk": 3}  # copies of the keys, their numbers, and the search itself
-
-
-class Noting(TorchDispatchMode):
-    """Notes operators; of the package's own it runs the part on the host, and notes the kernels which that launches."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.launches: Counter[str] = Counter()
-        self.operators: Counter[str] = Counter()
-        self.inside = False
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = function._schema.name.split("::")[1]
-        if function.namespace == "gpuvos":
-            self.operators[name] += 1
-            self.inside = True
-            with self:
-                result = host_part(name)(*args)
-            self.inside = False
-            return result
-        if name not in FREE:
-            self.launches[name] += SEVERAL.get(name, 1)
-            self.operators[name] += not self.inside
-        return function(*args, **(kwargs or {}))
-
-
-def host_part(name: str) -> Callable[..., Any]:
-    """The function of an op's kernel module."""
-    module = importlib.import_module(f"gpuvos.kernels.{ {'mean_within': 'neighbor_mean'}.get(name, name) }.kernel")
-    host: Callable[..., Any] = getattr(module, name)
-    return host
-
-
-class Device:
-    """Of an H200."""
-
-    multi_processor_count = 132
-
-
-@contextmanager
-def noted_launches() -> Iterator[Noting]:
-    noting = Noting()
-
-    def note(kernel: Any, _grid: Any) -> Callable[..., None]:
-        return lambda *_, **__: noting.launches.update([kernel.fn.__name__])
-
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(KernelInterface, "__getitem__", note))
-        stack.enter_context(patch("torch.cuda.get_device_properties", lambda _: Device()))
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(noting)
-        yield noting
+from gpuvos.bench.launches import Noting, noted_launches
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")

@@ -47,7 +47,8 @@ def _short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few seeds and pixels at a time, so that small inputs take several steps and programs."""
     monkeypatch.setattr(lists, "BLOCK_P", 16)
     monkeypatch.setattr(kernel, "BLOCK_P", 16)
-    monkeypatch.setattr(lists, "BLOCK_K", 16)
+    for name in ("HALF_P", "HALF_K", "BLOCK_K"):
+        monkeypatch.setattr(lists, name, 16)
 
 
 @pytest.mark.slow

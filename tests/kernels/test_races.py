@@ -90,8 +90,8 @@ def special_cases(
     if op == "farthest_points":
         tiling = kernel_of(op)._tiling
 
-        def small(d: int, *, in_place: bool) -> dict[str, Any]:
-            return {**tiling(d, in_place=in_place), "HELD": 0, "BLOCK_M": 16}
+        def small(d: int, *, half: bool, in_place: bool) -> dict[str, Any]:
+            return {**tiling(d, half=half, in_place=in_place), "HELD": 0, "BLOCK_M": 16}
 
         embedding = torch.randint(-4, 5, (2, 3, 60), generator=g).float()
         priority = torch.randint(-2, 3, (2, 60), generator=g).float()
@@ -180,9 +180,12 @@ BARRIERS = {
 }
 
 
-@exhaustive
+SAMPLED = ("nearest_seeds",)  # quick enough to lose its barrier in every run
+MUTATED = [pytest.param(path, marks=() if path.parent.name in SAMPLED else exhaustive) for path in BARRIERS]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", BARRIERS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", MUTATED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_barrier_that_is_left_out_is_missed(path: Path, cases: Callable[[str], list[Any]]) -> None:
     op = path.parent.name
     module = kernel_of(op)

@@ -19,8 +19,8 @@ def draw(generator: torch.Generator, n: int, c: int, p: int, k: int, *, run: int
     return torch.randn(n, c, p, generator=generator), label[:, :p].contiguous()
 
 
-def assert_equal(values: Tensor, label: Tensor, k: int, device: str, *, exact: bool = False) -> None:
-    total, count = kernel.region_sum(values.to(device), label.to(device), k)
+def assert_equal(values: Tensor, label: Tensor, k: int, device: str, *, exact: bool = False, width: int = 0) -> None:
+    total, count = kernel.region_sum(values.to(device), label.to(device), k, width)
     wanted, number = reference.region_sum(values.double(), label, k)
     assert total.dtype == torch.float32
     assert total.is_contiguous()
@@ -35,9 +35,14 @@ def assert_equal(values: Tensor, label: Tensor, k: int, device: str, *, exact: b
     [(2, 3, 700, 7), (1, 1, 1, 1), (3, 2, 5, 40), (1, 5, 257, 100), (2, 2, 0, 3), (0, 2, 5, 3), (2, 0, 9, 3)],
 )
 def test_equals_reference(
-    n: int, c: int, p: int, k: int, generator: torch.Generator, kernel_device: str,
+    n: int,
+    c: int,
+    p: int,
+    k: int,
+    generator: torch.Generator,
+    kernel_device: str,
     poisoned_buffers: list[tuple[int, ...]],
-) -> None:  # fmt: skip
+) -> None:
     values, label = draw(generator, n, c, p, k)
     poisoned_buffers.clear()
     assert_equal(values, label, k, kernel_device)
@@ -47,6 +52,21 @@ def test_equals_reference(
 def test_labels_of_no_order(generator: torch.Generator, kernel_device: str) -> None:
     values, label = draw(generator, 1, 2, 300, 9, run=1)
     assert_equal(values.round(), label, 9, kernel_device, exact=True)
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize(("h", "w", "given"), [(19, 37, 37), (16, 16, 16), (3, 40, 40), (40, 3, 3), (7, 20, 19)])
+def test_squares_of_an_image(
+    h: int, w: int, given: int, generator: torch.Generator, kernel_device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # of narrow images, and where no row has that width, runs
+    monkeypatch.setattr(kernel, "_TILES", 2)
+    values, label = draw(generator, 2, 3, h * w, 7, run=5)
+    values = values.round()
+    assert_equal(values, label, 7, kernel_device, exact=True, width=given)
+    partial, _ = kernel._partials(values, label, 7, values, values, weighted=False, width=given)
+    tiles = -(-h // 16) * -(-w // 16) if given == w >= 16 else -(-h * w // 256)
+    assert partial.shape[1] == tiles  # one a program in so small a frame
 
 
 @pytest.mark.slow

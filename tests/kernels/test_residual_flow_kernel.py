@@ -16,9 +16,12 @@ from gpuvos.kernels.residual_flow import kernel
 @pytest.mark.parametrize("iterations", [1, 8])
 @pytest.mark.parametrize("size", [(2, 9, 11), (1, 1, 20), (1, 1, 1), (2, 37, 70), (1, 70, 1), (0, 3, 4)], ids=str)
 def test_equals_reference(
-    size: tuple[int, int, int], iterations: int, generator: torch.Generator, kernel_device: str,
+    size: tuple[int, int, int],
+    iterations: int,
+    generator: torch.Generator,
+    kernel_device: str,
     poisoned_buffers: list[tuple[int, ...]],
-) -> None:  # fmt: skip
+) -> None:
     n, h, w = size
     y, x = torch.linspace(-1, 1, h)[:, None], torch.linspace(-1, 1, w)
     flow = torch.stack((3 + x + 0.5 * y * x, x * x - y)).expand(n, 2, h, w).clone()

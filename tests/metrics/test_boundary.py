@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
-from scipy import ndimage
 from torch import Tensor
 
 from gpuvos.errors import InputError
@@ -40,6 +39,8 @@ def boundary_by_pixel(mask: Array) -> Array:
 
 def brute_force(mask: Array, truth: Array, radius: int) -> float:
     """F with SciPy's dilation by a disk that is written out."""
+    from scipy import ndimage
+
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disk = x**2 + y**2 <= radius**2
     found, wanted = boundary_by_pixel(mask), boundary_by_pixel(truth)
@@ -113,6 +114,8 @@ def test_tolerance_is_rounded_up() -> None:
 
 def masks_of_many_kinds(height: int, width: int, seed: int) -> Tensor:
     """Noise, blobs, lone pixels (one in every corner), objects at the border, empty, full: [12, H, W]."""
+    from scipy import ndimage
+
     rng = np.random.default_rng(seed)
     masks = np.zeros((12, height, width), dtype=bool)
     masks[0] = rng.random((height, width)) > 0.5

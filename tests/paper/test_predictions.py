@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from scipy.stats import binomtest
 
 from gpuvos.data import write_mask
 from gpuvos.errors import InputError
@@ -86,5 +85,12 @@ def test_sign_test_by_hand(better: int, worse: int, chance: float) -> None:
     found = sign_test(first, second)
     assert found[:2] == (better, worse)
     assert found[2] == pytest.approx(chance)
-    if better + worse:
+
+
+@pytest.mark.slow  # SciPy's statistics take a second to import
+def test_sign_test_is_that_of_scipy() -> None:
+    from scipy.stats import binomtest
+
+    for better, worse in ((3, 0), (9, 1), (2, 8), (5, 5), (22, 8)):
+        found = sign_test([1.0] * better + [0.0] * worse, [0.0] * better + [1.0] * worse)
         assert found[2] == pytest.approx(binomtest(better, better + worse).pvalue)

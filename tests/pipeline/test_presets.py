@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from functools import cache
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ from gpuvos.cli.options.common import Parser
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.nn import DenseCRF, GuidedFilter
 from gpuvos.paper.cache import fingerprint
-from gpuvos.pipeline.presets import PRESETS, Preset, preset_features, preset_refinement, preset_segmenter
-from gpuvos.pipeline.refinement import ZoomRefinement, refinement
+from gpuvos.pipeline.presets import PRESETS, Preset, preset_refinement, preset_segmenter
+from gpuvos.pipeline.refinement import Refinements, refinement
 
 
 def options(*words: str) -> Namespace:
@@ -26,32 +27,39 @@ def options(*words: str) -> Namespace:
     return parser.parse_args(["--device", "cpu", *words])
 
 
+@cache
+def ours(name: str = "accurate") -> gpuvos.VideoSegmenter:
+    """The segmenter of a preset, built once."""
+    return preset_segmenter(name)
+
+
 def test_the_command_knows_all_of_them() -> None:
     assert tuple(PRESETS) == common.PRESETS
     assert options().preset == "accurate"
 
 
 def test_the_first_is_the_default() -> None:
-    assert fingerprint(preset_features()) == fingerprint(gpuvos.VideoSegmenter().front_end)
-    refine = preset_segmenter().refinement
-    assert isinstance(refine, ZoomRefinement)
-    assert fingerprint(refine) == fingerprint(refinement("zoom"))
+    assert fingerprint(ours().front_end) == fingerprint(gpuvos.VideoSegmenter().front_end)
+    refine = ours().refinement
+    assert isinstance(refine, Refinements)
+    assert fingerprint(refine) == fingerprint(refinement("zoom-crf"))
 
 
 def test_presets_differ_in_what_a_cache_of_features_sees() -> None:
-    assert len({fingerprint(preset_features(name)) for name in PRESETS}) == len(PRESETS)
+    assert len({fingerprint(ours(name).front_end) for name in PRESETS}) == len(PRESETS)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.sampled
+@pytest.mark.parametrize("name", sorted(PRESETS, reverse=True))
 def test_what_the_command_builds(name: str) -> None:
-    ours, segmenter = preset_segmenter(name), build_segmenter(options("--preset", name), "robust")
+    segmenter = build_segmenter(options("--preset", name), "robust")
     front_end = segmenter.front_end
     assert isinstance(front_end, SaliencyFeatures)
-    assert fingerprint(front_end) == fingerprint(ours.front_end)
+    assert fingerprint(front_end) == fingerprint(ours(name).front_end)
     assert front_end.network.size == PRESETS[name].saliency
     assert front_end.base.scales == (PRESETS[name].scale,)
     assert front_end.flow.parameters_of_flow == PRESETS[name].flow
-    assert str(segmenter.refinement) == str(ours.refinement)
+    assert str(segmenter.refinement) == str(ours(name).refinement)
 
 
 def test_options_go_before_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,4 +94,4 @@ def test_refinements_by_name() -> None:
 def test_all_give_masks(generator: torch.Generator) -> None:
     frames: Tensor = torch.rand(3, 3, 50, 70, generator=generator)
     for name in PRESETS:
-        assert preset_segmenter(name)(frames).mask.shape == (3, 50, 70)
+        assert ours(name)(frames).mask.shape == (3, 50, 70)

@@ -21,6 +21,7 @@ SLOW = {
     "docs/guide/compile-and-export.md",
     "docs/guide/embedding-in-models.md",
     "docs/guide/interactive.md",
+    "docs/guide/presets.md",
     "docs/guide/saliency.md",
     "docs/guide/several-objects.md",
     "docs/guide/streaming.md",

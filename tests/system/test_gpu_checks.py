@@ -73,6 +73,18 @@ def test_report_of_checks_that_pass_fail_and_are_missing(
     assert [row["name"] for row in json.loads(file.read_text())["checks"]] == ["kernels", "racecheck"]
 
 
+def test_a_check_ends_with_its_share_of_the_time(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forever = "import time; print('begun', flush=True); time.sleep(600)"
+    monkeypatch.setattr(script, "checks", lambda _: [script.Check("method", (sys.executable, "-c", forever))])
+    file = tmp_path / "report.json"
+    assert script.main([str(file), "--minutes", "0"]) == 1
+    (row,) = json.loads(file.read_text())["checks"]
+    assert row["status"] == "failed"
+    assert row["output"].endswith("stopped after 1 s, its share of the time")
+
+
 SANITIZERS = ["memcheck", "initcheck", "synccheck", "racecheck"]
 
 

@@ -56,9 +56,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     static.add_argument(
         "--static",
         action="store_true",
-        help="instead: compile every Triton kernel (no GPU needed) and print registers, spills, shared memory",
+        help="instead: compile every Triton kernel (no GPU needed) and print registers, spills and shared memory, and "
+        "what the method is estimated to take on an H200",
     )
-    static.add_argument("--ops", nargs="+", metavar="OP", help="only these")
+    static.add_argument("--ops", nargs="+", metavar="OP", help="only these, and no estimates")
     static.add_argument(
         "--architectures", nargs="+", type=int, default=list(ARCHITECTURES), metavar="SM", help="80 90 100"
     )

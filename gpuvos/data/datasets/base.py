@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, SupportsIndex
 
+import torch
 from torch import Tensor
 
+from gpuvos.data.images import read_image
 from gpuvos.errors import fail
 
 
@@ -57,6 +60,14 @@ class SequenceDataset(ABC):
         if not -len(self) <= number < len(self):
             raise fail("key", str(number), wanted)
         return self.names[number]
+
+
+def read_frames(files: Sequence[Path]) -> Tensor:
+    """Frames ``[T, 3, H, W]`` of a sequence; raises InputError unless all are as large as the first one."""
+    frames = [read_image(file)[0] for file in files]
+    for file, frame in zip(files, frames, strict=True):
+        check_same_size(file, tuple(frame.shape[1:]), tuple(frames[0].shape[1:]), files[0])
+    return torch.stack(frames)
 
 
 def check_same_size(file: object, got: tuple[int, ...], wanted: tuple[int, ...], first: object) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from gpuvos.data.atomic import PathLike, as_path
-from gpuvos.data.datasets.base import LabelledSequence, SequenceDataset, check_same_size
-from gpuvos.data.images import list_images, read_image
+from gpuvos.data.datasets.base import LabelledSequence, SequenceDataset, check_same_size, read_frames
+from gpuvos.data.images import list_images
 from gpuvos.data.masks import read_ids
 from gpuvos.errors import check_choice, fail
 
@@ -74,12 +74,10 @@ class Davis2017(SequenceDataset):
     def read(self, name: str) -> LabelledSequence:
         """Reads the sequence of a name that exists."""
         pairs = self._sequences[name]
-        frames = [read_image(image)[0] for image, _ in pairs]
+        frames = read_frames([image for image, _ in pairs])
         ids = [read_ids(mask) for _, mask in pairs]
-        size = (frames[0].shape[1], frames[0].shape[2])
-        for (image, mask), frame, numbers in zip(pairs, frames, ids, strict=True):
-            check_same_size(image, tuple(frame.shape[1:]), size, pairs[0][0])
-            check_same_size(mask, tuple(numbers.shape), size, pairs[0][0])
+        for (_, mask), numbers in zip(pairs, ids, strict=True):
+            check_same_size(mask, tuple(numbers.shape), tuple(frames.shape[2:]), pairs[0][0])
         number = torch.stack(ids)
         number[number == _VOID] = 0
         count = int(number[0].max())
@@ -90,7 +88,7 @@ class Davis2017(SequenceDataset):
             warnings.warn(text, stacklevel=2)
             number[late] = 0
         names = tuple(image.stem for image, _ in pairs)
-        return LabelledSequence(name, torch.stack(frames), number != 0, tuple(range(len(pairs))), names, number)
+        return LabelledSequence(name, frames, number != 0, tuple(range(len(pairs))), names, number)
 
     def __repr__(self) -> str:
         return f"Davis2017('{self.root}', split='{self.split}', resolution='{self.resolution}')"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike, as_path
-from gpuvos.data.datasets.base import LabelledSequence, SequenceDataset, check_same_size
-from gpuvos.data.images import list_images, load_image, natural_key, read_image
+from gpuvos.data.datasets.base import LabelledSequence, SequenceDataset, check_same_size, read_frames
+from gpuvos.data.images import list_images, load_image, natural_key
 from gpuvos.errors import fail
 
 # Objects of the sequences with several of them; the other eight have one.
@@ -85,13 +85,11 @@ class SegTrack2(SequenceDataset):
     def read(self, name: str) -> LabelledSequence:
         """Reads the sequence of a name that exists."""
         pairs = self._sequences[name]
-        frames = [read_image(image)[0] for image, _ in pairs]
-        size, first = (frames[0].shape[1], frames[0].shape[2]), pairs[0][0]
-        for (image, _), frame in zip(pairs, frames, strict=True):
-            check_same_size(image, tuple(frame.shape[1:]), size, first)
+        frames = read_frames([image for image, _ in pairs])
+        size, first = (frames.shape[2], frames.shape[3]), pairs[0][0]
         masks = [torch.stack([_read(file, size, first) for file in files]).any(0) for _, files in pairs]
         names = tuple(image.stem for image, _ in pairs)
-        return LabelledSequence(name, torch.stack(frames), torch.stack(masks), tuple(range(len(pairs))), names)
+        return LabelledSequence(name, frames, torch.stack(masks), tuple(range(len(pairs))), names)
 
     def __repr__(self) -> str:
         return f"SegTrack2('{self.root}')"

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torchvision.transforms.functional import pil_to_tensor
 
 import gpuvos
+from gpuvos.data.images import read_image
 from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.network.embedding import EmbeddingNetwork, fuse
 from gpuvos.features.network.embedding_cpu import CpuNetwork
@@ -116,6 +115,7 @@ def test_the_same_bits_on_any_number_of_threads(network: EmbeddingNetwork, threa
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_weights_that_change_later_are_seen(tiny: EmbeddingNetwork, used: list[int]) -> None:
     bias = tiny.project.bias
     assert bias is not None
@@ -218,7 +218,7 @@ def test_masks_are_equal(
 ) -> None:
     """Up to a pixel in a million: by as much as by rounding the network alone differs between 1 and 2 threads."""
     files = sorted((development_data / "davis2016" / "JPEGImages" / "480p" / name).glob("*.jpg"))[::6][:3]
-    frames = torch.stack([pil_to_tensor(Image.open(file))[:, :rows, :columns] for file in files])
+    frames = torch.stack([read_image(file)[0][:, :rows, :columns] for file in files])
     front_end = LearnedFeatures(chunk=2)
     quick = front_end.encode(frames)
     plainly()
