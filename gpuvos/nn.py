@@ -17,6 +17,7 @@ class DenseCRF(nn.Module):
         color_sigma: its standard deviation in grey levels of 0 to 255.
         smoothness_weight: weight of the kernel of position alone.
         smoothness_sigma: its standard deviation in pixels.
+        subsample: pixels of the image per pixel of the field; 2 takes a quarter of the time.
         lattice_points: memory for so many lattice points a frame, which spares reading their number back from the
             device; frames that need more come out as NaN.
 
@@ -35,6 +36,7 @@ class DenseCRF(nn.Module):
         color_sigma: float = 3.0,
         smoothness_weight: float = 3.0,
         smoothness_sigma: float = 1.0,
+        subsample: int = 1,
         lattice_points: int | None = None,
     ) -> None:
         super().__init__()
@@ -44,6 +46,7 @@ class DenseCRF(nn.Module):
         self.color_sigma = color_sigma
         self.smoothness_weight = smoothness_weight
         self.smoothness_sigma = smoothness_sigma
+        self.subsample = subsample
         self.lattice_points = lattice_points
 
     def forward(
@@ -59,6 +62,7 @@ class DenseCRF(nn.Module):
             color_sigma=self.color_sigma,
             smoothness_weight=self.smoothness_weight,
             smoothness_sigma=self.smoothness_sigma,
+            subsample=self.subsample,
             mask=mask,
             lattice_points=self.lattice_points,
             validate=validate,
@@ -69,7 +73,7 @@ class DenseCRF(nn.Module):
         return (
             f"iterations={self.iterations}, "
             f"appearance={self.appearance_weight} ({self.appearance_sigma} px, {self.color_sigma} levels), "
-            f"smoothness={self.smoothness_weight} ({self.smoothness_sigma} px)"
+            f"smoothness={self.smoothness_weight} ({self.smoothness_sigma} px), subsample={self.subsample}"
         )
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from gpuvos.errors import (
     check_count,
@@ -45,6 +46,7 @@ def dense_crf(
     smoothness_weight: float = 3.0,
     smoothness_sigma: float = 1.0,
     clip: float = 1e-5,
+    subsample: int = 1,
     mask: Tensor | None = None,
     lattice_points: int | None = None,
     validate: bool = True,
@@ -64,6 +66,9 @@ def dense_crf(
         smoothness_weight: weight of the kernel of position alone; 0 leaves the kernel out.
         smoothness_sigma: its standard deviation in pixels.
         clip: least probability of either label, so that a 0 or a 1 can be changed.
+        subsample: pixels of the image per pixel of the field. Above 1, probability and image are means over squares of
+            so many pixels (the mask left out), the standard deviations still count in pixels of the image, and what
+            comes out is resampled bilinearly: with 2 an outline is as good, in a quarter of the time.
         mask: ``[T, H, W]`` bool, pixels to leave alone.
         lattice_points: room in the lattice, see ``dense_crf_marginals``.
         validate: look for NaN and values out of range; it reads back from the device.
@@ -87,10 +92,61 @@ def dense_crf(
         raise fail("clip", repr(clip), "a number between 0 and 0.5")
     model = _Model(iterations, appearance_weight, appearance_sigma, color_sigma, smoothness_weight, smoothness_sigma)
     _check(mask, model, lattice_points, sizes, probability, probability.shape[:-2])
+    check_count("subsample", subsample)
     share = merge_leading(probability, 2)[:, None]  # [N, 1, H, W]
     share = share.to(torch.float64 if share.dtype == torch.float64 else torch.float32)
-    logit = share.clamp(clip, 1 - clip).log() - (1 - share).clamp(clip, 1 - clip).log()
-    return logistic(_solve(logit, image, mask, model, lattice_points)).reshape(probability.shape)
+    frames = merge_leading(image.detach(), 3)
+    alone = None if mask is None else merge_leading(mask, 2)
+    if subsample == 1 or share.numel() == 0:
+        return logistic(_solve(_logit(share, clip), frames, alone, model, lattice_points)).reshape(probability.shape)
+    coarse, coarse_image, coarse_mask = _coarsened(share, frames, alone, subsample)
+    logit = _solve(_logit(coarse, clip), coarse_image, coarse_mask, model.scaled(1 / subsample), lattice_points)
+    refined = _resampled(logistic(logit), coarse_mask, subsample)[..., : sizes["H"], : sizes["W"]]
+    if alone is not None:
+        refined = torch.where(alone[:, None], share.clamp(clip, 1 - clip), refined)
+    return refined.reshape(probability.shape)
+
+
+def _logit(share: Tensor, clip: float) -> Tensor:
+    return share.clamp(clip, 1 - clip).log() - (1 - share).clamp(clip, 1 - clip).log()
+
+
+def _coarsened(share: Tensor, frames: Tensor, mask: Tensor | None, size: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Means of ``[N, 1, H, W]`` and ``[N, C, H, W]`` over squares without the pixels of ``mask``.
+
+    The last result says which squares lie in the mask altogether.
+    """
+    scale = 1 if frames.is_floating_point() else 255
+    budget = _CPU_BUDGET if share.device.type == "cpu" else _DEVICE_BUDGET
+    parts = []
+    for block in blocks(len(share), 4 * share.element_size() * frames[0].numel(), budget=budget):
+        values = torch.cat((share[block], frames[block].to(share.dtype) / scale), 1)
+        if mask is None:
+            parts.append(_square_means(values, size))
+            continue
+        counts = (~mask[block, None]).to(share.dtype)
+        there = _square_means(counts, size)
+        means = _square_means(values * counts, size) / torch.where(there > 0, there, 1)
+        parts.append(torch.cat((means, there), 1))
+    joined = torch.cat(parts)
+    channels = frames.shape[1] + 1
+    left = None if mask is None else joined[:, channels] == 0
+    return joined[:, :1], joined[:, 1:channels], left
+
+
+def _resampled(values: Tensor, mask: Tensor | None, factor: int) -> Tensor:
+    """``[N, 1, H, W]`` at ``factor`` times the resolution; squares of ``mask [N, H, W]`` say nothing to others."""
+    if mask is None:
+        return interpolate(values, scale_factor=factor, mode="bilinear")
+    weight = (~mask[:, None]).to(values.dtype)
+    total, share = (interpolate(part, scale_factor=factor, mode="bilinear") for part in (values * weight, weight))
+    return total / torch.where(share > 0, share, 1)
+
+
+def _square_means(values: Tensor, size: int) -> Tensor:
+    """Means of ``[N, C, H, W]`` over squares of ``size`` pixels; the last row and column stand in for missing ones."""
+    h, w = values.shape[-2:]
+    return avg_pool2d(pad(values, (0, -w % size, 0, -h % size), mode="replicate"), size)
 
 
 @full_precision
@@ -179,6 +235,12 @@ class _Model(NamedTuple):
     color_sigma: float
     smoothness_weight: float
     smoothness_sigma: float
+
+    def scaled(self, factor: float) -> _Model:
+        """The same model of an image that is ``factor`` times as large."""
+        return self._replace(
+            appearance_sigma=self.appearance_sigma * factor, smoothness_sigma=self.smoothness_sigma * factor
+        )
 
 
 class _Pairwise(NamedTuple):

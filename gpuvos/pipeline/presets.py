@@ -38,7 +38,7 @@ class Preset:
     """Of the networks of the front end."""
     flow: FlowParameters = _FLOW
     """Of the dense flow."""
-    refine: str = "zoom"
+    refine: str = "zoom-crf"
     """``none``, or a name of ``refinement``."""
     zoom: int = 320
     """Side of the square at which U2NetP sees the part around the object, where ``refine`` has a zoom."""
@@ -46,8 +46,8 @@ class Preset:
 
 PRESETS = {
     "accurate": Preset(),
-    "balanced": Preset(saliency=256, zoom=256),
-    "fast": Preset(saliency=192, flow=FlowParameters(warps=3), zoom=192),
+    "balanced": Preset(saliency=256, refine="zoom", zoom=256),
+    "fast": Preset(saliency=192, flow=FlowParameters(warps=3), refine="zoom", zoom=192),
     "realtime": Preset(saliency=160, scale=0.5, flow=FlowParameters(scale=0.25, warps=3), refine="none"),
 }
 

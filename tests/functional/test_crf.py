@@ -279,6 +279,44 @@ def test_traces_without_reading_values(generator: torch.Generator) -> None:
     torch.testing.assert_close(exported(p, image), wanted, **ROUNDING)
 
 
+def test_means_of_squares_by_hand() -> None:
+    # squares of 2 x 2 of a 3 x 4 image, the last row standing in for the missing fourth: without neighbours (no weight)
+    # a square keeps its mean, and a bilinear sample of two squares lies a quarter of the way from the nearer
+    p = torch.tensor([[[0.2, 0.4, 0.8, 0.8], [0.4, 0.6, 0.8, 0.8], [0.5, 0.5, 0.1, 0.1]]])
+    found = F.dense_crf(p, torch.zeros(1, 3, 3, 4), appearance_weight=0, smoothness_weight=0, subsample=2)
+    # means 0.4 and 0.8, below them 0.5 and 0.1; first row 0.4, 0.4 + 0.1, 0.8 - 0.1, 0.8; second a quarter towards the
+    # row below, third three quarters
+    above, below = torch.tensor([0.4, 0.5, 0.7, 0.8]), torch.tensor([0.5, 0.4, 0.2, 0.1])
+    expected = torch.stack((above, above.lerp(below, 0.25), above.lerp(below, 0.75)))
+    torch.testing.assert_close(found[0], expected)
+
+
+def test_a_coarser_field_is_the_field_of_the_coarser_image(generator: torch.Generator) -> None:
+    p, image = torch.rand(2, 4, 5, generator=generator), torch.rand(2, 3, 4, 5, generator=generator)
+    options = {"iterations": 2, "color_sigma": 30.0}
+    whole = F.dense_crf(p, image, appearance_sigma=2.0, smoothness_sigma=0.5, **options)
+    large, frames = (value.repeat_interleave(3, -1).repeat_interleave(3, -2) for value in (p, image))
+    found = F.dense_crf(large, frames, appearance_sigma=6.0, smoothness_sigma=1.5, subsample=3, **options)
+    torch.testing.assert_close(found[:, 1::3, 1::3], whole, **ROUNDING)  # the middle of a square
+
+
+def test_a_coarser_field_does_not_hear_of_pixels_left_alone(generator: torch.Generator) -> None:
+    p, image = torch.rand(1, 6, 8, generator=generator), torch.rand(1, 3, 6, 8, generator=generator)
+    mask = torch.zeros(1, 6, 8, dtype=torch.bool)
+    mask[:, 2:4, :3] = True  # a whole square and half of one
+    mask[:, 5, 7] = True
+    options = {"iterations": 3, "color_sigma": 60.0, "subsample": 2}
+    found = F.dense_crf(p, image, mask=mask, **options)
+    assert torch.equal(found[mask], p[mask])
+    other = torch.where(mask, 1 - p, p), torch.where(mask[:, None], 1 - image, image)
+    again = F.dense_crf(*other, mask=mask, **options)
+    torch.testing.assert_close(again[~mask], found[~mask], **ROUNDING)
+    alone = F.dense_crf(
+        p * 0 + 0.7, image, mask=mask, appearance_weight=0, smoothness_weight=0, subsample=2
+    )  # nobody to hear
+    torch.testing.assert_close(alone, p * 0 + 0.7)
+
+
 def test_module_is_the_function(generator: torch.Generator) -> None:
     p, image = torch.rand(1, 6, 7, generator=generator), torch.rand(1, 3, 6, 7, generator=generator)
     options: dict[str, Any] = {
@@ -288,6 +326,7 @@ def test_module_is_the_function(generator: torch.Generator) -> None:
         "color_sigma": 20.0,
         "smoothness_weight": 1.0,
         "smoothness_sigma": 2.0,
+        "subsample": 2,
     }
     mask = p > 0.9
     module = DenseCRF(**options)
@@ -313,6 +352,7 @@ def test_module_is_the_function(generator: torch.Generator) -> None:
         ({"smoothness_weight": -2.0}, r"smoothness_weight: got -2.0"),
         ({"lattice_points": 0}, r"lattice_points: got 0"),
         ({"clip": 0.0}, r"clip: got 0.0"),
+        ({"subsample": 0}, r"subsample: got 0"),
     ],
 )
 def test_bad_input(change: dict[str, Any], message: str) -> None:

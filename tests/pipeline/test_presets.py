@@ -17,7 +17,7 @@ from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.nn import DenseCRF, GuidedFilter
 from gpuvos.paper.cache import fingerprint
 from gpuvos.pipeline.presets import PRESETS, Preset, preset_refinement, preset_segmenter
-from gpuvos.pipeline.refinement import ZoomRefinement, refinement
+from gpuvos.pipeline.refinement import Refinements, refinement
 
 
 def options(*words: str) -> Namespace:
@@ -41,8 +41,8 @@ def test_the_command_knows_all_of_them() -> None:
 def test_the_first_is_the_default() -> None:
     assert fingerprint(ours().front_end) == fingerprint(gpuvos.VideoSegmenter().front_end)
     refine = ours().refinement
-    assert isinstance(refine, ZoomRefinement)
-    assert fingerprint(refine) == fingerprint(refinement("zoom"))
+    assert isinstance(refine, Refinements)
+    assert fingerprint(refine) == fingerprint(refinement("zoom-crf"))
 
 
 def test_presets_differ_in_what_a_cache_of_features_sees() -> None:

@@ -137,7 +137,7 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[
         {**NEIGHBORS, "confident_share": "share", "vote_threshold": "share"}, ["bool ... T K"],
     ),
     "dense_crf": (
-        F.dense_crf, {"probability": "unit ... H W", "image": "frames ... 3 H W"}, {**CRF, "clip": (1e-5, 0.1)},
+        F.dense_crf, {"probability": "unit ... H W", "image": "frames ... 3 H W"}, {**CRF, "clip": (1e-5, 0.1), "subsample": (1, 2, 3)},
         ["unit ... H W"],
     ),
     "guided_filter": (

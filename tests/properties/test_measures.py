@@ -82,7 +82,7 @@ NN: Cases = {
     "DenseCRF": (
         dense_crf, {"probability": "unit ... H W", "image": "frames ... 3 H W"},
         {"iterations": "count", "appearance_weight": "weight", "appearance_sigma": (2.0, 67.0), "smoothness_weight": "weight",
-         "smoothness_sigma": "number", "lattice_points": (None, 5000)}, ["unit ... H W"],
+         "smoothness_sigma": "number", "subsample": (1, 2), "lattice_points": (None, 5000)}, ["unit ... H W"],
     ),
     "GuidedFilter": (
         guided_filter, {"probability": "unit ... H W", "image": "frames ... 3 H W"},

@@ -64,11 +64,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--refinements",
         nargs="*",
-        default=("zoom", "crf"),
+        default=("zoom", "zoom-crf"),
         choices=REFINEMENTS[1:],
         metavar="NAME",
         help="what experiments refine by beside nothing, some of " + ", ".join(REFINEMENTS[1:]) + " or, with the "
-        "option alone, nothing at all; default: zoom crf",
+        "option alone, nothing at all; default: zoom zoom-crf",
     )
     parser.add_argument("--cache", type=Path, help="folder for features, about 3 MB a frame; default: OUTPUT/features")
     add_refinement_argument(parser)
