@@ -5,6 +5,9 @@
 Every trial may end in a result or in an InputError, within a time and a memory limit. Trials run in forked processes,
 so that a crash or a hang of a decoder is counted and does not end the run. Killed and simultaneous runs are those of
 ``gpuvos segment``; what they leave must be, byte for byte, what one undisturbed run leaves, and nothing else.
+
+The numbers are written as they grow. Called again with the same file, seed and commit, it goes on where it was ended:
+every trial has a number, and its chance is that of the seed and the number alone.
 """
 
 from __future__ import annotations
@@ -24,17 +27,21 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-from fuzz_runs import kill_runs, pair_runs
+from fuzz_runs import Found, killed_runs, paired_runs
 from PIL import Image
 
 import gpuvos
 from gpuvos import Config, InputError, StreamingSegmenter
 from gpuvos.batch.manifest import read_record
+from gpuvos.bench.environment import commit_of
 from gpuvos.data import read_mask, read_video, render_clip, write_mask, write_video
+from gpuvos.data.atomic import atomic_file
 from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.network.embedding import EmbeddingNetwork
 from gpuvos.features.network.weights import load_weights, save_weights
@@ -45,7 +52,8 @@ from gpuvos.training.checkpoint import read_checkpoint, sealed
 Trial = Callable[[random.Random], object]
 
 RESULT, REFUSED = "result", "InputError"
-_BATCH = 100  # trials of one process
+_STEPS = {"files": 1000, "calls": 1000, "kills": 10, "pairs": 10}  # between two times that the numbers are written
+_HASH = 64  # characters at the end of a checkpoint
 _SECONDS = 60  # of one trial; a decoder that hangs is ended
 _MEMORY = 4 * 2**30  # that a process may add to what it has
 
@@ -53,14 +61,13 @@ _MEMORY = 4 * 2**30  # that a process may add to what it has
 # ------------------------------------------------------------------ trials in processes of their own
 
 
-def run_trials(trial: Trial, count: int, seed: int) -> tuple[Counter[str], list[str]]:
-    """Outcomes of trials numbered from 0, each with a random generator of its own; and those that are not allowed."""
+def run_trials(trial: Trial, numbers: range, seed: int) -> Found:
+    """Outcomes of trials, each with a random generator of its own, and those that are not allowed."""
     outcomes: Counter[str] = Counter()
     wrong: list[str] = []
-    number = 0
-    while number < count:
-        stop = min(number + _BATCH, count)
-        said, status = _child(trial, seed, number, stop)
+    number = numbers.start
+    while number < numbers.stop:
+        said, status = _child(trial, seed, number, numbers.stop)
         for line in said:
             outcome, _, detail = line.partition("\t")
             outcomes[outcome] += 1
@@ -175,6 +182,12 @@ def mutate(content: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
+def _mutated(name: str, files: dict[str, bytes], chance: random.Random) -> bytes:
+    if name == "checkpoint.pt" and chance.random() < 0.5:  # with the hash of what it is now
+        return sealed(mutate(files[name][:-_HASH], chance))
+    return mutate(files[name], chance)
+
+
 def file_trial(folder: Path, files: dict[str, bytes]) -> Trial:
     """A trial that changes a file and reads it as what its name says."""
     names = [name for name in files if not name.startswith("w.json")]
@@ -198,7 +211,10 @@ def file_trial(folder: Path, files: dict[str, bytes]) -> Trial:
             for other in ("w.safetensors", "w.json") if name == "w.safetensors" else (name,):
                 (work / other).write_bytes(files[other])
             changed = chance.choice(("w.safetensors", "w.json")) if name == "w.safetensors" else name
-            (work / changed).write_bytes(mutate(files[changed], chance))
+            (work / changed).write_bytes(_mutated(changed, files, chance))
+            if changed == "w.safetensors" and chance.random() < 0.5:  # a card whose hash fits
+                card = json.loads(files["w.json"]) | {"sha256": sha256((work / changed).read_bytes()).hexdigest()}
+                (work / "w.json").write_text(json.dumps(card))
             return read(name, work / name, chance)
         finally:
             shutil.rmtree(work)
@@ -270,6 +286,11 @@ def _features(chance: random.Random) -> list[Any]:
     return tensors
 
 
+def _colors(frames: torch.Tensor) -> gpuvos.Features:
+    values = frames.float() / 255
+    return gpuvos.Features(values, values[:, 0], values[:, :2])
+
+
 def call_trial(chance: random.Random) -> object:
     """A call of the public functions with values of any kind; what comes out must be finite and in range."""
     kind = chance.randrange(6)
@@ -278,8 +299,9 @@ def call_trial(chance: random.Random) -> object:
     if kind == 1:
         return StreamingSegmenter(AppearanceFeatures(), history=_wild(chance, 9), latency=_wild(chance, 2))
     if kind == 2:
-        frames = torch.zeros(2, 3, 16, 24, dtype=torch.uint8)
-        segmenter = gpuvos.VideoSegmenter(AppearanceFeatures(), _config(chance), chunk=_wild(chance, None, 1))
+        frames = torch.zeros(2, 3, 8, 12, dtype=torch.uint8)
+        front_end = AppearanceFeatures() if chance.random() < 0.1 else _colors  # the flow takes most of the time
+        segmenter = gpuvos.VideoSegmenter(front_end, _config(chance), chunk=_wild(chance, None, 1))
         return _checked(segmenter(_wild(chance, frames, frames.float(), frames[:1])))
     features = _features(chance)
     size = _wild(chance, None, (4, 6))
@@ -302,28 +324,47 @@ def _checked(result: gpuvos.Segmentation) -> gpuvos.Segmentation:
 # ------------------------------------------------------------------ the command
 
 
+def _prepared(name: str, folder: Path, seed: int) -> Callable[[range], Found]:
+    """What runs trials of a kind by their numbers."""
+    AppearanceFeatures()(torch.zeros(2, 3, 16, 24, dtype=torch.uint8))  # imports, once for all forked processes
+    if name == "kills":
+        return partial(killed_runs(folder), seed=seed)
+    if name == "pairs":
+        return partial(paired_runs(folder), seed=seed)
+    if name == "calls":
+        return partial(run_trials, call_trial, seed=seed)
+    (folder / "made").mkdir()
+    return partial(run_trials, file_trial(folder, make_files(folder / "made")), seed=seed)
+
+
 def fuzz(files: int, calls: int, kills: int, pairs: int, seed: int, *, json_file: Path | None = None) -> dict[str, Any]:
-    """Runs everything; gives numbers of outcomes, and what was not allowed; writes them after every part."""
+    """Runs everything; gives numbers of outcomes, and what was not allowed; writes them while they grow."""
     torch.set_num_threads(1)
     versions = {"gpuvos": gpuvos.__version__, "torch": torch.__version__, "python": sys.version.split()[0]}
-    report: dict[str, Any] = {**versions, "seed": seed}
+    commit, changed = commit_of(Path(__file__).parents[1])
+    made = {**versions, "commit": f"{commit} and changes" if changed else commit, "seed": seed}
+    report: dict[str, Any] = {}
+    if json_file is not None and json_file.exists():
+        report = json.loads(json_file.read_text(encoding="utf-8"))
     for name, count in (("files", files), ("calls", calls), ("kills", kills), ("pairs", pairs)):
-        if not count:
-            continue
-        with tempfile.TemporaryDirectory() as text:
-            folder = Path(text)
-            if name == "files":
-                (folder / "made").mkdir()
-                trial = file_trial(folder, make_files(folder / "made"))
-                outcomes, wrong = run_trials(trial, count, seed)
-            elif name == "calls":
-                outcomes, wrong = run_trials(call_trial, count, seed)
-            else:
-                outcomes, wrong = (kill_runs if name == "kills" else pair_runs)(folder, count, seed)
-        report[name] = {"tried": count, "outcomes": dict(outcomes), "wrong": wrong}
-        print(name, json.dumps(report[name]), flush=True)
-        if json_file is not None:
-            json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        nothing = {**made, "tried": 0, "outcomes": {}, "wrong": [], "processor_seconds": 0}
+        part = report.get(name, nothing)
+        if any(part[fact] != value for fact, value in made.items()):
+            raise SystemExit(f"{json_file} has {name} of another commit, seed or version: give another file")
+        with tempfile.TemporaryDirectory() as folder:
+            run = _prepared(name, Path(folder), seed) if part["tried"] < count else None
+            while run is not None and part["tried"] < count:
+                begin, stop = sum(os.times()[:4]), min(part["tried"] + _STEPS[name], count)
+                outcomes, wrong = run(range(part["tried"], stop))
+                part["tried"] = stop
+                part["outcomes"] = dict(Counter(part["outcomes"]) + outcomes)
+                part["wrong"] += wrong
+                part["processor_seconds"] = round(part["processor_seconds"] + sum(os.times()[:4]) - begin, 1)
+                report[name] = part
+                print(name, json.dumps(part), flush=True)
+                if json_file is not None:
+                    with atomic_file(json_file) as temporary:
+                        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
 
@@ -332,11 +373,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Hostile files, wild options, killed runs and runs at once.")
     for name, default in (("files", 100_000), ("calls", 100_000), ("kills", 200), ("pairs", 200), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--json", type=Path, help="file for the numbers, and of those to go on from")
     arguments = parser.parse_args()
     counts = (arguments.files, arguments.calls, arguments.kills, arguments.pairs)
     report = fuzz(*counts, arguments.seed, json_file=arguments.json)
-    return int(any(part["wrong"] for part in report.values() if isinstance(part, dict)))
+    return int(any(part["wrong"] for part in report.values()))
 
 
 if __name__ == "__main__":

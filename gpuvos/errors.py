@@ -142,6 +142,8 @@ def check_positive(argument: str, value: Any, *, zero: bool = False, low: float 
     try:
         fits = bool(value > 0 or (zero and value == 0)) and low <= value <= high
         fits = fits and (isinstance(value, int | float) or hasattr(value, "dtype"))
+        if isinstance(value, int) and value > 2**63 - 1:  # torch takes no larger integer
+            fits, high = False, min(high, 2**63 - 1)
     except (TypeError, ValueError, RuntimeError):  # not a number at all, or many
         fits = False
     if not fits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from gpuvos.app.words import found_said, why_said
 from gpuvos.cli.report import timeline_rows
 from gpuvos.errors import InputError, fail
 from gpuvos.interactive.corrections import REACHES
-from gpuvos.viz.timeline import frame_ranges, timeline_html
+from gpuvos.viz.timeline import FlagRow, frame_ranges, timeline_html
 
 _MOST_POINTS = 20_000  # of a stroke
 _WIDEST = 400  # brush, in pixels
@@ -37,8 +37,9 @@ def shown(project: Project, **extra: object) -> dict[str, object]:
         "rate": project.clip.frame_rate,
         "times": [round(time, 3) for time in (project.clip.timestamps - project.clip.timestamps[0]).tolist()],
         "objects": [{"number": one.number, "name": one.name, "color": color_of(one.number)} for one in project.objects],
-        "timeline": timeline_html(strips, flags),
-        "unusual": sorted({first for flag in flags for first, _ in frame_ranges(flag.values)}),
+        "marks": [one._asdict() for one in project.marks],
+        "timeline": timeline_html(strips, [*flags, FlagRow("Corrected here", project.corrected)]),
+        "unusual": unusual(flags),
         "undo": project.undoable,
         "steps": STEPS,
         "files": {name: words for name, (words, _) in EXPORTS.items()},
@@ -60,6 +61,20 @@ def act(project: Project, message: object) -> dict[str, object]:
         except InputError as error:
             extra = {"said": f"That did not work: {error}"}
         return shown(project, **extra)
+
+
+def unusual(flags: Sequence[FlagRow]) -> list[dict[str, object]]:
+    """Where something unusual begins and what it is, in the order of the frames.
+
+    Example:
+        >>> unusual([FlagRow("Hidden", [False, True, True]), FlagRow("Still", [True, True, False])])
+        [{'frame': 0, 'said': 'Still'}, {'frame': 1, 'said': 'Hidden'}]
+    """
+    begins: dict[int, list[str]] = {}
+    for flag in flags:
+        for first, _ in frame_ranges(flag.values):
+            begins.setdefault(first, []).append(flag.name)
+    return [{"frame": frame, "said": ", ".join(names)} for frame, names in sorted(begins.items())]
 
 
 def painted(strokes: object, radius: float, size: tuple[int, int]) -> Tensor:

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpuvos.app.pictures import draw_steps
 from gpuvos.app.project import Project
 from gpuvos.cli.report import timeline_rows
 from gpuvos.data.atomic import atomic_file
 from gpuvos.data.masks import save_npz, write_mask
 from gpuvos.data.video_writer import VideoWriter
 from gpuvos.interactive.prompts import prompts
+from gpuvos.viz.contact_sheet import contact_sheet
 from gpuvos.viz.maps import overlay, save_png
 from gpuvos.viz.report import report_html
 
@@ -33,6 +33,7 @@ COLORS = (
     (60, 230, 220),
     (220, 220, 80),
 )
+_PANEL = 320  # width of a picture of the sheet
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # of an entry of a zip, so that equal masks make equal files
 
 
@@ -148,8 +149,10 @@ def write_report(project: Project, path: Path) -> None:
     try:
         write_overlay(project, video)
         strips, flags = timeline_rows(project.timeline())
-        shown = [draw_steps(project, frame) for frame in sorted({0, project.num_frames // 2, project.num_frames - 1})]
-        save_png(sheet, torch.cat([torch.cat(list(row.values()), 2) for row in shown], 1))
+        now = project.current()
+        frames = project.clip.frames.to(now.mask.device)
+        width = min(_PANEL, max(16, frames.shape[-1]))
+        save_png(sheet, contact_sheet(frames, project.features, now, panel_width=width, config=now.config))
         page = report_html(
             project.name,
             summary=", ".join(one.name for one in project.objects),

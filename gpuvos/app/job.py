@@ -5,19 +5,20 @@ from __future__ import annotations
 import shlex
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from gpuvos.app.project import Project
+from gpuvos.cli.progress import COSTS, REFINEMENT_COSTS
 from gpuvos.data.images import fit
 from gpuvos.data.synthetic import render_clip
 from gpuvos.data.video import Clip, VideoInfo, probe_video, read_video
 from gpuvos.errors import InputError, fail
-from gpuvos.nn import GuidedFilter
 from gpuvos.pipeline.chunked import explain_memory
+from gpuvos.pipeline.presets import PRESETS
 from gpuvos.pipeline.segment import segment
 from gpuvos.pipeline.video import VideoSegmenter
 
@@ -31,8 +32,13 @@ STAGES = {
     "flow": "Measuring motion",
     "method": "Finding what moves",
     "ready": "Getting ready for corrections",
+    "refine": "Sharpening edges",
 }
-_COSTS = {"decode": 5.0, "network": 350.0, "features": 60.0, "flow": 80.0, "method": 60.0, "ready": 30.0}
+QUICK = "quick"
+"""The quality without any network; the others are presets."""
+_COSTS = {name: COSTS[name] for name in ("decode", "network", "flow", "method")} | {"ready": 45.0}
+_QUICK_COST = 60.0  # of features without a network
+_EFFORTS = {"accurate": 1.0, "balanced": 0.85, "fast": 0.7, "realtime": 0.25}  # of networks and flow of a preset
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -41,12 +47,23 @@ class Wish(NamedTuple):
 
     source: Path | str  # a file, or the scene of a rendered clip
     name: str
-    quality: str  # of QUALITIES in options
+    quality: str  # a preset, or ``QUICK``
+    edges: str  # how masks are refined; "" as suits the quality
     start: int
     step: int
     frames: int  # at most
     max_side: int
-    sharpen: bool
+
+
+class Method(NamedTuple):
+    """What a quality and edges stand for."""
+
+    segmenter: VideoSegmenter
+    words: tuple[str, ...]  # options of a command that does the same
+
+
+Build = Callable[[str, str], Method]
+"""Gives the method of a quality and of edges."""
 
 
 class StoppedError(Exception):
@@ -68,21 +85,15 @@ class Job:
 
     Args:
         wish: what is asked for.
-        build: gives the segmenter of a quality.
+        build: gives the method that is asked for.
         max_pixels: the largest frame that is decoded.
-        options: further words of a command that does the same carefully.
     """
 
-    def __init__(
-        self,
-        wish: Wish,
-        build: Callable[[str], VideoSegmenter],
-        max_pixels: int,
-        options: tuple[str, ...] = (),
-    ) -> None:
-        self._wish, self._build, self._max_pixels, self._options = wish, build, max_pixels, options
+    def __init__(self, wish: Wish, build: Build, max_pixels: int) -> None:
+        self._wish, self._build, self._max_pixels = wish, build, max_pixels
         self._stop = threading.Event()
-        self._done = {name: 0.0 for name in _COSTS if name != ("network" if wish.quality == "quick" else "features")}
+        self._costs = stage_costs(wish.quality, wish.edges)
+        self._done = dict.fromkeys(self._costs, 0.0)
         self._at = ("waiting", 0, 0)
         self._begin = time.monotonic()
         self.project: Project | None = None
@@ -106,7 +117,7 @@ class Job:
 
     def progress(self) -> Progressed:
         """How far it is."""
-        share = sum(_COSTS[name] * part for name, part in self._done.items()) / sum(_COSTS[name] for name in self._done)
+        share = sum(self._costs[name] * part for name, part in self._done.items()) / sum(self._costs.values())
         passed = time.monotonic() - self._begin
         return Progressed(*self._at, share, passed * (1 / share - 1) if share > 0.02 else None)
 
@@ -133,6 +144,9 @@ class Job:
     def _told(self, stage: str, done: int, total: int) -> None:
         self._look()
         self._at = (stage, done, total)
+        if stage in ("method", "ready", "refine"):  # what comes before is over; some front ends do not say so
+            names = [*self._done]
+            self._done |= dict.fromkeys(names[: names.index(stage)], 1.0)
         if stage in self._done:
             self._done[stage] = max(self._done[stage], min(1.0, done / max(total, 1)))
 
@@ -141,7 +155,7 @@ class Job:
     def _make(self) -> Project:
         wish = self._wish
         clip = self._clip()
-        segmenter = self._build(wish.quality)
+        segmenter, words = self._build(wish.quality, wish.edges)
         device = next((value.device for value in segmenter.buffers()), torch.device("cpu"))
         device = next((value.device for value in segmenter.parameters()), device)
         parted = VideoSegmenter(segmenter.front_end, segmenter.config, chunk=_CHUNK)
@@ -149,9 +163,14 @@ class Job:
         self._told("method", 0, len(clip.frames))
         result = segment(*features, config=segmenter.config)
         self._told("ready", 0, len(clip.frames))
-        refine = GuidedFilter() if wish.sharpen else None
-        project = Project(clip, features, result, name=wish.name, refine=refine, command=command(wish, self._options))
+        project = Project(
+            clip, features, result, name=wish.name, refine=segmenter.refinement, command=command(wish, words)
+        )
         self._told("ready", 1, 1)
+        if segmenter.refinement is not None:  # else a frame costs next to nothing when it is looked at
+            for frame in range(project.num_frames):
+                project.labels(frame)
+                self._told("refine", frame + 1, project.num_frames)
         return project
 
     def _clip(self) -> Clip:
@@ -180,7 +199,8 @@ def look_at(path: Path, name: str, max_pixels: int) -> VideoInfo:
     try:
         return probe_video(path, max_pixels=max_pixels)
     except InputError as error:
-        raise InputError(_named(str(error), path, name)) from None
+        message = _named(str(error), path, name).removeprefix("path: ")
+        raise InputError(f"this file cannot be read: {message}") from None
 
 
 def outlook(info: VideoInfo, wish: Wish) -> tuple[int, tuple[int, int], float]:
@@ -191,28 +211,41 @@ def outlook(info: VideoInfo, wish: Wish) -> tuple[int, tuple[int, int], float]:
     if count < 1:
         raise fail("the first frame", str(wish.start), f"a number below {info.num_frames}, the frames of the video")
     size = fit(info.height, info.width, wish.max_side)
-    skipped = "network" if wish.quality == "quick" else "features"
-    cost = sum(value for name, value in _COSTS.items() if name != skipped) / 1000
+    cost = sum(stage_costs(wish.quality, wish.edges).values()) / 1000
     return count, size, cost * count * size[0] * size[1] / _PIXELS
 
 
-def command(wish: Wish, carefully: tuple[str, ...] = ()) -> str:
-    """The command that segments the same video with the same settings."""
+def stage_costs(quality: str, edges: str) -> dict[str, float]:
+    """About how many milliseconds of one core the stages of a job take for a frame of 480 x 854 pixels.
+
+    Example:
+        >>> stage_costs("quick", "") == stage_costs("quick", "none"), stage_costs("fast", "")["refine"] > 0
+        (True, True)
+    """
+    quick = quality == QUICK
+    refined = REFINEMENT_COSTS[edges or ("none" if quick else PRESETS[quality].refine)]
+    if quick:
+        looking = {"decode": _COSTS["decode"], "features": _QUICK_COST}
+        return looking | {name: _COSTS[name] for name in ("flow", "method", "ready")} | {"refine": refined}
+    costs = {**_COSTS, "refine": refined}
+    scaled = ("network", "flow", "refine")
+    return {name: value * (_EFFORTS[quality] if name in scaled else 1.0) for name, value in costs.items()}
+
+
+def command(wish: Wish, method: tuple[str, ...] = ()) -> str:
+    """The command that segments the same video with the same settings; ``method`` are its options of the method."""
     if isinstance(wish.source, str):
-        options: Mapping[str, object] = {"scene": wish.source, "frames": min(_SAMPLE[0], wish.frames)}
+        options: dict[str, object] = {"scene": wish.source, "frames": min(_SAMPLE[0], wish.frames)}
         words = ["gpuvos", "demo"]
     else:
-        options = {
-            "start": wish.start,
-            "stop": wish.start + wish.frames * wish.step,
-            "step": wish.step,
-            "max-side": wish.max_side,
-            "refine": "guided" if wish.sharpen else "none",
-        }
+        stop = wish.start + wish.frames * wish.step
+        options = {"stop": stop, "max-side": wish.max_side}
+        options |= {"start": wish.start} if wish.start else {}
+        options |= {"step": wish.step} if wish.step > 1 else {}
         words = ["gpuvos", "segment", f"./{wish.name}" if wish.name.startswith("-") else wish.name]
     for option, value in options.items():
         words += [f"--{option}", str(value)]
-    return shlex.join([*words, *(("--front-end", "appearance") if wish.quality == "quick" else carefully)])
+    return shlex.join([*words, *method])
 
 
 def plain(message: str, wish: Wish) -> str:

@@ -10,15 +10,28 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from gpuvos.app.actions import act, shown
-from gpuvos.app.job import Job, Wish, look_at, outlook
+from gpuvos.app.job import QUICK, Build, Job, Wish, look_at, outlook
 from gpuvos.app.tabs import Tab, Tabs
 from gpuvos.app.words import notice, progress_html, seconds_said
 from gpuvos.data.synthetic import SCENES
 from gpuvos.errors import InputError, fail
-from gpuvos.pipeline.video import VideoSegmenter
 from gpuvos.viz.timeline import STYLE
 
-QUALITIES = {"Careful": "careful", "Quick": "quick"}
+QUALITIES = {
+    "Best": "accurate",
+    "Balanced": "balanced",
+    "Fast": "fast",
+    "Fastest": "realtime",
+    "Colour and motion alone": QUICK,
+}
+EDGES = {
+    "As suits the choice above": "",
+    "A closer look at the object": "zoom",
+    "Along edges of the picture (quick)": "guided",
+    "Along edges of the picture (thorough, slow)": "crf",
+    "A closer look, then along edges (sharpest)": "zoom-crf",
+    "As they are": "none",
+}
 _SAMPLES = {
     "An object moves": "single",
     "It goes behind a pillar": "occlusion",
@@ -28,6 +41,8 @@ _SAMPLES = {
     "Two objects move": "two",
 }
 _TICK = 0.25  # seconds between two looks at a job
+_WHAT = "Finds what moves in a video. Look at it, correct it with clicks, take it along."
+_NEW, _OTHER = "Which video", "Another video, or other settings"
 
 
 class Limits(NamedTuple):
@@ -37,31 +52,29 @@ class Limits(NamedTuple):
     frames: int
     max_side: int
     max_pixels: int
-    quality: str = "careful"
-    options: tuple[str, ...] = ()  # words that a command takes to do the same
+    quality: str = "accurate"  # what is chosen before anybody chooses
+    edges: str = ""
 
 
-def build_page(
-    tabs: Tabs, build: Callable[[str], VideoSegmenter], limits: Limits
-) -> tuple[gr.Blocks, dict[str, object]]:
+def build_page(tabs: Tabs, build: Build, limits: Limits) -> tuple[gr.Blocks, dict[str, object]]:
     """The page, and how it looks: what ``mount_gradio_app`` takes besides."""
     assert set(_SAMPLES.values()) == set(SCENES)
     handlers = Handlers(tabs, build, limits)
     with gr.Blocks(title="gpuvos", delete_cache=(600, 600), analytics_enabled=False) as page:
-        gr.HTML("<h1>gpuvos</h1><p>Finds what moves in a video. Look at it, correct it with clicks, take it along.</p>")
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=3, min_width=300):
-                upload = gr.File(label="A video", type="filepath", file_types=["video", ".gif", ".webp"], height=130)
-                with gr.Row(equal_height=True):
-                    scene = gr.Dropdown(list(_SAMPLES.items()), value="two", label="Or a sample", min_width=220)
-                    sample = gr.Button("Try the sample", elem_id="sample", min_width=140)
-            with gr.Column(scale=2, min_width=300):
-                settings = _settings(limits)
-        info = gr.HTML(notice(handlers.limits_said()), elem_id="info")
-        with gr.Row():
+        gr.HTML(f'<div class="title"><h1>gpuvos</h1><p>{_WHAT}</p></div>')
+        with gr.Accordion(_NEW, open=True, elem_id="start") as start:
+            with gr.Row(equal_height=False):
+                with gr.Column(scale=3, min_width=280):
+                    upload = gr.File(label="Video", type="filepath", file_types=["video", ".gif", ".webp"], height=130)
+                    with gr.Row(equal_height=True):
+                        scene = gr.Dropdown(list(_SAMPLES.items()), value="two", label="Or a sample", min_width=200)
+                        sample = gr.Button("Try the sample", elem_id="sample", min_width=140)
+                with gr.Column(scale=2, min_width=280):
+                    settings = _settings(limits)
+            info = gr.HTML(notice(handlers.limits_said()), elem_id="info")
             go = gr.Button("Find what moves", variant="primary", elem_id="go", interactive=False)
-            cancel = gr.Button("Cancel", elem_id="cancel", interactive=False)
         status = gr.HTML("", elem_id="status")
+        cancel = gr.Button("Cancel", elem_id="cancel", size="sm", visible=False)
         viewer = gr.HTML(
             {"token": None},
             html_template=_read("viewer.html"),
@@ -74,7 +87,7 @@ def build_page(
         upload.clear(handlers.drop, None, [info, go], **private)
         for setting in settings:
             setting.change(handlers.look, settings, [info, go], queue=False, **private)
-        outputs = [status, viewer, go, sample, cancel]
+        outputs = [status, viewer, go, sample, cancel, start]
         go.click(handlers.run_upload, settings, outputs, concurrency_limit=None, **private)
         sample.click(handlers.run_sample, [scene, *settings], outputs, concurrency_limit=None, **private)
         cancel.click(handlers.cancel, None, status, queue=False, **private)
@@ -87,13 +100,9 @@ def build_page(
 
 def _settings(limits: Limits) -> list[gr.components.Component]:
     sides = sorted({side for side in (320, 480, 640, 854, 1280, 1920) if side < limits.max_side} | {limits.max_side})
-    with gr.Accordion("Settings", open=False):
-        quality = gr.Radio(
-            list(QUALITIES.items()),
-            value=limits.quality,
-            label="How",
-            info="Careful knows what objects look like. Quick goes by colour and motion alone.",
-        )
+    with gr.Accordion("Settings", open=False, elem_id="settings"):
+        quality = gr.Dropdown(list(QUALITIES.items()), value=limits.quality, label="How thoroughly it looks")
+        edges = gr.Dropdown(list(EDGES.items()), value=limits.edges, label="Edges of what is found")
         with gr.Row():
             start = gr.Number(0, label="First frame", precision=0, minimum=0, min_width=90)
             step = gr.Number(1, label="Every n-th", precision=0, minimum=1, min_width=90)
@@ -101,8 +110,7 @@ def _settings(limits: Limits) -> list[gr.components.Component]:
                 limits.frames, label="Frames at most", precision=0, minimum=1, maximum=limits.frames, min_width=90
             )
         side = gr.Dropdown(sides, value=min(854, limits.max_side), label="Scale down to (longer side, pixels)")
-        sharpen = gr.Checkbox(False, label="Sharpen edges by the picture")
-    return [quality, start, step, count, side, sharpen]
+    return [quality, edges, start, step, count, side]
 
 
 def _read(name: str) -> str:
@@ -112,7 +120,7 @@ def _read(name: str) -> str:
 class Handlers:
     """What happens when somebody uses the page. A request names its tab by itself; nothing else does."""
 
-    def __init__(self, tabs: Tabs, build: Callable[[str], VideoSegmenter], limits: Limits) -> None:
+    def __init__(self, tabs: Tabs, build: Build, limits: Limits) -> None:
         self._tabs, self._build, self._limits = tabs, build, limits
 
     def limits_said(self) -> str:
@@ -197,41 +205,44 @@ class Handlers:
         return self._wish(tab.upload, tab.upload_name, settings)
 
     def _wish(self, source: Path | str, name: str, settings: tuple[Any, ...]) -> Wish:
-        quality, start, step, count, side, sharpen = settings
+        quality, edges, start, step, count, side = settings
         if isinstance(source, str) and source not in SCENES:
             raise fail("sample", repr(source), "one of the list")
-        if quality not in QUALITIES.values():
-            raise fail("how", repr(quality), "one of the list")
+        for label, value, known in (("how thoroughly", quality, QUALITIES), ("edges", edges, EDGES)):
+            if value not in known.values():
+                raise fail(label, repr(value), "one of the list")
         numbers = {"first frame": (start, 0, 10**7), "every n-th": (step, 1, 10**4)}
         numbers |= {"frames at most": (count, 1, self._limits.frames), "side": (side, 16, self._limits.max_side)}
         for label, (value, low, high) in numbers.items():
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise fail(label, repr(value), f"a whole number from {low} to {high}")
-        return Wish(source, name, quality, start, step, count, side, bool(sharpen))
+        return Wish(source, name, quality, edges, start, step, count, side)
 
     def _run(self, tab: Tab, wanted: Callable[[], Wish]) -> Iterator[tuple[Any, ...]]:
         """Starts a job and tells of it until it is over."""
         keep, on, off = gr.skip(), gr.update(interactive=True), gr.update(interactive=False)
         ready = gr.update(interactive=tab.upload is not None)
+        seen, unseen = gr.update(visible=True), gr.update(visible=False)
         try:
             wish = wanted()
         except InputError as error:
-            yield notice(_spoken(error), bad=True), keep, ready, on, off
+            yield notice(_spoken(error), bad=True), keep, ready, on, unseen, keep
             return
         with tab.lock:
             if tab.job is not None and tab.job.running:
                 tab.job.cancel()
-            job = tab.job = Job(wish, self._build, self._limits.max_pixels, self._limits.options)
-        yield progress_html(job), keep, off, off, on
+            job = tab.job = Job(wish, self._build, self._limits.max_pixels)
+        yield progress_html(job), keep, off, off, seen, keep
         while not job.wait(_TICK):
-            yield progress_html(job), keep, off, off, on
+            yield progress_html(job), keep, off, off, seen, keep
         if tab.job is not job:
             return  # another one has taken its place
         if job.project is None:
-            yield notice(job.error or "It stopped.", bad=job.error != "Cancelled."), keep, ready, on, off
+            said = notice(job.error or "It stopped.", bad=job.error != "Cancelled.")
+            yield said, keep, ready, on, unseen, keep
             return
         tab.project = job.project
-        yield "", shown(job.project), ready, on, off
+        yield "", shown(job.project), ready, on, unseen, gr.update(open=False, label=_OTHER)
 
 
 def _spoken(error: InputError) -> str:

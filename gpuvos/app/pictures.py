@@ -85,6 +85,7 @@ def draw_steps(project: Project, frame: int) -> dict[str, Tensor]:
         [0],
         panel_width=min(_WIDTH, max(16, width)),
         config=result.config,
+        flow_scale=project.flow_scale,
     )
     return {title.replace(" ", "-"): picture[0] for title, picture in drawn.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from threading import RLock
 from typing import NamedTuple
 
@@ -22,16 +22,18 @@ from gpuvos.interactive.corrections import (
 )
 from gpuvos.interactive.explain import tracks_through
 from gpuvos.interactive.instances import instances
-from gpuvos.interactive.objects import ObjectMasks
+from gpuvos.interactive.objects import ObjectMasks, Standing
 from gpuvos.interactive.session import config_of
 from gpuvos.interactive.timeline import Timeline, timeline
 from gpuvos.pipeline.rules import RULES
 from gpuvos.pipeline.tracking import tracks_of
 from gpuvos.types import Features, Segmentation
+from gpuvos.viz.maps import flow_scale
 
 MOST_OBJECTS = 20
 _NAME_LENGTH = 40
-_KEPT_FRAMES = 24  # whose labels at full size are kept
+_KEPT_STEPS = 6  # that an undo takes back without computing; each has the memory of the frames that it changed
+_KEPT_FRAMES = 24  # whose probabilities at full size are kept
 
 
 class Named(NamedTuple):
@@ -41,12 +43,22 @@ class Named(NamedTuple):
     name: str
 
 
+class Mark(NamedTuple):
+    """Where somebody clicked to correct, in pixels of the frame."""
+
+    frame: int
+    x: float
+    y: float
+    owner: int
+
+
 class State(NamedTuple):
     """What an undo brings back."""
 
     base: Tensor  # [T, K] int64, owners before the corrections
     corrections: tuple[Correction, ...]
     objects: tuple[Named, ...]
+    marks: tuple[Mark, ...]
 
 
 class Why(NamedTuple):
@@ -86,7 +98,7 @@ class Project:
         self.clip, self.features, self.result = clip, features, result
         self.name, self.command = name, command
         self.token = secrets.token_urlsafe(16)  # by which its pictures are asked for
-        self.version = 0
+        self.version = -1  # 0 when it is ready
         self.lock = RLock()
         self._refine = refine
         self._links = link_seeds(result._replace(mask=_full(clip, result)), features)
@@ -95,8 +107,10 @@ class Project:
         self._masks = ObjectMasks(result, features.embedding, base)
         self._label = torch.zeros_like(result.forest.label, dtype=torch.uint8)
         self._probability = torch.zeros_like(result.probability)
-        self._past: list[State] = []
-        self._state = State(base, (), (Named(1, "Object 1"),))
+        self._changes = [0] * len(base)  # of every frame
+        self._labels: dict[int, tuple[int, Tensor]] = {}  # at full size, and after how many changes of their frame
+        self._past: list[tuple[State, Standing | None]] = []
+        self._state = State(base, (), (Named(1, "Object 1"),), ())
         self._sum_up(list(range(len(base))))
         self._sizes = lru_cache(_KEPT_FRAMES)(self._full_size)
 
@@ -116,9 +130,25 @@ class Project:
         return self._state.objects
 
     @property
+    def marks(self) -> tuple[Mark, ...]:
+        """Clicks that corrected something."""
+        return self._state.marks
+
+    @property
+    def corrected(self) -> list[bool]:
+        """Whether somebody corrected each frame."""
+        frames = {one.frame for one in self._state.corrections}
+        return [frame in frames for frame in range(self.num_frames)]
+
+    @property
     def undoable(self) -> int:
         """How many steps can be undone."""
         return len(self._past)
+
+    @cached_property
+    def flow_scale(self) -> Tensor:
+        """The length of the flow that pictures show in full colour, one for the clip."""
+        return flow_scale(self.features.flow)
 
     @property
     def owner(self) -> Tensor:
@@ -142,12 +172,17 @@ class Project:
 
     def probability(self, frame: int) -> Tensor:
         """``[N, h, w]`` of every object, at the size of the frames."""
-        return self._sizes(self.version, frame)
+        return self._sizes(self._changes[frame], frame)
 
     def labels(self, frame: int) -> Tensor:
         """``[h, w]`` uint8 at the size of the frames: the number of the object, 0 for none."""
-        value, number = self.probability(frame).max(0)
-        return torch.where(value > 0.5, number + 1, 0).to(torch.uint8)
+        change = self._changes[frame]
+        known, found = self._labels.get(frame, (-1, None))
+        if found is None or known != change:
+            value, number = self.probability(frame).max(0)
+            found = torch.where(value > 0.5, number + 1, 0).to(torch.uint8)
+            self._labels[frame] = change, found
+        return found
 
     def click(self, frame: int, x: float, y: float, owner: int, reach: str) -> None:
         """Gives what is under a click to an object, or to the ground (0)."""
@@ -155,7 +190,8 @@ class Project:
         height, width = self.size
         h, w = self.result.mask.shape[-2:]
         point = torch.tensor([[(x + 0.5) * w / width - 0.5, (y + 0.5) * h / height - 0.5]])
-        self._correct(correct_points(self.result, point.to(self.result.probability), owner, frame=frame, reach=reach))
+        found = correct_points(self.result, point.to(self.result.probability), owner, frame=frame, reach=reach)
+        self._correct(found, Mark(frame, x, y, owner))
 
     def paint(self, frame: int, area: Tensor, owner: int, *, whole: bool) -> None:
         """Gives a painted area ``[h, w]`` to an object or to the ground; ``whole``: the object is there alone."""
@@ -203,7 +239,8 @@ class Project:
         )
         base = torch.where(self._state.base == number, 0, self._state.base)
         objects = tuple(one for one in self.objects if one.number != number)
-        self._advance(State(base, tuple(corrections), objects))
+        marks = tuple(one for one in self.marks if one.owner != number)
+        self._advance(State(base, tuple(corrections), objects, marks))
 
     def split(self) -> int:
         """Tells the objects of the foreground apart; returns how many there are."""
@@ -211,29 +248,30 @@ class Project:
         count = int((found.score > -torch.inf).sum())
         owner = torch.where(found.seed >= 0, found.seed + 1, self.owner.clamp(max=0))
         named = tuple(Named(number + 1, f"Object {number + 1}") for number in range(max(count, 1)))
-        self._advance(State(owner, (), named))
+        self._advance(State(owner, (), named, ()))
         return count
 
     def undo(self) -> bool:
         """Takes the last step back; False where there is none."""
         if not self._past:
             return False
-        self._state = self._past.pop()
-        self._apply()
+        self._state, standing = self._past.pop()
+        self._sum_up(self._masks.assign(self._owner()) if standing is None else self._masks.restore(standing))
         return True
 
-    def _correct(self, correction: Correction) -> None:
-        self._advance(self._state._replace(corrections=(*self._state.corrections, correction)))
+    def _correct(self, correction: Correction, *marks: Mark) -> None:
+        corrections = (*self._state.corrections, correction)
+        self._advance(self._state._replace(corrections=corrections, marks=(*self.marks, *marks)))
 
     def _advance(self, state: State) -> None:
-        self._past.append(self._state)
+        self._past.append((self._state, self._masks.standing()))
+        if len(self._past) > _KEPT_STEPS:
+            self._past[-_KEPT_STEPS - 1] = (self._past[-_KEPT_STEPS - 1][0], None)
         self._state = state
-        self._apply()
+        self._sum_up(self._masks.assign(self._owner()))
 
-    def _apply(self) -> None:
-        owner = corrected_owner(self._state.base, self._state.corrections, self._links)
-        self._sum_up(self._masks.assign(owner))
-        self.version += 1
+    def _owner(self) -> Tensor:
+        return corrected_owner(self._state.base, self._state.corrections, self._links)
 
     def _sum_up(self, frames: list[int]) -> None:
         """Labels and probabilities on the grid of frames that changed."""
@@ -241,8 +279,11 @@ class Project:
             value, number = self._masks.probability(frame).max(0)
             self._probability[frame] = value
             self._label[frame] = torch.where(value > 0.5, number + 1, 0).to(torch.uint8)
+            self._changes[frame] += 1
+        self.version += 1
 
-    def _full_size(self, version: int, frame: int) -> Tensor:  # noqa: ARG002, the cache asks for it
+    @torch.no_grad()
+    def _full_size(self, change: int, frame: int) -> Tensor:  # noqa: ARG002, the cache asks for it
         small = self._masks.probability(frame)
         large = interpolate(small[:, None], size=self.size, mode="bilinear", align_corners=False)[:, 0].clamp_(0, 1)
         if self._refine is None:

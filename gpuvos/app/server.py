@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,21 @@ from fastapi.responses import FileResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from gpuvos.app.exports import EXPORTS
+from gpuvos.app.job import Build
 from gpuvos.app.page import Limits, build_page
 from gpuvos.app.pictures import VIEWS, Pictures
 from gpuvos.app.project import Project
 from gpuvos.app.tabs import Tabs
-from gpuvos.pipeline.video import VideoSegmenter
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def build_server(tabs: Tabs, build: Callable[[str], VideoSegmenter], limits: Limits, host: str) -> FastAPI:
+def build_server(tabs: Tabs, build: Build, limits: Limits, host: str) -> FastAPI:
     """The application that a server runs.
 
     Args:
         tabs: what belongs to which tab.
-        build: gives the segmenter of a quality, "careful" or "quick".
+        build: gives the method of a quality and of edges.
         limits: of uploads and clips.
         host: the address that is listened on; requests that name another host are refused on the loopback interface,
             so that no page of the web can reach this one under a name of its own.

@@ -3,7 +3,8 @@
 const $ = (name) => element.querySelector('.gv-' + name);
 const root = element.querySelector('.gv');
 const input = $('input'), result = $('result'), slider = $('frame');
-const at = { frame: 0, token: null, chosen: 1, strokes: [], line: null, cross: null, timer: 0, drawn: 0, busy: false };
+const at = { frame: 0, token: null, chosen: 1, strokes: [], line: null, cross: null, timer: 0, drawn: 0, busy: false,
+  pending: [] };
 const pictures = new Map();
 const MOST = 60; // pictures that are kept
 
@@ -89,6 +90,7 @@ function marks(pen) {
     }
     ring(why.x, why.y, 1.5 * unit, '#fff');
   }
+  for (const mark of [...(clip().marks || []), ...at.pending]) if (mark.frame === at.frame) clicked(pen, mark, unit);
   if (at.strokes.length) {
     const own = clip().objects.find((one) => one.number === at.chosen);
     pen.strokeStyle = tool() === 'erase' ? 'rgb(0 0 0 / .6)' : `rgb(${own ? own.color : [255, 255, 255]} / .7)`;
@@ -109,6 +111,15 @@ function marks(pen) {
   }
 }
 
+function clicked(pen, { x, y, owner }, unit) {
+  const own = clip().objects.find((one) => one.number === owner), arm = 3.5 * unit;
+  pen.fillStyle = own ? `rgb(${own.color})` : '#333'; pen.strokeStyle = '#fff'; pen.lineWidth = 1.5 * unit;
+  pen.beginPath(); pen.arc(x, y, 7 * unit, 0, 7); pen.fill(); pen.stroke();
+  pen.beginPath(); pen.moveTo(x - arm, y); pen.lineTo(x + arm, y);
+  if (owner) { pen.moveTo(x, y - arm); pen.lineTo(x, y + arm); }
+  pen.stroke();
+}
+
 const say = (text) => { $('said').textContent = text || ''; };
 const brush = () => +$('brush').querySelector('input').value * clip().width / 600;
 
@@ -125,7 +136,7 @@ function go(frame) {
   if (at.strokes.length && frame !== at.frame) finish();
   at.frame = Math.max(0, Math.min(last, Math.round(frame)));
   slider.value = at.frame;
-  $('at').textContent = `${at.frame + 1} / ${last + 1} · ${(clip().times || [])[at.frame] ?? 0} s`;
+  $('at').textContent = `${at.frame + 1} / ${last + 1} · ${((clip().times || [])[at.frame] ?? 0).toFixed(2)} s`;
   slider.setAttribute('aria-valuetext', `frame ${at.frame + 1} of ${last + 1}`);
   const cursor = $('cursor');
   if (cursor) cursor.style.left = `${100 * (at.frame + 0.5) / (last + 1)}%`;
@@ -166,6 +177,7 @@ function objects() {
 function update() {
   const value = clip();
   at.busy = false;
+  at.pending = [];
   root.removeAttribute('aria-busy');
   say(value.said);
   root.hidden = !value.token;
@@ -179,11 +191,14 @@ function update() {
     const views = { objects: 'objects over the frame', mask: 'mask', probability: 'probability', confidence: 'confidence' };
     $('view').replaceChildren(...Object.entries({ ...views, ...value.steps }).map(([name, words]) => new Option(words, name)));
     $('command').querySelector('input').value = value.command;
+    $('name').textContent = value.name;
+    root.style.setProperty('--ratio', value.width / value.height);
   }
   if (value.chosen) { at.chosen = value.chosen; pickTool('add'); }
   $('files').replaceChildren(...Object.entries(value.files).map(([name, words]) => {
     const link = document.createElement('a');
-    link.href = `clip/${value.token}/files/${value.version}/${name}`; link.download = ''; link.textContent = `${words} (${name})`;
+    link.href = `clip/${value.token}/files/${value.version}/${name}`; link.download = '';
+    link.append(Object.assign(document.createElement('b'), { textContent: name }), words);
     return link;
   }));
   $('undo').disabled = !value.undo;
@@ -192,7 +207,7 @@ function update() {
   $('timeline').innerHTML = value.timeline + '<div class="gv-cursor"></div>';
   $('timeline').querySelector('figure').append($('cursor'));
   go(at.frame);
-  if (fresh) root.scrollIntoView({ block: 'start', behavior: 'smooth' });
+  if (fresh) setTimeout(() => root.scrollIntoView({ block: 'nearest' }), 300); // once what is above has closed
 }
 
 function pickTool(name) {
@@ -213,8 +228,13 @@ function place(event) {
 }
 function press([x, y]) {
   const owner = tool() === 'away' ? 0 : at.chosen;
+  if (at.busy) return;
   if (tool() === 'why') tell({ kind: 'why', frame: at.frame, x, y });
-  else if (!paints()) tell({ kind: 'click', frame: at.frame, x, y, owner, reach: $('reach').querySelector('select').value });
+  else if (!paints()) {
+    at.pending = [{ frame: at.frame, x, y, owner }];
+    tell({ kind: 'click', frame: at.frame, x, y, owner, reach: $('reach').querySelector('select').value });
+    draw();
+  }
 }
 function finish() {
   if (!at.strokes.length) return;
@@ -225,7 +245,7 @@ function finish() {
 function play(on) {
   clearInterval(at.timer);
   at.timer = on ? setInterval(() => go((at.frame + 1) % clip().frames), 1000 / Math.min(25, clip().rate || 12)) : 0;
-  $('play').textContent = on ? '⏸' : '▶';
+  $('play').querySelector('path').setAttribute('d', on ? 'M2 1h3v10H2zM7 1h3v10H7z' : 'M2 1v10l9-5z');
   $('play').setAttribute('aria-label', on ? 'Pause' : 'Play');
 }
 
@@ -269,8 +289,8 @@ element.addEventListener('keydown', (event) => {
 slider.addEventListener('input', () => { play(false); go(+slider.value); });
 $('play').addEventListener('click', () => play(!at.timer));
 $('next').addEventListener('click', () => {
-  const list = clip().unusual, next = list.find((frame) => frame > at.frame);
-  go(next ?? list[0]);
+  const list = clip().unusual, next = list.find((one) => one.frame > at.frame) || list[0];
+  play(false); go(next.frame); say(`From frame ${next.frame + 1}: ${next.said}.`);
 });
 $('timeline').addEventListener('click', (event) => {
   const box = $('timeline').querySelector('figure').getBoundingClientRect();
@@ -291,6 +311,7 @@ $('command').querySelector('button').addEventListener('click', () => {
   navigator.clipboard?.writeText(line.value).then(() => say('Copied.'), () => document.execCommand('copy'));
 });
 if (matchMedia('(max-width: 700px)').matches) { $('two').checked = false; $('beside').hidden = true; }
+play(false);
 showTool();
 watch('value', update);
 update();

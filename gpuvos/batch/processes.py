@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from threading import Thread
 
 from gpuvos.batch.jobs import Job
 from gpuvos.batch.worker import FAILED, Outcome, RunOptions, SegmentVideo, Worker, finished_outcome
@@ -77,9 +78,22 @@ def _open(open_segmenter: Callable[[], SegmentVideo], options: RunOptions) -> No
 
     global _worker
     signal.signal(signal.SIGTERM, _leave)
+    end_with_parent()
     keep_freed_memory()
     torch.set_num_threads(1)
     _worker = Worker(open_segmenter(), options)
+
+
+def end_with_parent() -> None:
+    """Sends this process SIGTERM when the one that started it is gone: a pool's would wait for videos for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _leave(*_: object) -> None:
@@ -89,4 +103,7 @@ def _leave(*_: object) -> None:
 
 def _segment(job: Job) -> Outcome:
     assert _worker is not None
-    return _worker(job)
+    try:
+        return _worker(job)
+    except SystemExit as end:  # which the pool would take for an error of this video, and begin the next one
+        os._exit(int(end.code or 0))

@@ -133,7 +133,7 @@ def cost(launch: Launch, compiled: Compiled, case: Case) -> Cost:
         launch.programs * warps * executed / (schedulers * clock * factors.ISSUED),
         launch.programs * warps * work / factors.TENSOR,
         moved / factors.BANDWIDTH,
-        waves * (executed * max(factors.ALONE, warps / factors.SCHEDULERS) + waits) / clock,
+        waves * max(executed * warps / factors.SCHEDULERS, executed * factors.ALONE + waits) / clock,
     )
 
 
@@ -155,7 +155,7 @@ def _waits(code: Code, times: Sequence[float]) -> float:
         inside = code.instructions[loop.first : loop.last + 1]
         inner = any(other.first > loop.first and other.last < loop.last for other in code.loops)
         if not inner and any(one.name.startswith(("LDG.", "ATOM")) for one in inside):
-            cycles += factors.AWAY * times[loop.last]
+            cycles += (factors.NEAR if loop.statement in factors.FROM_L1 else factors.AWAY) * times[loop.last]
     return cycles
 
 

@@ -7,13 +7,14 @@ import sys
 import threading
 import webbrowser
 from argparse import Namespace
-from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 
+from gpuvos.app.job import QUICK, Build, Method
 from gpuvos.cli.common import build_segmenter
-from gpuvos.cli.options.common import Parser, add_method_arguments
+from gpuvos.cli.options.common import Parser, add_method_arguments, add_refinement_argument
 from gpuvos.errors import fail
-from gpuvos.pipeline.video import VideoSegmenter
+
+_KEPT = 4  # methods, each with its networks
 
 
 def run(arguments: Namespace) -> int:
@@ -25,17 +26,17 @@ def run(arguments: Namespace) -> int:
         from gpuvos.app.server import LOOPBACK, build_server, private_folder
     except ModuleNotFoundError as error:
         raise fail("gpuvos app", f"no package {error.name}", "Gradio", 'pip install "gpuvos[app]"') from error
-    quality = "quick" if arguments.front_end == "appearance" else "careful"
+    quality = QUICK if arguments.front_end == "appearance" else arguments.preset
     limits = Limits(
         arguments.max_upload << 20,
         arguments.max_frames,
         arguments.max_side,
         arguments.max_pixels,
         quality,
-        method_words(arguments),
+        arguments.refine or "",
     )
-    build = segmenters(arguments)
-    build(quality)  # what is wrong with the options shows here
+    build = methods(arguments)
+    build(limits.quality, limits.edges)  # what is wrong with the options shows here
     if arguments.host not in LOOPBACK:
         print(f"gpuvos: whoever reaches port {arguments.port} of {arguments.host} can use this page", file=sys.stderr)
     with private_folder() as tabs:
@@ -48,35 +49,44 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
+def chosen(arguments: Namespace, quality: str, edges: str) -> Namespace:
+    """The options of the server with a quality and edges of the page in place of what they say of these."""
+    options = dict(vars(arguments)) | {"refine": edges or None}
+    if quality == QUICK:
+        options |= {"front_end": "appearance", "weights": None, "precision": None}
+    else:
+        options |= {"preset": quality}
+        if arguments.front_end == "appearance":
+            options["front_end"] = "bundled"
+    return Namespace(**options)
+
+
 def method_words(arguments: Namespace) -> tuple[str, ...]:
-    """The options of the method that were chosen, as words of a command that is as careful."""
+    """The options of the method that differ from what they are anyway, as words of a command that does the same."""
     parser = Parser()
     add_method_arguments(parser)
+    add_refinement_argument(parser)
     words: list[str] = []
     for name in vars(parser.parse_args([])):
         value = getattr(arguments, name)
-        if name not in ("device", "adapt_every") and value not in (parser.get_default(name), "appearance"):
+        if name not in ("device", "adapt_every") and value != parser.get_default(name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     return tuple(words)
 
 
-def segmenters(arguments: Namespace) -> Callable[[str], VideoSegmenter]:
-    """Gives the segmenter of a quality: "quick" without a network, "careful" with that of the options."""
+def methods(arguments: Namespace) -> Build:
+    """Gives the method of a quality and of edges; those used last are kept."""
 
-    @cache
-    def build(quality: str) -> VideoSegmenter:
-        chosen = dict(vars(arguments))
-        if quality == "quick":
-            chosen |= {"front_end": "appearance", "weights": None, "precision": None}
-        elif arguments.front_end == "appearance":
-            chosen["front_end"] = "bundled"
-        return build_segmenter(Namespace(**chosen), "robust")
+    @lru_cache(_KEPT)
+    def build(quality: str, edges: str) -> Method:
+        options = chosen(arguments, quality, edges)
+        return Method(build_segmenter(options, "robust"), method_words(options))
 
     lock = threading.Lock()
 
-    def one(quality: str) -> VideoSegmenter:
+    def one(quality: str, edges: str) -> Method:
         with lock:
-            return build(quality)
+            return build(quality, edges)
 
     return one
 

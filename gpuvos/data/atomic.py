@@ -217,10 +217,14 @@ def atomic_folder(
             except OSError as error:
                 raise _unwritable(target, error) from error
             with _refusals_explained(target):
-                yield folder
+                try:
+                    yield folder
+                except FileNotFoundError as error:
+                    if is_at(seen, folder):
+                        raise
+                    raise _vanished(target, folder) from error
                 if not is_at(seen, folder):
-                    got = f"'{target}', whose work folder '{folder.name}' was deleted while it was filled"
-                    raise fail("path", got, "a folder that nobody else touches", "run it again")
+                    raise _vanished(target, folder)
                 # The block may have taken hours: somebody else may have filled the target meanwhile.
                 _check_folder(target, overwrite)
                 _swap(folder, target)
@@ -230,6 +234,11 @@ def atomic_folder(
         finally:
             if seen >= 0:
                 os.close(seen)
+
+
+def _vanished(target: Path, work: Path) -> InputError:
+    got = f"'{target}', whose work folder '{work.name}' was deleted while it was filled"
+    return fail("path", got, "a folder that nobody else touches", "run it again")
 
 
 @contextmanager

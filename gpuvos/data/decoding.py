@@ -41,10 +41,13 @@ def refusals_named(path: Path) -> Iterator[None]:
     """Turns whatever PyAV raises into an InputError that names the file: a damaged one makes it raise anything."""
     try:
         yield
-    except (InputError, MemoryError):
+    except InputError:
         raise
     except Exception as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        said = getattr(error, "strerror", None)
+        if isinstance(error, MemoryError) and not said:  # FFmpeg's own is about a count that a damaged header claims
+            raise
+        reason = said or str(error) or type(error).__name__
         got = f"'{path}' ({reason.splitlines()[0]})"
         raise fail("path", got, "a video that FFmpeg can read", "is it complete?") from error
 

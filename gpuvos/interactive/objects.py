@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -12,6 +14,16 @@ from gpuvos.interactive.session import config_of
 from gpuvos.kernels.nearest_seeds import nearest_seeds
 from gpuvos.types import Segmentation
 
+_PRODUCTS = 1 << 17  # of pixels and seeds, looked at together
+
+
+class Standing(NamedTuple):
+    """What ``ObjectMasks`` knew at some time; ``restore`` brings it back bit for bit without computing anything."""
+
+    owner: Tensor  # [T, K]
+    near: tuple[tuple[Tensor, ...], ...]  # of the ground and every object, of every frame
+    who: tuple[tuple[Tensor, ...], ...]
+
 
 class ObjectMasks:
     """Which object every pixel of the grid belongs to, given which object every seed belongs to (Eq. 13-15).
@@ -19,7 +31,8 @@ class ObjectMasks:
     Eq. 15 compares a pixel's nearest foreground seed with its nearest background seed. With several objects the seeds
     of one are its foreground, and those of the ground and of all others its background; with one it is Eq. 15. The
     nearest seed of every object is kept for every pixel. When seeds change hands, pixels whose nearest seed was among
-    them look again, and all others only at the seeds that came.
+    them look again. All others look at the seeds that came, unless these are twice as far from the pixel's nearest seed
+    as the pixel is: then they are no nearer to it.
 
     Args:
         result: a result of ``segment`` for one video, with a seed set of its own in every frame.
@@ -47,8 +60,8 @@ class ObjectMasks:
         self._seeds = result.seeds.embedding.detach()
         self._valid = result.seeds.valid
         self.owner = torch.full_like(owner, -1)
-        self._near: list[Tensor] = []  # of the ground and every object, [T, H W] squared distance
-        self._who: list[Tensor] = []  # likewise, the seed, -1 for none
+        self._near: list[list[Tensor]] = []  # of the ground and every object, of every frame [H W], squared distance
+        self._who: list[list[Tensor]] = []  # likewise, the seed, -1 for none; tensors are replaced, never changed
         self.assign(owner)
 
     @property
@@ -63,8 +76,10 @@ class ObjectMasks:
         owner = torch.where(self._valid, owner, -1)
         check_count("owner", int(owner.max()), -1)
         for _ in range(len(self._near), max(2, int(owner.max()) + 1)):  # the ground and one object at least
-            self._near.append(self._seeds.new_full((len(owner), self._size[0] * self._size[1]), torch.inf))
-            self._who.append(torch.full_like(self._near[-1], -1, dtype=torch.int16))
+            nothing = self._length.new_full(self._length.shape[1:], torch.inf)
+            nobody = torch.full_like(nothing, -1, dtype=torch.int16)
+            self._near.append([nothing] * len(owner))
+            self._who.append([nobody] * len(owner))
         frames = (owner != self.owner).any(1).nonzero().flatten().tolist()
         for frame in frames:
             for number in range(len(self._near)):
@@ -72,17 +87,25 @@ class ObjectMasks:
         self.owner = owner
         return frames
 
+    def standing(self) -> Standing:
+        """What is known now. It shares memory with what comes later, all but the frames that change."""
+        return Standing(self.owner, tuple(map(tuple, self._near)), tuple(map(tuple, self._who)))
+
+    def restore(self, before: Standing) -> list[int]:
+        """Goes back to what was known then; returns the frames in which anything changed."""
+        frames = (before.owner != self.owner).any(1).nonzero().flatten().tolist()
+        self.owner = before.owner
+        self._near, self._who = [*map(list, before.near)], [*map(list, before.who)]
+        return frames
+
     def probability(self, frame: int) -> Tensor:
         """Probability of every object in one frame ``[N, H, W]``; at most one is above one half at a pixel."""
-        near = torch.stack([value[frame] for value in self._near])  # [N + 1, H W]
-        rival = torch.full_like(near, torch.inf)
-        for number in range(len(near)):
-            others = torch.cat((near[:number], near[number + 1 :]))
-            if len(others):
-                rival[number] = others.amin(0)
-        own, rival = (softplus(value[1:] / self._temperature) for value in (near, rival))
-        there = own.isfinite()
-        found = torch.sigmoid(torch.where(there, rival - own, -torch.inf))
+        far = softplus(torch.stack([value[frame] for value in self._near]) / self._temperature)  # [N + 1, H W]
+        first, owner = far.min(0, keepdim=True)
+        second = far.scatter(0, owner, torch.inf).amin(0, keepdim=True)
+        numbers = torch.arange(1, len(far), device=far.device)[:, None]
+        rival, own = torch.where(owner == numbers, second, first), far[1:]
+        found = torch.sigmoid(torch.where(own.isfinite(), rival - own, -torch.inf))
         return found.view(-1, *self._size)
 
     def deciding(self, frame: int, row: int, column: int) -> tuple[int, int, float]:
@@ -92,44 +115,73 @@ class ObjectMasks:
         nearest seed of anything else.
         """
         pixel = row * self._size[1] + column
-        near = torch.stack([value[frame, pixel] for value in self._near]).sqrt()
+        near = torch.stack([value[frame][pixel] for value in self._near]).sqrt()
         order = near.argsort(stable=True)
         own = int(order[0])
-        seed = int(self._who[own][frame, pixel])
+        seed = int(self._who[own][frame][pixel])
         if len(order) < 2 or not bool(near[order[1]].isfinite()):
             return own, seed, float(seed >= 0)
         first, second = float(near[order[0]]), float(near[order[1]])
         return own, seed, (second - first) / max(second + first, 1e-30)
 
     def _update(self, number: int, frame: int, before: Tensor, now: Tensor) -> None:
-        near, who = self._near[number][frame], self._who[number][frame]
         lost, gained = before & ~now, now & ~before
+        if bool(gained.any()) and not bool(before.any()):
+            self._near[number][frame], self._who[number][frame] = self._first(frame, gained)
+            return
         if bool(lost.any()):
-            again = (lost[who.long().clamp(min=0)] & (who >= 0)).nonzero().flatten()
-            near[again], who[again] = self._nearest(frame, now, again)
+            who = self._who[number][frame]
+            self._put(number, frame, lost[who.long().clamp(min=0)] & (who >= 0), now)
         if bool(gained.any()):
-            closer, seed = self._nearer(frame, gained) if bool(before.any()) else self._nearest(frame, gained, None)
-            better = closer < near
-            near.copy_(torch.where(better, closer, near))
-            who.copy_(torch.where(better, seed, who))
+            self._put(number, frame, self._in_reach(number, frame, gained), gained, nearer=True)
 
-    def _nearer(self, frame: int, members: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``_nearest`` for all pixels, but by one product: quicker, and exact to the rounding of its terms."""
-        seeds = self._seeds[frame, members]
-        product = torch.addmm(seeds.square().sum(1, keepdim=True), seeds, self._embedding[frame], alpha=-2)
-        least, place = product.min(0)
+    def _in_reach(self, number: int, frame: int, gained: Tensor) -> Tensor:
+        """Pixels that some of the seeds that came may be nearest to, by the triangle inequality."""
+        near, who = self._near[number][frame], self._who[number][frame].long().clamp(min=0)
+        seeds = self._seeds[frame]
+        squared = seeds.square().sum(1)
+        apart = torch.addmm(squared[gained], seeds, seeds[gained].T, alpha=-2).amin(1) + squared  # [K]
+        rounding = 1e-4 * self._length[frame]
+        return apart[who] <= 4 * near + rounding
+
+    def _put(self, number: int, frame: int, where: Tensor, members: Tensor, *, nearer: bool = False) -> None:
+        """Lets some pixels have the nearest of some seeds, ``nearer``: only if it is nearer than what they have."""
+        near, who = self._near[number][frame], self._who[number][frame]
+        embedding, length = self._embedding[frame], self._length[frame]
+        pixels = where.nonzero().flatten()
+        if 2 * len(pixels) > len(where):  # then picking them out costs more than it saves
+            found, seed = self._search(frame, members, embedding, length)
+            changed = where & (found < near) if nearer else where
+            near, who = torch.where(changed, found, near), torch.where(changed, seed, who)
+        elif len(pixels):
+            found, seed = self._search(frame, members, embedding.index_select(1, pixels), length[pixels])
+            if nearer:
+                old, whose = near[pixels], who[pixels]
+                closer = found < old
+                found, seed = torch.where(closer, found, old), torch.where(closer, seed, whose)
+            near, who = near.index_copy(0, pixels, found), who.index_copy(0, pixels, seed)
+        self._near[number][frame], self._who[number][frame] = near, who
+
+    def _search(self, frame: int, members: Tensor, embedding: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distance and number of the nearest of some seeds, exact to the rounding of its terms."""
         number = members.nonzero().flatten().to(torch.int16)
-        return (least + self._length[frame]).clamp_(min=0), number[place]
-
-    def _nearest(self, frame: int, members: Tensor, pixels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Squared distance and number of the nearest of some seeds, for some pixels or all."""
-        embedding = self._embedding[frame : frame + 1]
-        if pixels is not None:
-            embedding = embedding[:, :, pixels]
-        number = members.nonzero().flatten()
         if not len(number):
-            empty = embedding.new_full(embedding.shape[2:], torch.inf)
+            empty = torch.full_like(length, torch.inf)
             return empty, torch.full_like(empty, -1, dtype=torch.int16)
+        seeds = self._seeds[frame, members]
+        squared = seeds.square().sum(1, keepdim=True)
+        least, place = torch.empty_like(length), torch.empty_like(length, dtype=torch.int64)
+        step = max(1, _PRODUCTS // len(number))  # so that products stay in the cache
+        for begin in range(0, len(length), step):
+            part = slice(begin, begin + step)
+            product = torch.addmm(squared, seeds, embedding[:, part], alpha=-2)  # [n, pixels]
+            torch.min(product, 0, out=(least[part], place[part]))
+        return least.add_(length).clamp_(min=0), number[place]
+
+    def _first(self, frame: int, members: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``_search`` for all pixels, by exact differences."""
+        number = members.nonzero().flatten()
         all_of = torch.ones(1, len(number), dtype=torch.bool, device=number.device)
-        near, _, seed, _ = nearest_seeds(embedding, self._seeds[frame : frame + 1, number], all_of, ~all_of)
+        embedding, seeds = self._embedding[frame : frame + 1], self._seeds[frame : frame + 1, number]
+        near, _, seed, _ = nearest_seeds(embedding, seeds, all_of, ~all_of)
         return near[0], number[seed[0]].to(torch.int16)

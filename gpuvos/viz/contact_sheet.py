@@ -86,6 +86,7 @@ def step_pictures(
     truth: Tensor | None = None,
     panel_width: int = 320,
     config: Config | None = None,
+    flow_scale: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The pictures of ``contact_sheet`` by the titles of its columns, ``[n, 3, height, panel_width]`` uint8 each.
 
@@ -97,6 +98,8 @@ def step_pictures(
         truth: ``[T, H, W]`` bool.
         panel_width: width of a picture in pixels, 16 or more.
         config: parameters the result was made with.
+        flow_scale: the length of the flow that is shown in full colour; that of these frames where None. Pictures of
+            parts of a clip compare where all have the clip's.
 
     Raises:
         InputError: see ``contact_sheet``.
@@ -108,7 +111,8 @@ def step_pictures(
     size = (max(1, round(panel_width * frames.shape[-2] / frames.shape[-1])), panel_width)
     chosen = torch.tensor(list(times), device=frames.device)
     picked = None if truth is None else truth.index_select(0, chosen)
-    return _columns(frames, features, result, chosen, picked, size, config or Config())
+    scale = maps.flow_scale(features.flow) if flow_scale is None else flow_scale
+    return _columns(frames, features, result, chosen, picked, size, config or Config(), scale)
 
 
 def _check(frames: Tensor, features: Features, result: Segmentation, truth: Tensor | None, panel_width: int) -> None:
@@ -134,6 +138,7 @@ def _columns(
     truth: Tensor | None,
     size: tuple[int, int],
     config: Config,
+    scale: Tensor,
 ) -> dict[str, Tensor]:
     """The pictures [n, 3, *size] uint8 of every column by their titles, in the order of the method."""
     embedding, objectness, flow = (value.index_select(0, chosen) for value in features)
@@ -144,7 +149,6 @@ def _columns(
     region_flow = result.region_flow.index_select(0, chosen)
     saliency = maps.saliency_map(label, result.saliency.index_select(0, chosen))
     painted = torch.stack([maps.saliency_map(label, region_flow[..., axis]) for axis in (0, 1)], dim=1)
-    scale = maps.flow_scale(features.flow)  # one for the clip, so that colours compare between frames
     mask = _stretch(result.mask.index_select(0, chosen)[:, None].float(), size)[:, 0] > 0.5
     overlay = maps.overlay(frame, mask, color=FOREGROUND)
     if truth is not None:

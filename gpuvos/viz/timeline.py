@@ -19,10 +19,11 @@ STYLE = """
 .timeline { margin: 0; position: relative; cursor: pointer; }
 .timeline .strip { margin: 0 0 .4rem; }
 .timeline .name { display: flex; justify-content: space-between; font-size: .8rem; opacity: .85; }
-.timeline svg { display: block; width: 100%; height: 2.4rem; background: var(--strip-paper, #8881); }
+.timeline svg { display: block; width: 100%; height: 1.9rem; background: var(--strip-paper, #8881); }
 .timeline .flag svg { height: .8rem; }
-.timeline path { fill: var(--strip, #3b74d6); }
-.timeline .flag path { fill: var(--flag, #d9822b); }
+.timeline path { fill: var(--strip, #3b74d6); fill-opacity: .3; stroke: var(--strip, #3b74d6); stroke-width: 1.5;
+  vector-effect: non-scaling-stroke; }
+.timeline .flag path { fill: var(--flag, #d9822b); fill-opacity: 1; stroke: none; }
 """
 """Style sheet of what ``timeline_html`` returns."""
 

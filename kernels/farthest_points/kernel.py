@@ -81,7 +81,7 @@ def _tiling(d: int, *, half: bool, in_place: bool) -> dict[str, int]:
     if in_place:  # channels are walked one by one
         tile = {"BLOCK_M": 1024, "HELD": 0}
     else:
-        block_m = min(256, 16384 // block_d)
+        block_m = min(256, 16384 // block_d) >> (width > block_d)  # channels in parts take registers
         tile = {"BLOCK_M": block_m, "HELD": (1 + half) * block_m * (width == block_d)}
     return {"WIDTH": width, "BLOCK_D": block_d, "VALUES": 1 + half, **tile, "num_warps": 16}
 

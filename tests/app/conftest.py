@@ -15,19 +15,28 @@ import torch
 if find_spec("gradio") is None:  # looked for and not imported: that takes seconds of every process that collects
     pytest.skip('the app needs pip install "gpuvos[app]"', allow_module_level=True)
 
+from gpuvos.app.job import QUICK, Method
 from gpuvos.app.project import Project
 from gpuvos.app.tabs import Tabs
 from gpuvos.config import Config
 from gpuvos.data import Clip, RenderedClip, render_clip
 from gpuvos.features.appearance import AppearanceFeatures
+from gpuvos.pipeline.refinement import refinement
 from gpuvos.pipeline.segment import segment
 from gpuvos.pipeline.video import VideoSegmenter
 
 CHROMIUM = Path("/usr/bin/chromium")
 
 
-def segmenter(_: str = "quick") -> VideoSegmenter:
-    return VideoSegmenter(AppearanceFeatures(), Config(track_seeds=True)).eval()
+def segmenter(refinement: Any = None) -> VideoSegmenter:
+    return VideoSegmenter(AppearanceFeatures(), Config(track_seeds=True), refinement=refinement).eval()
+
+
+def method(quality: str, edges: str) -> Method:
+    """Without any network, whatever is asked for."""
+    words = ("--preset", quality) if quality != QUICK else ("--front-end", "appearance")
+    refine = refinement(edges) if edges in ("guided", "crf") else None
+    return Method(segmenter(refine), (*words, *(("--refine", edges) if edges else ())))
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +74,7 @@ def served() -> Iterator[Served]:
     with private_folder() as tabs:
         limits = Limits(2 << 20, 6, 320, 1_000_000, "quick")
         config = uvicorn.Config(
-            build_server(tabs, segmenter, limits, "127.0.0.1"),
+            build_server(tabs, method, limits, "127.0.0.1"),
             host="127.0.0.1",
             port=0,
             log_level="critical",

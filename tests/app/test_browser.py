@@ -62,6 +62,16 @@ class Page:
         box = canvas.bounding_box()
         canvas.click(position={"x": x * box["width"], "y": y * box["height"]})
 
+    def color(self, x: float, y: float, *, right: int, down: int) -> list[int]:
+        """Colour of the result some pixels from a place, which is given as shares of its width and height."""
+        found: list[int] = self.tab.evaluate(
+            """([x, y, right, down]) => { const canvas = document.querySelector('.gv-result');
+                const place = [x * canvas.width + right, y * canvas.height + down].map(Math.floor);
+                return [...canvas.getContext('2d').getImageData(...place, 1, 1).data].slice(0, 3); }""",
+            arg=[x, y, right, down],
+        )
+        return found
+
     def tool(self, name: str) -> None:
         self.tab.locator(f"input[name=gv-tool][value={name}]").check(force=True)
 
@@ -169,6 +179,45 @@ def test_brush_and_steps_and_keys(page: Page) -> None:
     page.tab.keyboard.press(" ")
     assert page.tab.get_attribute(".gv-play", "aria-label") == "Pause"
     assert page.errors == []
+
+
+def test_next_unusual_and_settings(page: Page, tmp_path: Path) -> None:
+    """Two objects move for two frames, stand still for two, and move again."""
+    moving = render_clip("two", num_frames=4, height=96, width=160).frames
+    film = tmp_path / "stands still.mp4"
+    write_video(film, moving[[0, 1, 1, 1, 2, 3]], frame_rate=12)
+    page.tab.click("#settings button")
+    chosen = {"How thoroughly it looks": "Balanced", "Edges of what is found": "Along edges of the picture (quick)"}
+    for label, choice in chosen.items():
+        page.tab.get_by_label(label).click()
+        page.tab.get_by_role("option", name=choice, exact=True).click()
+    page.upload(film)
+    page.said("#info", "6 of them will be looked at")
+    page.tab.click("#go")
+    page.shown(frame=0)
+    words = page.tab.input_value(".gv-command input")
+    assert words.endswith("--preset balanced --refine guided")
+    assert page.tab.locator("#go").is_hidden()  # what is above has closed
+    page.tab.click(".gv-next")
+    page.shown(frame=1)
+    page.said(".gv-said", "From frame 2: Nothing moves")
+    page.tab.click(".gv-next")  # the last one: back to it
+    page.shown(frame=1)
+    assert page.errors == []
+
+
+def test_clicks_leave_marks_and_undo_takes_them(page: Page) -> None:
+    page.tab.click("#sample")
+    page.shown()
+    page.tool("away")
+    page.click(0.25, 0.25)
+    page.shown(version=1)
+    assert page.color(0.25, 0.25, right=2, down=3) == [51, 51, 51]  # beside the minus
+    page.said(".gv-timeline", "Corrected here")
+    page.tab.click(".gv-undo")
+    page.shown(version=2)
+    assert page.color(0.25, 0.25, right=2, down=3) != [51, 51, 51]
+    page.tab.wait_for_function("() => !document.querySelector('.gv-timeline').textContent.includes('Corrected here')")
 
 
 def test_cancel(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

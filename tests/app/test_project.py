@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from gpuvos import explain
-from gpuvos.app.actions import act, painted, shown
+from gpuvos import ZoomRefinement, explain
+from gpuvos.app.actions import act, painted, shown, unusual
 from gpuvos.app.project import Project
 from gpuvos.app.words import why_said
 from gpuvos.config import Config
@@ -19,6 +19,7 @@ from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.metrics import region_similarity
 from gpuvos.nn import GuidedFilter
 from gpuvos.pipeline.video import VideoSegmenter
+from gpuvos.viz.timeline import FlagRow
 
 
 def segmenter(refinement: nn.Module | None = None) -> VideoSegmenter:
@@ -45,16 +46,75 @@ def test_sharpening_is_that_of_the_segmenter(parts: tuple[Any, Any, Any], scene:
     assert (labels(sharp) == mask).double().mean() > 0.9999
 
 
+def test_a_closer_look_is_that_of_the_segmenter(parts: tuple[Any, Any, Any], scene: RenderedClip) -> None:
+    """The network here is the brightness of what it sees, 32 pixels wide."""
+    look = ZoomRefinement(lambda images: images.mean(1), size=32)
+    mask = segmenter(look)(scene.frames).mask
+    assert (labels(Project(*parts, name="two", refine=look)) == mask).double().mean() > 0.9999
+
+
 def test_a_click_removes_an_object_from_every_frame(project: Project, scene: RenderedClip) -> None:
     """It is made in one frame; undo brings back all of them bit for bit."""
     before, other = labels(project), scene.instances == 2
     frame = 3
+    assert project.marks == ()
     project.click(frame, *centre(scene.instances[frame] == 1), 0, "thing")
     after = labels(project)
     assert region_similarity(before > 0, other).mean() < 0.7
     assert region_similarity(after > 0, other).mean() > 0.8
+    assert [(mark.frame, mark.owner) for mark in project.marks] == [(3, 0)]
+    assert project.corrected == [False, False, False, True, False, False]
     assert project.undo()
     assert torch.equal(labels(project), before)
+    assert project.marks == ()
+    assert not project.undo()
+
+
+def test_masks_of_all_pixels_are_asked_for_again_only_where_they_changed(parts: tuple[Any, Any, Any]) -> None:
+    asked: list[int] = []
+
+    class Counted(nn.Module):
+        def forward(self, probability: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+            asked.append(len(image))
+            return probability
+
+    project = Project(*parts, name="two", refine=Counted())
+    labels(project)
+    project.rename(1, "ball")
+    project.add_object("another")
+    labels(project)
+    assert asked == [1] * 6
+    before = project.owner
+    project.click(4, 80.0, 48.0, 0, "spot")
+    labels(project)
+    assert len(asked) == 6 + int((project.owner != before).any(1).sum())
+
+
+def test_unusual_frames_are_named(project: Project) -> None:
+    """Without any object nothing is found from the first frame on; rows of several flags come together."""
+    project.remove(1)
+    (first,) = [one for one in shown(project)["unusual"] if "Not found yet" in one["said"]]
+    assert first["frame"] == 0
+    hidden = FlagRow("Hidden or gone", [False, False, True, True, False, True])
+    still = FlagRow("Nothing moves", [False, False, True, False, False, False])
+    assert unusual([still, hidden]) == [
+        {"frame": 2, "said": "Nothing moves, Hidden or gone"},
+        {"frame": 5, "said": "Hidden or gone"},
+    ]
+
+
+def test_many_steps_are_undone(project: Project) -> None:
+    """Those that are kept bit for bit, and those before them."""
+    found = [labels(project)]
+    for number in range(9):
+        project.click(number % 6, 20.0 + 12 * number, 50.0, number % 2, "part")
+        found.append(labels(project))
+    versions = {project.version}
+    for wanted in found[-2::-1]:
+        assert project.undo()
+        assert (labels(project) == wanted).double().mean() > 0.9999
+        versions.add(project.version)
+    assert len(versions) == 10
     assert not project.undo()
 
 

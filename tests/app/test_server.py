@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
-from gpuvos.app.job import Wish, command
+from gpuvos.app.job import QUICK, Job, Method, Progressed, Wish, command, stage_costs
 from gpuvos.app.project import Project
 from gpuvos.app.tabs import Tabs
-from gpuvos.cli.app import method_words
+from gpuvos.app.words import progress_html
+from gpuvos.cli.app import chosen, method_words, methods
 from gpuvos.cli.main import main
+from gpuvos.cli.options import demo, segment
 from gpuvos.cli.options.app import add_arguments
-from gpuvos.cli.options.common import Parser
+from gpuvos.cli.options.common import REFINEMENTS, Parser
+from gpuvos.config import Config
 from gpuvos.errors import InputError
+from gpuvos.features.appearance import AppearanceFeatures
+from gpuvos.nn import GuidedFilter
+from gpuvos.pipeline.presets import PRESETS
+from gpuvos.pipeline.video import VideoSegmenter
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
@@ -25,7 +34,7 @@ if TYPE_CHECKING:
 with_gradio = pytest.mark.slow  # importing it takes seconds
 
 
-def nobody(_: str) -> Any:
+def nobody(*_: str) -> Any:
     raise InputError("quality: got a call, wanted none")
 
 
@@ -153,15 +162,108 @@ def test_options_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--adapt-every" in capsys.readouterr().err
 
 
-def test_the_command_to_copy_has_the_options_of_the_server() -> None:
+def test_the_command_to_copy_has_the_options_of_the_server_and_the_page() -> None:
     parser = Parser()
     add_arguments(parser)
-    words = method_words(parser.parse_args(["--preset", "fast", "--num-seeds", "50", "--device", "cpu"]))
-    assert words == ("--preset", "fast", "--num-seeds", "50")
-    wish = Wish(Path("video.mp4"), "-a b.mp4", "careful", 3, 2, 10, 640, True)
-    line = "gpuvos segment './-a b.mp4' --start 3 --stop 23 --step 2 --max-side 640 --refine guided --preset fast"
-    assert command(wish, words) == f"{line} --num-seeds 50"
-    assert command(wish._replace(quality="quick"), words).endswith("guided --front-end appearance")
+    given = parser.parse_args(["--preset", "fast", "--num-seeds", "50", "--device", "cpu", "--refine", "crf"])
+    careful = method_words(chosen(given, "balanced", "guided"))
+    assert careful == ("--preset", "balanced", "--num-seeds", "50", "--refine", "guided")
+    assert method_words(chosen(given, "accurate", "")) == ("--num-seeds", "50")
+    quick = method_words(chosen(given, QUICK, ""))
+    assert quick == ("--front-end", "appearance", "--preset", "fast", "--num-seeds", "50")
+    wish = Wish(Path("video.mp4"), "-a b.mp4", "balanced", "guided", 3, 2, 10, 640)
+    assert shlex.split(command(wish, careful)) == [
+        *("gpuvos", "segment", "./-a b.mp4", "--stop", "23", "--max-side", "640", "--start", "3", "--step", "2"),
+        *careful,
+    ]
+    sample = command(wish._replace(source="two"), careful)
+    assert sample == f"gpuvos demo --scene two --frames 10 {shlex.join(careful)}"
+    for line in (command(wish, careful), command(wish, quick), sample):  # the commands take them
+        assert parsed(line).refine in ("guided", None)
+
+
+def parsed(line: str) -> Any:
+    """The arguments of a command line, read by the parser of its command; its file need not be there."""
+    name, *words = shlex.split(line)[1:]
+    parser = Parser()
+    if name == "demo":
+        demo.add_arguments(parser)
+        return parser.parse_args(words)
+    segment.add_arguments(parser)
+    return parser.parse_args([str(Path(__file__)), *words[1:], "-o", "out"])
+
+
+@with_gradio
+def test_qualities_and_edges_of_the_page_are_those_of_the_command() -> None:
+    from gpuvos.app.page import EDGES, QUALITIES
+
+    parser = Parser()
+    add_arguments(parser)
+    build = methods(parser.parse_args(["--front-end", "appearance", "--num-seeds", "40"]))
+    quick = build(QUICK, "guided")
+    assert isinstance(quick.segmenter.front_end, AppearanceFeatures)
+    assert isinstance(quick.segmenter.refinement, GuidedFilter)
+    assert quick.segmenter.config.num_seeds == 40
+    assert quick.words == ("--front-end", "appearance", "--num-seeds", "40", "--refine", "guided")
+    assert build(QUICK, "").segmenter.refinement is None
+    fast = build("fast", "")
+    assert fast.segmenter.front_end.network.size == fast.segmenter.refinement.size == PRESETS["fast"].saliency
+    assert build("fast", "") is fast
+    assert {*QUALITIES.values()} == {QUICK, *PRESETS}
+    assert {*EDGES.values()} == {"", *REFINEMENTS}
+
+
+@pytest.mark.parametrize("quality", [QUICK, *PRESETS])
+@pytest.mark.parametrize("edges", ["", *REFINEMENTS])
+def test_every_quality_has_its_costs(quality: str, edges: str) -> None:
+    costs = stage_costs(quality, edges)
+    assert ("network" in costs) == (quality != QUICK)
+    default = "none" if quality == QUICK else PRESETS[quality].refine
+    assert (costs["refine"] > 0) == ((edges or default) != "none")
+
+
+class Going:
+    """A job that is at some place."""
+
+    def __init__(self, *now: Any) -> None:
+        self.now = Progressed(*now)
+
+    def progress(self) -> Progressed:
+        return self.now
+
+
+def test_progress_names_the_stage_and_the_time_left() -> None:
+    said = progress_html(Going("flow", 3, 8, 0.42, 12.3))
+    assert "Measuring motion, 3 of 8 · about 12 s left" in said
+    assert 'aria-valuenow="42"' in said
+    assert "left" not in progress_html(Going("decode", 0, 8, 0.0, None))
+    assert "Waiting for another tab" in progress_html(Going("waiting", 0, 0, 0.0, None))
+
+
+@pytest.mark.slow
+def test_a_job_sharpens_every_frame_before_it_is_shown() -> None:
+    """The filter has seen every frame when the job is done, and is not asked again until something changes."""
+    seen: list[int] = []
+
+    class Sharpened(torch.nn.Module):
+        def forward(self, probability: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+            seen.append(len(image))
+            return probability
+
+    segmenter = VideoSegmenter(AppearanceFeatures(), Config(track_seeds=True), refinement=Sharpened())
+    wish = Wish("two", "two", QUICK, "guided", 0, 1, 2, 320)
+    job = Job(wish, lambda *_: Method(segmenter, ("--refine", "guided")), 1_000_000)
+    assert job.wait(600)
+    assert job.error is None
+    assert job.project is not None
+    assert job.project.command.endswith("--refine guided")
+    assert job.progress().share == 1.0
+    assert seen == [1, 1]
+    job.project.labels(0)
+    assert seen == [1, 1]
+    job.project.remove(1)
+    job.project.labels(1)
+    assert seen == [1, 1, 1]
 
 
 def test_without_gradio_the_command_says_what_to_install(
@@ -182,12 +284,12 @@ def test_a_path_typed_by_a_page_is_refused(served: Any, tmp_path: Path) -> None:
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(b"film")
     data = {"path": str(secret), "orig_name": "a.mp4", "meta": {"_type": "gradio.FileData"}}
-    config = httpx.get(f"{served.address}/config").json()
+    config = httpx.get(f"{served.address}/config", timeout=120).json()
     take = next(one["id"] for one in config["dependencies"] if len(one["inputs"]) == 7)
-    body = {"data": [data, "quick", 0, 1, 6, 320, False], "fn_index": take, "session_hash": "typed"}
-    httpx.post(f"{served.address}/gradio_api/queue/join", json=body)
+    body = {"data": [data, "quick", "", 0, 1, 6, 320], "fn_index": take, "session_hash": "typed"}
+    httpx.post(f"{served.address}/gradio_api/queue/join", json=body, timeout=120)
     said: dict[str, Any] = {}
-    with httpx.stream("GET", f"{served.address}/gradio_api/queue/data?session_hash=typed", timeout=30) as stream:
+    with httpx.stream("GET", f"{served.address}/gradio_api/queue/data?session_hash=typed", timeout=120) as stream:
         for line in stream.iter_lines():
             if line.startswith("data:"):
                 said = json.loads(line[5:])

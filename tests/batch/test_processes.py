@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import select
+import signal
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -13,7 +16,7 @@ import pytest
 
 from gpuvos.batch import processes
 from gpuvos.batch.jobs import Job
-from gpuvos.batch.processes import default_workers, run_processes
+from gpuvos.batch.processes import default_workers, end_with_parent, run_processes
 from gpuvos.batch.worker import DONE, FAILED, RunOptions, Worker
 from gpuvos.cli.main import main
 from gpuvos.data import render_clip, write_video
@@ -82,6 +85,39 @@ def test_processes_that_always_die_come_to_an_end(
 
 def test_a_core_each() -> None:
     assert 1 <= default_workers() <= (os.cpu_count() or 1)
+
+
+def test_processes_end_with_the_one_that_started_them() -> None:
+    """A killed run leaves no workers that wait for videos for ever."""
+    context = multiprocessing.get_context("fork")
+    reading, writing = os.pipe()
+
+    def work() -> None:
+        end_with_parent()
+        signal.pause()
+
+    def killed() -> None:
+        context.Process(target=work).start()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    process = context.Process(target=killed)
+    process.start()
+    os.close(writing)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert select.select([reading], [], [], 60)[0]  # its other end is closed in every process
+    os.close(reading)
+
+
+def test_a_worker_that_is_told_to_end_begins_no_other_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(_job: Job) -> None:
+        raise SystemExit(143)
+
+    ends: list[int] = []
+    monkeypatch.setattr(processes, "_worker", told)
+    monkeypatch.setattr(processes.os, "_exit", ends.append)
+    processes._segment(Job(Path("a"), Path("b")))
+    assert ends == [143]
 
 
 @pytest.mark.slow

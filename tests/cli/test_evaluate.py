@@ -132,6 +132,7 @@ def write_davis2017(root: Path) -> torch.Tensor:
     return rendered.instances
 
 
+@pytest.mark.slow
 def test_several_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Both objects of a clip, found by `instances`; and true masks with the numbers exchanged, which are matched."""
     ids = write_davis2017(tmp_path / "davis")

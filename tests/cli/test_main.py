@@ -153,6 +153,8 @@ def test_segment_with_a_first_mask(clip: Path, tmp_path: Path) -> None:
         str(tmp_path / "out"),
         "--first-mask",
         str(tmp_path / "first.png"),
+        "--preset",
+        "realtime",
     ]
     assert main(arguments) == 0
     found = torch.from_numpy(np.load(tmp_path / "out" / "result-00000.npz")["mask"])
@@ -163,6 +165,33 @@ def test_segment_with_a_first_mask(clip: Path, tmp_path: Path) -> None:
     streamed = np.load(tmp_path / "out" / "result-00000.npz")
     assert np.array_equal(streamed["mask"], found)
     assert region_similarity(torch.from_numpy(streamed["mask"]), truth).min() > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["whole", "stream", "pieces"])
+@pytest.mark.parametrize("everything", [False, True])
+def test_what_vanishes_while_it_is_written_is_one_line(
+    mode: str,
+    everything: bool,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Somebody deletes the folder of masks, or the whole work folder, when the third mask is written."""
+
+    def write(path: Path, mask: torch.Tensor) -> None:
+        if path.stem == "00002":
+            shutil.rmtree(path.parent.parent if everything else path.parent)
+        write_mask(path, mask)
+
+    monkeypatch.setattr("gpuvos.cli.segment.write_mask", write)
+    options = ["--mode", mode, "--history", "4", "--latency", "1", "--clip-length", "2", "--no-arrays", "--no-report"]
+    assert main(["segment", str(clip), "-o", str(tmp_path / "out"), *options, *QUICK]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gpuvos: ")]
+    assert len(said) == 1
+    assert "nobody else touches" in said[0]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

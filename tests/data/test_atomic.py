@@ -305,14 +305,16 @@ def _fill_when_free(folder: Path, said: list[str]) -> None:
             said.append("got path: not empty" if "not empty" in str(error) else str(error))
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_a_work_folder_that_is_deleted_is_an_error(tmp_path: Path, again: bool) -> None:
+@pytest.mark.parametrize("then", ["nothing", "made anew", "written to"])
+def test_a_work_folder_that_is_deleted_is_an_error(tmp_path: Path, then: str) -> None:
     def fill() -> None:
         with atomic_folder(tmp_path / "out") as work:
             (work / "masks").mkdir()
             shutil.rmtree(work)
-            if again:
+            if then == "made anew":
                 (work / "masks").mkdir(parents=True)
+            if then == "written to":
+                (work / "masks/0.png").write_text("0")
 
     with pytest.raises(InputError, match=r"work folder .* was deleted"):
         fill()

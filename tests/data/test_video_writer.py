@@ -190,7 +190,7 @@ def test_failure_leaves_nothing(
 
     def write_and_fail(name: str) -> None:
         with VideoWriter(tmp_path / name / f"clip{suffix}" if name == "new" else tmp_path / f"old{suffix}") as writer:
-            writer.write(moving_square(80)[:written])
+            writer.write(moving_square(80, 16, 16)[:written])
             raise failure
 
     for name in ("new", "old"):

@@ -7,11 +7,10 @@ import torch
 from torch.nn.functional import interpolate
 
 from gpuvos import InputError
-
-pytest.importorskip("torchvision")
 from gpuvos.flow.raft import TorchvisionRaft
 
 
+@pytest.mark.slow
 def test_the_bundled_weights_follow_a_shift() -> None:
     g = torch.Generator().manual_seed(0)
     texture = interpolate(torch.rand(1, 3, 20, 22, generator=g), size=(160, 176), mode="bicubic").clamp(0, 1)

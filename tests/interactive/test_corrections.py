@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from gpuvos import relabel
 from gpuvos.config import Config
@@ -171,3 +174,52 @@ def test_a_clip_without_a_foreground_has_an_empty_object(made: Made) -> None:
     masks = ObjectMasks(result, features.embedding, torch.zeros_like(owners(result)))
     assert masks.probability(0).shape[0] == 1
     assert not bool(masks.probability(0).any())
+
+
+def multiplications(call: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops()) // 2
+
+
+def test_a_change_looks_only_where_it_may_matter(made: Made) -> None:
+    """By hand: pixels and seeds at 0, 1, 8 and 9 of a line; 0 is the ground's, which gets 9 from the object.
+
+    The ground: 9 is 81 from its seed (squared); pixels with 4 times their distance from it below that, 0 and 4, are
+    left alone, and 8 and 9 (256 and 324) look at the new seed: 2 multiplications, and 4 for how far it is from every
+    seed. The object: only pixel 9 had the lost seed, and looks at the two that are left: 2 more.
+    """
+    _, _, result = made
+    place = torch.tensor([0.0, 1, 8, 9])
+    seeds = result.seeds._replace(embedding=place[None, :, None], valid=torch.ones(1, 4, dtype=torch.bool))
+    label = torch.zeros(1, 1, 4, dtype=torch.int64)
+    known = result._replace(seeds=seeds, forest=result.forest._replace(label=label))
+    masks = ObjectMasks(known, place.view(1, 1, 1, 4), torch.tensor([[0, 1, 1, 1]]))
+    assert multiplications(lambda: masks.assign(torch.tensor([[0, 1, 1, 1]]))) == 0
+    assert multiplications(lambda: masks.assign(torch.tensor([[0, 1, 1, 0]]))) == 8
+    assert [masks.deciding(0, 0, column)[:2] for column in range(4)] == [(0, 0), (1, 1), (1, 2), (0, 3)]
+
+
+def test_a_correction_costs_less_than_every_pair_that_changed(made: Made) -> None:
+    """And gives what building everything anew gives."""
+    _, features, result = made
+    owner = owners(result)
+    masks = ObjectMasks(result, features.embedding, owner)
+    t, d, h, w = features.embedding.shape
+    taken = owner.clone()
+    for frame in range(t):  # the ground gets half of the object
+        own = (owner[frame] == 1).nonzero().flatten()
+        taken[frame, own[: len(own) // 2]] = 0
+    before, start = masks.standing(), [masks.probability(frame) for frame in range(t)]
+    count = int((taken != owner).sum() + (taken == 1).sum())
+    assert 0 < multiplications(lambda: masks.assign(taken)) < 0.7 * d * h * w * count
+    fresh = ObjectMasks(result, features.embedding, taken)
+    for frame in range(t):
+        assert torch.allclose(masks.probability(frame), fresh.probability(frame), atol=1e-4)
+    changed = (taken != owner).any(1).nonzero().flatten().tolist()
+    assert multiplications(lambda: masks.restore(before)) == 0
+    assert masks.restore(masks.standing()) == []
+    masks.assign(taken)
+    assert masks.restore(before) == changed
+    assert torch.equal(masks.owner, owner)
+    assert all(torch.equal(masks.probability(frame), start[frame]) for frame in range(t))

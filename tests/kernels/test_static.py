@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gpuvos.cli.main import main
 from gpuvos.kernels.static import ARCHITECTURES, kernel_names
 
 pytest.importorskip("triton")
@@ -82,15 +83,14 @@ def test_estimates_stand_beside_floors_and_aims(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_unknown_op_and_interpreted_process_are_named(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gpuvos", "bench", "--static", "--architectures", "90", "--ops"]
-    done = subprocess.run([*command, "nothing"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "--ops: got nothing" in done.stderr
-    interpreted = {**os.environ, "TRITON_INTERPRET": "1"}
+def test_unknown_op_and_interpreted_process_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["bench", "--static", "--architectures", "90", "--ops"]
+    assert main([*command, "nothing"]) == 2
+    assert "--ops: got nothing" in capsys.readouterr().err
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
     file = tmp_path / "static.json"
-    command += [kernel_names()[0], "--json", str(file)]
-    done = subprocess.run(command, env=interpreted, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "TRITON_INTERPRET" in done.stderr
+    assert main([*command, kernel_names()[0], "--json", str(file)]) == 2
+    assert "TRITON_INTERPRET" in capsys.readouterr().err
     assert not file.exists()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,13 @@ def reports(output: Path) -> dict[str, bytes]:
     """Everything that was written but the cache and the results of sequences, which hold times."""
     files = [path for path in output.rglob("*") if path.is_file() and path.parent.name in (output.name, "plots")]
     return {path.name: path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def davis(tmp_path_factory: pytest.TempPathFactory, write_davis: Callable[..., Path]) -> Path:
+    """As small as it may be: every variant is measured several times."""
+    names = ("one", "two", "three")
+    return write_davis(tmp_path_factory.mktemp("davis"), names, num_frames=4, height=48, width=64)
 
 
 @pytest.fixture(scope="module")

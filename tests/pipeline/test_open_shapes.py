@@ -13,8 +13,11 @@ import gpuvos
 from gpuvos import functional as F
 from gpuvos.data import render_clip
 from gpuvos.features.appearance import AppearanceFeatures
+from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
+from gpuvos.flow.clip import DenseFlow
+from gpuvos.flow.variational import FlowParameters
 
 pytestmark = pytest.mark.slow
 RULES = ["paper", "robust"]
@@ -163,7 +166,9 @@ def test_frames_to_masks_with_the_networks_of_the_library_in_one_graph() -> None
         graphs.append(graph)
         return graph.forward
 
-    segmenter = gpuvos.VideoSegmenter(SaliencyFeatures(load_saliency(size=64)), options("robust"))
+    flow = DenseFlow(parameters=FlowParameters(warps=1, steps=2))  # a trace writes out every step
+    base = LearnedFeatures(scales=(1.0,), flow=flow)
+    segmenter = gpuvos.VideoSegmenter(SaliencyFeatures(load_saliency(size=64), base=base), options("robust"))
     compiled = torch.compile(segmenter, backend=count, dynamic=True, fullgraph=True)
     for t, h, w in ((4, 48, 64), (5, 56, 72)):
         frames = clip(t, h, w)

@@ -44,7 +44,7 @@ def test_every_end_of_a_trial_is_counted(script: ModuleType) -> None:
         if number == 4:
             signal.raise_signal(signal.SIGALRM)
 
-    outcomes, wrong = script.run_trials(trial, 7, seed=5)
+    outcomes, wrong = script.run_trials(trial, range(7), seed=5)
     assert outcomes == Counter({"result": 3, "InputError": 1, "ValueError": 1, "ended with -9": 1, "hang": 1})
     assert wrong == ["trial 2: ValueError not allowed", "trial 3: ended with -9", "trial 4: hang"]
 

@@ -87,6 +87,15 @@ def test_a_file_opens_no_other(name: str, tmp_path: Path) -> None:
         read_video(tmp_path / name)
 
 
+def test_a_header_that_claims_a_billion_entries_is_named(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mp4", torch.zeros(2, 3, 32, 48, dtype=torch.uint8))
+    content = (tmp_path / "clip.mp4").read_bytes()
+    place = content.index(b"stts") + 8  # after the name, the version and the flags: how many times follow
+    (tmp_path / "clip.mp4").write_bytes(content[:place] + b"\x7f\xff\xff\xff" + content[place + 4 :])
+    with pytest.raises(InputError, match=r"^path: got .*clip\.mp4' \(Cannot allocate memory\), .*is it complete\?$"):
+        read_video(tmp_path / "clip.mp4")
+
+
 def test_an_image_that_does_not_decode_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "cut.png"
     Image.effect_noise((64, 64), 50).save(file)
@@ -254,6 +263,8 @@ def test_the_smallest_temperature_wants_a_small_embedding(features: Features) ->
         {"adapt_every": 2**64},
         {"softness": Fraction(1, 4)},
         {"min_motion": math.inf},
+        {"min_motion": 10**30},
+        {"softness": 2**63},
         {"num_background": 10**5000},
     ],
 )

@@ -110,7 +110,8 @@ def hidden(path: Path, folder: Path) -> bool:
 def end_again_and_again(run: Run, words: Callable[[], list[str]], folder: Path) -> int:
     """Ends the k-th attempt before its k-th change until one needs fewer; returns the number of attempts.
 
-    After each, what is there must be whole, and after an end that can be heard, nothing else may be left.
+    After each, what is there must be whole, and after an end that can be heard, nothing else may be left; nor may after
+    the last, whatever those left that were killed.
     """
     left: set[Path] = set()
     for number in count(1):
@@ -118,6 +119,7 @@ def end_again_and_again(run: Run, words: Callable[[], list[str]], folder: Path) 
         status = run(words(), folder, number=number, end=end)
         said = folder.with_suffix(".said").read_text()
         if status == 0:
+            assert [path for path in folder.rglob("*") if hidden(path, folder)] == []
             return number
         assert status == (-end if end == signal.SIGKILL else 128 + end), said
         read(folder)

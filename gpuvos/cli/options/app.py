@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from gpuvos.cli.options.common import UsageError, add_method_arguments, whole
+from gpuvos.cli.options.common import UsageError, add_method_arguments, add_refinement_argument, whole
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -21,6 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--max-pixels", type=whole(), default=64_000_000, help="frames of more pixels are refused (64 million)"
     )
     add_method_arguments(parser)
+    add_refinement_argument(parser)
 
 
 def check(arguments: Namespace) -> None:

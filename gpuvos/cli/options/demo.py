@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from gpuvos.cli.options.common import RULES, add_method_arguments, check_fresh, whole
+from gpuvos.cli.options.common import RULES, add_method_arguments, add_refinement_argument, check_fresh, whole
 
 SCENES = ("single", "occlusion", "twins", "late", "static", "two")
 
@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="another number, another clip")
     parser.add_argument("--rule", default=RULES[0], choices=RULES, help="how seeds are labelled")
     add_method_arguments(parser)
-    parser.set_defaults(refine=None)  # what goes with the front end
+    add_refinement_argument(parser)
 
 
 def check(arguments: Namespace) -> None:
