@@ -244,7 +244,7 @@ def held(segmenter: StreamingSegmenter) -> int:
     seen, window = state._seen, state._window
     values = [getattr(state, name) for name in ("_waiting", "_source", "_first_mask")]
     bank = (window.bank.members, window.bank.smoothed, window.bank.confident)
-    return sum(map(count, (*values, window.frames, window._following, bank, seen._frames, seen._seen)))
+    return sum(map(count, (*values, window.frames, bank, seen._frames, seen._seen)))
 
 
 @pytest.mark.slow
