@@ -237,24 +237,8 @@ def merge_tiles(
     while hooked > 0:
         tl.debug_barrier()
         total = _propose(
-            right,
-            down,
-            edges,
-            component,
-            node,
-            keys,
-            w,
-            top,
-            start,
-            bottom,
-            end,
-            total,
-            lane,
-            HOPS,
-            WHOLE,
-            BLOCK,
-        )
-        tl.debug_barrier()
+            right, down, edges, component, node, keys, w, top, start, bottom, end, total, lane, HOPS, WHOLE, BLOCK
+        )  # its last barrier comes after all proposals
         hooked = _hook(component, node, keys, w, top, start, bottom, end, begin, size, lane, HOPS, WHOLE, BLOCK)
         tl.debug_barrier()
         if hooked > 0:

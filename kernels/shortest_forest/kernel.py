@@ -167,6 +167,7 @@ def _finish(
                     TILE,
                 )  # fmt: skip
                 if changed > 0:
+                    tl.debug_barrier()  # all have read the stamps, of this tile and of those that were passed over
                     tl.store(stamp_ptr + tile, now)
                     last = now
                 tl.debug_barrier()  # the next tile reads what this one wrote

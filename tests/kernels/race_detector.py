@@ -41,6 +41,7 @@ _LIBRARY = (str(Path(triton.__file__).parent), __file__, "<")
 class Site(NamedTuple):
     """A place in a kernel's source."""
 
+    file: str
     function: str
     line: int
     kind: str
@@ -73,15 +74,15 @@ class _Access(NamedTuple):
 class _Recorder:
     """Patches the interpreter: writes accesses down, runs programs in another order, lets loads be stale."""
 
-    def __init__(self, order: str | None, seed: int, without: Site | None) -> None:
-        self.order, self.without = order, without
+    def __init__(self, order: str | None, seed: int, mutate: bool) -> None:
+        self.order, self.mutate = order, mutate
         self.random = np.random.default_rng(seed)
         self.builder = interpreter.interpreter_builder
         self.findings: Counter[Finding] = Counter()
-        self.barriers: set[Site] = set()
+        self.missed: dict[Site, set[Finding]] = {}  # by barrier: what only its absence leaves unordered
+        self.passed: dict[int, list[Site]] = {}  # by program: the barriers of the launch, in the order they were met
         self.log: list[_Access] = []
         self.shapes: dict[tuple[int, ...], int] = {}
-        self.epochs: Counter[tuple[int, ...]] = Counter()
         self.before: dict[tuple[int, ...], dict[int, tuple[bytes, int]]] = {}  # by address: old bytes, lane that wrote
         self.switch: Callable[[], None] = lambda: None
 
@@ -132,11 +133,9 @@ class _Recorder:
         return run(builder, kind, pointers, value, mask, *rest)
 
     def barrier(self, run: Any, *rest: Any) -> Any:
-        site = self.site("barrier")
-        self.barriers.add(site)
-        if site != self.without:
-            self.epochs[self.builder.grid_idx] += 1
-            self.before.pop(self.builder.grid_idx, None)
+        if self.order is None:
+            self.passed.setdefault(self.program(), []).append(self.site("barrier"))
+        self.before.pop(self.builder.grid_idx, None)
         return run(*rest)
 
     def exchange(self, run: Any, *rest: Any) -> Any:
@@ -172,17 +171,20 @@ class _Recorder:
         units = [place // 4] if value.dtype.itemsize <= 4 else [place // 4, place // 4 + 1]
         if value.dtype.itemsize < 4:  # parts of a word are not each other's business
             units = [place * 4 + (1 << 60)]
-        (x, y, z), (_, ny, nz) = self.builder.grid_idx, self.builder.grid_dim
+        program, site = self.program(), self.site(kind)
         for half, unit in enumerate(units):
             part = bits >> np.uint64(32 * half) & np.uint64(0xFFFFFFFF)
-            epoch = self.epochs[self.builder.grid_idx]
-            self.log.append(_Access(self.site(kind), (x * ny + y) * nz + z, epoch, unit, lane, part))
+            self.log.append(_Access(site, program, len(self.passed.get(program, ())), unit, lane, part))
+
+    def program(self) -> int:
+        (x, y, z), (_, ny, nz) = self.builder.grid_idx, self.builder.grid_dim
+        return (x * ny + y) * nz + z
 
     def site(self, kind: str) -> Site:
         frame: Any = inspect.currentframe()
         while frame.f_code.co_filename.startswith(_LIBRARY):
             frame = frame.f_back
-        return Site(frame.f_code.co_name.lstrip("_"), frame.f_lineno, kind)
+        return Site(frame.f_code.co_filename, frame.f_code.co_name.lstrip("_"), frame.f_lineno, kind)
 
     # What a launch does.
 
@@ -199,11 +201,29 @@ class _Recorder:
             "Postponed", (), {"__call__": staticmethod(postponed), "__getattr__": lambda _, n: getattr(body, n)}
         )()
         stand_in.__signature__ = inspect.signature(body)
-        self.log, self.epochs, executor.fn = [], Counter(), stand_in
+        self.log, self.passed, executor.fn = [], {}, stand_in
         run(executor, *arguments, **options)
         if self.log:
-            self.findings.update(Finding(body.__name__, *pair) for pair in _conflicts(self.log))
+            whole = {Finding(body.__name__, *pair) for pair in _conflicts(self.log)}
+            self.findings.update(whole)
+            if self.mutate:
+                self.leave_out(body.__name__, whole)
             self.log = []
+
+    def leave_out(self, kernel: str, whole: set[Finding]) -> None:
+        """Each barrier of the launch in turn; the interpreter runs the same without it, so the log is still right."""
+        for site in sorted({site for passed in self.passed.values() for site in passed}):
+            missed = self.missed.setdefault(site, set())
+            if missed:
+                continue
+            kept = {
+                program: np.cumsum([0, *(other != site for other in passed)]) for program, passed in self.passed.items()
+            }
+            log = [
+                access._replace(epoch=int(kept[access.program][access.epoch])) if access.program in kept else access
+                for access in self.log
+            ]
+            missed |= {Finding(kernel, *pair) for pair in _conflicts(log)} - whole
 
     def run(self, programs: list[tuple[int, ...]], body: Callable[[], None]) -> None:
         if self.order == "reversed":
@@ -308,18 +328,18 @@ def _conflicts(log: list[_Access]) -> Iterator[tuple[str, Site, Site]]:
 
 
 @contextmanager
-def watched(*, without: Site | None = None) -> Iterator[_Recorder]:
-    """Collects in ``findings`` what all launches inside leave unordered, and their ``barriers``.
+def watched(*, mutate: bool = False) -> Iterator[_Recorder]:
+    """Collects in ``findings`` what all launches inside leave unordered.
 
     Args:
-        without: a barrier to leave out.
+        mutate: also look, for every barrier in turn, at what leaving it out would add; ``missed`` has it by barrier.
     """
-    recorder = _Recorder(None, 0, without)
+    recorder = _Recorder(None, 0, mutate)
     with recorder.installed():
         yield recorder
 
 
-def reordered(order: str, call: Callable[[], Any], *, seed: int = 0, without: Site | None = None) -> Any:
+def reordered(order: str, call: Callable[[], Any], *, seed: int = 0) -> Any:
     """The result of a call whose launches run in one of ``ORDERS``."""
-    with _Recorder(order, seed, without).installed():
+    with _Recorder(order, seed, mutate=False).installed():
         return call()

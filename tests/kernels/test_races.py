@@ -24,6 +24,7 @@ pytest.importorskip("triton")
 import triton
 import triton.language as tl
 
+ASKED = os.environ.get("GPUVOS_RACES") == "1"
 Inputs = Callable[..., list[tuple[Any, ...]]]
 
 FOLDER = Path(next(iter(gpuvos.kernels.__path__)))
@@ -80,13 +81,23 @@ def special_cases(
     """Constants of the kernel's module and arguments that lead it where small inputs do not go."""
     g = torch.Generator().manual_seed(5)
     if op == "minimax_forest":
+        right, down, index, valid = random_graph(2, 6, 9, 3, g)
+        valid[1] = False
         sizes = [
             ({"SIDE": 4, "CHILDREN": 2}, (2, 17, 14, 5), 0), ({"SIDE": 4, "CHILDREN": 2}, (1, 17, 14, 5), 2),
             ({"SIDE": 8, "CHILDREN": 32}, (1, 20, 27, 6), 0), ({"SIDE": 4, "CHILDREN": 1}, (1, 18, 19, 5), 2),
         ]  # fmt: skip
-        return [(values, random_graph(*shape, g, levels=levels)) for values, shape, levels in sizes]
+        long = [(values, random_graph(*shape, g, levels=levels)) for values, shape, levels in sizes if ASKED]
+        return [({"SIDE": 4}, (right, down, index, valid)), *long]
     if op == "shortest_forest":
-        return [({"TILE": 4, "_TURNS": 3, "_WARPS": 1}, random_graph(2, 21, 26, 5, g, levels=2))]
+        few = {"TILE": 4, "_WARPS": 1, "_TURNS": 1}
+        graphs = [(few, random_graph(1, 4, 8, 2, g.manual_seed(2), levels=3))]
+        if ASKED:
+            graphs += [
+                (few, random_graph(1, 5, 6, 2, g, levels=0)),
+                ({**few, "_TURNS": 3}, random_graph(1, 13, 14, 4, g, levels=2)),
+            ]
+        return graphs
     if op == "farthest_points":
         tiling = kernel_of(op)._tiling
 
@@ -109,8 +120,8 @@ def special_cases(
         sides = [torch.rand(2, 40, generator=g) < 0.6 for _ in range(2)]
         return [({}, (embedding, seeds, *sides, *([torch.tensor(0.5)] if op == "foreground_probability" else [])))]
     if op == "neighbor_mean":
-        rows, points, label = (torch.randn(*s, generator=g) for s in ((1, 70, 3), (1, 70, 3), (1, 70)))
-        return [({"_programs": lambda _: 2, "_HELD": 256}, (rows, points, label > -1, label, torch.tensor([3]), 4))]
+        rows, points, label = (torch.randn(*s, generator=g) for s in ((1, 34, 3), (1, 10, 3), (1, 10)))
+        return [({"_programs": lambda _: 1, "_HELD": 256}, (rows, points, label > -1, label, torch.tensor([3]), 4))]
     return []
 
 
@@ -134,23 +145,35 @@ def _interpreted(kernel_device: str) -> None:
 
 
 seen: set[str] = set()
-# The forests take minutes in the interpreter, and so do all orders and every barrier: they wait to be asked for.
-ASKED = os.environ.get("GPUVOS_RACES") == "1"
+# Larger forests and all orders take minutes in the interpreter: they wait to be asked for.
 exhaustive = pytest.mark.skipif(not ASKED, reason="minutes in the interpreter: set GPUVOS_RACES=1")
-LONG = ("minimax_forest", "shortest_forest")
-QUICK = [pytest.param(op, marks=exhaustive if op in LONG else ()) for op in OPS]
+
+
+def barriers_of(op: str) -> dict[tuple[str, int], bool]:
+    """File and line of every barrier of an op's kernels."""
+    return {
+        (str(path), number): False
+        for path in sorted(FOLDER.glob(f"{op}/*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if "tl.debug_barrier()" in line
+    }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("op", QUICK)
-def test_what_is_unordered_is_intended(op: str, cases: Callable[[str], list[Any]]) -> None:
-    module = kernel_of(op)
+@pytest.mark.parametrize("op", OPS)
+def test_what_is_unordered_is_intended_and_every_barrier_is_missed(op: str, cases: Callable[[str], list[Any]]) -> None:
+    module, missed = kernel_of(op), barriers_of(op)
     for values, given in cases(op):
-        with constants(module, values), races.watched() as watch:
+        with constants(module, values), races.watched(mutate=True) as watch:
             getattr(module, op)(*given)
         found = {str(finding) for finding in watch.findings}
         assert found <= set(INTENDED), found - set(INTENDED)
         seen.update(found)
+        for site, findings in watch.missed.items():
+            place = (site.file, site.line)
+            if place in missed:  # else another op's
+                missed[place] |= bool(findings)
+    assert all(missed.values()), [place for place, found in missed.items() if not found]
 
 
 @exhaustive
@@ -173,36 +196,6 @@ def test_results_do_not_depend_on_the_order(op: str, order: str, cases: Callable
         assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
 
 
-BARRIERS = {
-    path: [number for number, line in enumerate(path.read_text().splitlines(), 1) if "tl.debug_barrier()" in line]
-    for path in sorted(FOLDER.glob("*/*.py"))
-    if "tl.debug_barrier()" in path.read_text()
-}
-
-
-SAMPLED = ("nearest_seeds",)  # quick enough to lose its barrier in every run
-MUTATED = [pytest.param(path, marks=() if path.parent.name in SAMPLED else exhaustive) for path in BARRIERS]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", MUTATED, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_barrier_that_is_left_out_is_missed(path: Path, cases: Callable[[str], list[Any]]) -> None:
-    op = path.parent.name
-    module = kernel_of(op)
-    missed: dict[int, bool] = dict.fromkeys(BARRIERS[path], False)
-    for values, given in cases(op):
-        with constants(module, values):
-            with races.watched() as whole:
-                getattr(module, op)(*given)
-            for site in sorted(whole.barriers):
-                if missed.get(site.line, True):
-                    continue
-                with races.watched(without=site) as watch:
-                    getattr(module, op)(*given)
-                missed[site.line] = bool(set(watch.findings) - set(whole.findings))
-    assert all(missed.values()), [line for line, found in missed.items() if not found]
-
-
 @triton.jit
 def planted(x_ptr, y_ptr, ORDERED: tl.constexpr):
     i = tl.arange(0, 8)
@@ -217,9 +210,12 @@ def test_the_detector_sees_planted_races() -> None:
     with races.watched() as watch:
         planted[(1,)](x, y, ORDERED=False)
     assert [str(finding) for finding in watch.findings] == ["planted, inside: planted write, planted read"]
-    with races.watched() as watch:
+    with races.watched(mutate=True) as watch:
         planted[(1,)](x, y, ORDERED=True)
     assert not watch.findings
+    assert [str(one) for found in watch.missed.values() for one in found] == [
+        "planted, inside: planted write, planted read"
+    ]
     with races.watched() as watch:
         planted[(2,)](x, y, ORDERED=True)  # the second program writes what the first one has read, the same values
     assert [str(finding) for finding in watch.findings] == ["planted, between: planted read, planted write"]
