@@ -103,30 +103,16 @@ def probability_from_sets(
 ) -> tuple[Labels, Tensor]:
     """Probability of frames ``[B, T, D, H, W]`` under the seeds and seed sets of frame 0 (``mask_sets``), Eq. 13-15.
 
-    With a ``config.mask_vote`` the seeds of each frame join them, see ``seeds_under_mask``.
+    The seeds of each frame join them where the rule labels those as well (``Rule.under_mask``).
     """
     t = embedding.shape[1]
     reference, foreground, background = (value.expand(-1, t, *value.shape[2:]) for value in sets)
     known = labels._replace(foreground=foreground, background=background)
-    if config.mask_vote and labels.score is not None:
-        own = seeds_under_mask(seeds, labels.score, (reference, foreground, background), config)
+    own = RULES[config.rule].under_mask(seeds, labels, (reference, foreground, background), config)
+    if own is not None:
         known = labels._replace(foreground=own, background=seeds.valid & ~own)
         reference = torch.cat((reference, seeds.embedding), -2)
         foreground = torch.cat((foreground, known.foreground), -1)
         background = torch.cat((background, known.background), -1)
     probability = F.foreground_probability(embedding, reference, foreground, background, temperature=config.temperature)
     return known, probability
-
-
-def seeds_under_mask(seeds: Seeds, score: Tensor, sets: tuple[Tensor, Tensor, Tensor], config: Config) -> Tensor:
-    """Seeds ``[B, T, K]`` that are foreground by the first mask and the vote together (the robust rule's extension).
-
-    ``(1 - w) P + w min(1, s / 2v) > 1 / 2``: P is Eq. 15 of the seed's own embedding under the sets of frame 0, s the
-    share of its neighbours that are confident, v ``config.vote_threshold`` and w ``config.mask_vote``. At s = v the
-    vote is undecided, as the mask is at P = 1/2.
-    """
-    points = seeds.embedding.transpose(-1, -2).unsqueeze(-2)  # an image of one row, [B, T, D, 1, K]
-    alike = F.foreground_probability(points, *sets, temperature=config.temperature).squeeze(-2)
-    tiny = torch.finfo(score.dtype).tiny
-    voted = (score / max(2 * config.vote_threshold, tiny)).clamp(max=1)
-    return ((1 - config.mask_vote) * alike + config.mask_vote * voted > 0.5) & seeds.valid

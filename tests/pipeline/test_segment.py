@@ -12,8 +12,8 @@ import gpuvos
 from gpuvos import Config, Features, Segmentation, segment
 from gpuvos import functional as F
 from gpuvos.kernels.grid_edges import grid_edges
-from gpuvos.pipeline import steps
-from gpuvos.types import Seeds
+from gpuvos.pipeline.rules import RULES as BY_NAME
+from gpuvos.types import Labels, Seeds
 
 SMALL = {"num_seeds": 12, "num_background": 4, "window": 3, "smoothing_neighbors": 6, "track_seeds": True}
 RULES = ["paper", "robust"]
@@ -250,16 +250,20 @@ def test_a_first_mask_and_the_vote_by_hand() -> None:
     seeds = Seeds(torch.arange(6)[None, None], valid[None, None], own[None, None], torch.ones(1, 1, 6))
     # at 1: P = sigmoid(softplus(9) - softplus(1)) = 0.99954; at 2: 1/2; at 3: 0.00046. Half the vote: s / 0.7.
     score = torch.tensor([[[0.0, 0.36, 0.34, 0.69, 0.7, 0.7]]])
+    labels = Labels(valid[None, None], ~valid[None, None], score, valid[None, None])
     batched = tuple(value[None, None] for value in sets)
     for vote, expected in (
         (0.5, [False, True, False, False, True, False]),  # 0.49977, 0.507, 0.493, 0.49309, 0.99977
         (0.25, [True, True, False, False, True, False]),  # 0.74966, 0.504, 0.496, 0.24678, 0.99966
         (1.0, [False, True, False, True, True, False]),  # the vote alone
     ):
-        found = steps.seeds_under_mask(seeds, score, batched, Config(mask_vote=vote))
+        found = BY_NAME["robust"].under_mask(seeds, labels, batched, Config(mask_vote=vote))
+        assert found is not None
         assert found.flatten().tolist() == expected
-    unasked = steps.seeds_under_mask(seeds, score, batched, Config(mask_vote=0.5, vote_threshold=0.0))
-    assert unasked.flatten().tolist() == [False, True, True, True, True, False]  # any share above 0 is enough
+    unasked = BY_NAME["robust"].under_mask(seeds, labels, batched, Config(mask_vote=0.5, vote_threshold=0.0))
+    assert unasked is not None
+    # any share above 0 is enough
+    assert unasked.flatten().tolist() == [False, True, True, True, True, False]
 
 
 def test_the_vote_beside_a_first_mask() -> None:
