@@ -81,13 +81,13 @@ def special_cases(
     """Constants of the kernel's module and arguments that lead it where small inputs do not go."""
     g = torch.Generator().manual_seed(5)
     if op == "minimax_forest":
-        right, down, index, valid = random_graph(2, 6, 9, 3, g)
-        valid[1] = False
         sizes = [
             ({"SIDE": 4, "CHILDREN": 2}, (2, 17, 14, 5), 0), ({"SIDE": 4, "CHILDREN": 2}, (1, 17, 14, 5), 2),
             ({"SIDE": 8, "CHILDREN": 32}, (1, 20, 27, 6), 0), ({"SIDE": 4, "CHILDREN": 1}, (1, 18, 19, 5), 2),
         ]  # fmt: skip
         long = [(values, random_graph(*shape, g, levels=levels)) for values, shape, levels in sizes if ASKED]
+        right, down, index, valid = random_graph(2, 6, 9, 3, g)
+        valid[1] = False
         return [({"SIDE": 4}, (right, down, index, valid)), *long]
     if op == "shortest_forest":
         few = {"TILE": 4, "_WARPS": 1, "_TURNS": 1}
