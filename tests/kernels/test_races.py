@@ -33,14 +33,12 @@ OPS = sorted(path.parent.name for path in FOLDER.glob("*/kernel.py"))
 # What kernels leave unordered on purpose, and why no order of it changes a result.
 INTENDED = {
     "list_seeds, between: write_rows read, offsets write": "both programs of a frame write the same table and centre",
-    "finish_pixels, between: meet read, meet atomic": "an old value costs an atomic that changes nothing",
     "finish_pixels, between: meet atomic, meet read": "an old value costs an atomic that changes nothing",
     "finish_pixels, inside: meet read, meet atomic": "an old value costs an atomic that changes nothing",
     "finish_pixels, inside: meet atomic, meet read": "an old value costs an atomic that changes nothing",
     "merge_tiles, inside: propose read, propose atomic": "an old value costs an atomic that changes nothing",
     "merge_tiles, inside: propose atomic, propose read": "an old value costs an atomic that changes nothing",
     "merge_tiles, inside: chain read, chain write": "both lead to the root, and the last pass moves nothing",
-    "merge_tiles, inside: chain write, chain read": "both lead to the root, and the last pass moves nothing",
     "close_seeds, inside: close_seeds read, close_seeds write": "the minimum of the step takes what was read",
 }  # fmt: skip
 
