@@ -15,7 +15,7 @@ from gpuvos import functional as F
 from gpuvos.types import Forest, Seeds
 
 pytestmark = pytest.mark.slow
-SIZES = [(5, 7, 9), (6, 10, 8)]
+SIZES = [(5, 9, 11), (6, 12, 8)]
 K = 4  # seeds
 
 # arguments out of ``values`` below, and the call; edges and forests are put together inside
