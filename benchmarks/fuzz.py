@@ -255,6 +255,7 @@ def _config(chance: random.Random) -> Config:
         "min_motion": (0.25, 0),
         "coverage": (0.5, 0.0),
         "mask_coverage": (0.5,),
+        "mask_vote": (0.5, 0.0),
         "confident_share": (0.5,),
         "vote_threshold": (0.5,),
         "num_background": (3, 30),

@@ -64,6 +64,7 @@ GOOD = {
     "smoothing_frames": [1, 100],
     "confident_share": [0, 1],
     "vote_threshold": [0, 1],
+    "mask_vote": [0, 1],
 }
 SHARE = [-0.1, 1.1, float("nan")]
 COUNT = [0, -1, 2.5, float("nan"), "9"]
@@ -91,6 +92,7 @@ BAD = {
     "smoothing_frames": COUNT,
     "confident_share": SHARE,
     "vote_threshold": SHARE,
+    "mask_vote": SHARE,
 }
 
 

@@ -87,15 +87,26 @@ def load_image(file: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image]:
     if kind_of_path("path", file) == "folder":
         raise fail("path", f"'{file}', a folder", "an image file")
     with ExitStack() as stack:
-        try:
+        with decoding(file):
             image = stack.enter_context(_opened(file))
             check_pixels(image, file, max_pixels)
             image.load()
-        except InputError:
-            raise
-        except Exception as error:  # a damaged file makes the decoders raise almost anything
-            raise _unreadable(file, error) from error
         yield image
+
+
+@contextmanager
+def decoding(file: Path) -> Iterator[None]:
+    """Whatever Pillow raises inside becomes an InputError naming the file.
+
+    A decoded image is not done with its file: the number of its pages and its orientation are looked up when they are
+    asked for.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file makes the decoders raise almost anything
+        raise _unreadable(file, error) from error
 
 
 def check_pixels(image: Image, file: Path, max_pixels: int) -> None:
@@ -159,7 +170,7 @@ def read_image(file: Path, max_side: int | None = None, max_pixels: int = MAX_PI
     Raises:
         InputError: if the file is missing, no image, damaged, or an animation.
     """
-    with load_image(file, max_pixels) as image:
+    with load_image(file, max_pixels) as image, decoding(file):
         if _pages(image) > 1:
             remedy = "read it by itself, or save its frames into the folder"
             raise fail("path", f"'{file}', an animation of {_pages(image)} frames", "an image", remedy)
@@ -182,23 +193,27 @@ def read_pages(file: Path, max_side: int | None = None, max_pixels: int = MAX_PI
         InputError: if not even the first one can be read.
     """
     with load_image(file, max_pixels) as image:
-        first = _first(image)
-        for number in range(first, first + _pages(image)):
+        with decoding(file):
+            first = _first(image)
+            count = _pages(image)
+        for number in range(first, first + count):
             try:
-                image.seek(number)
-                check_pixels(image, file, max_pixels)
-                image.load()
+                page = _page(image, number, file, max_side, max_pixels)
             except InputError:
                 raise
             except Exception as error:  # a damaged file makes the decoders raise almost anything
                 if number == first:
-                    reason = (str(error) or type(error).__name__).splitlines()[0]
-                    raise fail(
-                        "path", f"'{file}' ({reason})", "an image that can be read", "is it complete?"
-                    ) from error
+                    raise _unreadable(file, error) from error
                 return
-            milliseconds = image.info.get("duration") or 0
-            yield Page(*_upright(image, max_side), milliseconds / 1000 if milliseconds > 0 else None)
+            yield page
+
+
+def _page(image: Image, number: int, file: Path, max_side: int | None, max_pixels: int) -> Page:
+    image.seek(number)
+    check_pixels(image, file, max_pixels)
+    image.load()
+    milliseconds = image.info.get("duration") or 0
+    return Page(*_upright(image, max_side), milliseconds / 1000 if milliseconds > 0 else None)
 
 
 def _first(image: Image) -> int:

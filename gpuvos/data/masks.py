@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gpuvos.data.atomic import PathLike, as_path, atomic_file, atomic_folder
-from gpuvos.data.images import MAX_PIXELS, composite_over_black, load_image
+from gpuvos.data.images import MAX_PIXELS, composite_over_black, decoding, load_image
 from gpuvos.errors import InputError, check_count, check_tensor, fail
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def read_mask(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 
     check_count("max_pixels", max_pixels)
     file = as_path("path", path)
-    with load_image(file, max_pixels) as stored:
+    with load_image(file, max_pixels) as stored, decoding(file):
         image = ImageOps.exif_transpose(stored)
         if image.mode == "P" and _indices_are_ids(image):
             return torch.from_numpy(np.array(image))
@@ -176,7 +176,7 @@ def read_ids(path: PathLike) -> Tensor:
         [[0, 2], [2, 255]]
     """
     file = as_path("path", path)
-    with load_image(file) as image:
+    with load_image(file) as image, decoding(file):
         if image.mode not in ("P", "L", "1"):
             raise fail("path", f"'{file}' of mode {image.mode}", "ids in a palette or grey image of 8 bits")
         return torch.from_numpy(np.array(image, dtype=np.uint8))

@@ -7,10 +7,12 @@ from torch import Tensor
 
 from gpuvos.errors import check_choice, check_index, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
+from gpuvos.functional.precision import full_precision
 from gpuvos.kernels.link_tracks import link_tracks as link_op
 from gpuvos.types import Seeds
 
 
+@full_precision
 def link_tracks(seeds: Seeds, *, link_by: str = "mean") -> Tensor:
     """Follows every seed of frame 0 through the sequence, Eq. 9: on to the seed of the next frame most similar to it.
 

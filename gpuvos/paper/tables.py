@@ -15,7 +15,7 @@ from gpuvos.paper.ablation import EMBEDDINGS
 from gpuvos.paper.drift import average
 from gpuvos.paper.oracles import ORACLES
 from gpuvos.paper.runner import Results
-from gpuvos.paper.variants import PERIODS, RANKINGS, Row, mean, mean_of, period_name
+from gpuvos.paper.variants import PERIODS, RANKINGS, Row, mean, mean_of, period_name, semi_variants
 from gpuvos.viz.charts import Series, bar_chart, line_chart
 
 Cell = str | float | None
@@ -196,16 +196,13 @@ def _saliency(context: Context) -> Table:
 
 
 def _semi(context: Context) -> Table:
-    kinds = [("", "semi"), *((f" + {REFINEMENTS[name]}", f"semi-{name}") for name in context.refinements)]
-    rows: list[list[Cell]] = [
-        [
-            f"gpuvos, seeds of the {rule} rule{suffix}",
-            context.value(f"{rule}/{kind}", "j"),
-            context.value(f"{rule}/{kind}", "f"),
-        ]
-        for suffix, kind in kinds
-        for rule in context.rules
-    ]
+    rows: list[list[Cell]] = []
+    for variant in semi_variants(tuple(context.rules), tuple(context.refinements)):
+        rule, _, what = variant.partition("/")
+        kind, _, refined = what.partition("-")
+        title = f"gpuvos, seeds of the {rule} rule" + " and its vote" * (kind == "vote")
+        title += f" + {REFINEMENTS[refined]}" if refined else ""
+        rows.append([title, context.value(variant, "j"), context.value(variant, "f")])
     rows += [[f"[{name}]", j, None] for name, j in reported.SEMI.items()]
     note = f"Rows in brackets: Table 5, {reported.SOURCE}, DAVIS val. The first mask is given."
     return Table("semi", f"Table 5: {context.where}", ("method", "J mean", "F mean"), rows, note)

@@ -13,7 +13,7 @@ from gpuvos import functional as F
 from gpuvos.config import Config
 from gpuvos.functional.edges import embedding_graph
 from gpuvos.pipeline.rules import RULES
-from gpuvos.types import Features, Labels, Motion, Regions
+from gpuvos.types import Features, Labels, Motion, Regions, Seeds
 
 
 def present_frames(embedding: Tensor, lengths: Tensor | None) -> Tensor | None:
@@ -85,11 +85,34 @@ def mask_sets(embedding: Tensor, label: Tensor, first_mask: Tensor, config: Conf
 def probability_from_mask(
     features: Features, regions: Regions, labels: Labels, first_mask: Tensor, config: Config
 ) -> tuple[Labels, Tensor]:
-    """Probability with the seed sets of frame 0 under its given mask in every frame, and those sets (A.1)."""
-    t = features.embedding.shape[1]
+    """Probability of every frame under a mask of frame 0 (A.1), and the seed sets behind it.
+
+    Args:
+        features: embedding ``[B, T, D, H, W]``.
+        regions: the regions of these features.
+        labels: what the rule says without the mask.
+        first_mask: ``[B, h, w]`` bool, of any size.
+        config: parameters of the method.
+    """
     sets = mask_sets(features.embedding[:, :1], regions.forest.label[:, :1], first_mask, config)
-    seeds, foreground, background = (value.expand(-1, t, *value.shape[2:]) for value in sets)
-    probability = F.foreground_probability(
-        features.embedding, seeds, foreground, background, temperature=config.temperature
-    )
-    return labels._replace(foreground=foreground, background=background), probability
+    return probability_from_sets(features.embedding, regions.seeds, labels, sets, config)
+
+
+def probability_from_sets(
+    embedding: Tensor, seeds: Seeds, labels: Labels, sets: tuple[Tensor, Tensor, Tensor], config: Config
+) -> tuple[Labels, Tensor]:
+    """Probability of frames ``[B, T, D, H, W]`` under the seeds and seed sets of frame 0 (``mask_sets``), Eq. 13-15.
+
+    The seeds of each frame join them where the rule labels those as well (``Rule.under_mask``).
+    """
+    t = embedding.shape[1]
+    reference, foreground, background = (value.expand(-1, t, *value.shape[2:]) for value in sets)
+    known = labels._replace(foreground=foreground, background=background)
+    own = RULES[config.rule].under_mask(seeds, labels, (reference, foreground, background), config)
+    if own is not None:
+        known = labels._replace(foreground=own, background=seeds.valid & ~own)
+        reference = torch.cat((reference, seeds.embedding), -2)
+        foreground = torch.cat((foreground, known.foreground), -1)
+        background = torch.cat((background, known.background), -1)
+    probability = F.foreground_probability(embedding, reference, foreground, background, temperature=config.temperature)
+    return known, probability

@@ -104,15 +104,15 @@ class StreamState:
         first = frames[0].number - self._window.first
         place = slice(first, first + count)
         labels = RULES[self.config.rule].label_stream(self._window, place, regions, motion, self.config)
+        self.last_features = Features._make(map(torch.cat, zip(*(frame.features for frame in frames), strict=True)))
+        embedding = self.last_features.embedding[None]
         if self._first_mask is not None and self._source is not None:
-            picked = tuple(value.expand(-1, count, *value.shape[2:]) for value in self._source)
-            labels = labels._replace(foreground=picked[1], background=picked[2])
+            labels, probability = steps.probability_from_sets(
+                embedding, regions.seeds, labels, self._source, self.config
+            )
         else:
             picked = self._renewed([frame.number for frame in frames], (regions.seeds.embedding, *labels[:2]))
-        self.last_features = Features._make(map(torch.cat, zip(*(frame.features for frame in frames), strict=True)))
-        probability = F.foreground_probability(
-            self.last_features.embedding[None], *picked, temperature=self.config.temperature
-        )
+            probability = F.foreground_probability(embedding, *picked, temperature=self.config.temperature)
         last = self._seen.last
         size = None if last is None else (last.shape[-2], last.shape[-1])
         result = first_video(build_result(probability, regions, motion, labels, self.config, size))

@@ -25,7 +25,7 @@ def link_tracks(embedding: Tensor, valid: Tensor, to_mean: bool) -> Tensor:
     dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
     tracks = valid.new_full((n, t, k), -1, dtype=torch.int64)
     tracks[:, :1] = torch.arange(k, device=valid.device)
-    for block in blocks(n, 16 * k * k):
+    for block in blocks(n, 64 * k * k):
         rows = embedding[block].to(dtype)
         total = rows[:, :1].squeeze(1)
         sought = total
@@ -41,6 +41,16 @@ def link_tracks(embedding: Tensor, valid: Tensor, to_mean: bool) -> Tensor:
 
 
 def _nearest(sought: Tensor, rows: Tensor, valid: Tensor) -> Tensor:
-    """Number of the valid row ``[N, K, D]`` nearest to each of ``sought`` ``[N, K, D]``."""
-    exact = "donot_use_mm_for_euclid_dist"  # the product form loses the digits of small distances
-    return torch.cdist(sought, rows, compute_mode=exact).masked_fill_(~valid[:, None], torch.inf).argmin(-1)
+    """Number of the valid row ``[N, K, D]`` nearest to each of ``sought`` ``[N, K, D]``.
+
+    Products of matrices are quick but lose the digits of small distances, so they name the rows that may be nearest
+    within their rounding, a few, and exact distances decide among these.
+    """
+    lengths = sought.square().sum(-1, keepdim=True) + rows.square().sum(-1)[:, None]
+    rough = torch.baddbmm(lengths, sought, rows.mT, alpha=-2)
+    error = lengths * ((sought.shape[-1] + 3) * torch.finfo(sought.dtype).eps)
+    most = (rough + error).masked_fill_(~valid[:, None], torch.inf).amin(-1, keepdim=True)
+    pairs = ((rough - error <= most) & valid[:, None]).nonzero(as_tuple=True)
+    distance = torch.full_like(rough, torch.inf)
+    distance[pairs] = (sought[pairs[0], pairs[1]] - rows[pairs[0], pairs[2]]).square_().sum(-1)
+    return distance.argmin(-1)

@@ -10,9 +10,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +20,7 @@ import pytest
 from gpuvos.batch.jobs import Job
 from gpuvos.batch.manifest import read_record
 from gpuvos.batch.ray import RayOptions, Share, run_ray, share
-from gpuvos.batch.worker import DONE, FAILED, Outcome, RunOptions, Worker
+from gpuvos.batch.worker import DONE, FAILED, Outcome, RunOptions, SegmentVideo, Worker
 from gpuvos.cli.main import main
 from gpuvos.data import render_clip, write_video
 from gpuvos.errors import InputError
@@ -208,11 +208,47 @@ def test_killed_workers_lose_nothing_and_repeat_nothing(
     assert contents(out) == contents(tmp_path / "local")
 
 
-def children_of_session(folder: str) -> list[int]:
-    """Processes that name a folder of Ray: those of its nodes."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if folder.encode() in file.read_bytes() and int(file.parent.name) != os.getpid():
-                found.append(int(file.parent.name))
-    return found
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
+def test_a_machine_that_is_gone_loses_nothing(tmp_path: Path, ray_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes with an address each; one is ended in the middle of a video, which the other makes from the start."""
+    from ray.cluster_utils import Cluster
+
+    begun = tmp_path / "begun"
+
+    def open_segmenter() -> SegmentVideo:
+        def segment(video: Path, folder: Path) -> int:
+            import ray
+
+            (folder / "mask").write_text(video.stem)
+            if ray.util.get_node_ip_address() == "127.0.0.3":
+                begun.write_text(video.stem)
+                time.sleep(3600)
+            return 5
+
+        return segment
+
+    def end(node: object) -> None:
+        while not begun.exists():
+            time.sleep(0.2)
+        cluster.remove_node(node, allow_graceful=False)
+
+    jobs = [Job(tmp_path / f"{name}.mp4", tmp_path / f"out/{name}") for name in "abc"]
+    for job in jobs:
+        job.video.touch()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_TMPDIR", ray_folder)
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    own = {"object_store_memory": 2**27, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={**own, "num_cpus": 2, "node_ip_address": "127.0.0.2"})
+    try:
+        other = cluster.add_node(**own, num_cpus=1, node_ip_address="127.0.0.3")
+        Thread(target=end, args=(other,), daemon=True).start()
+        options = RunOptions({}, "run", tmp_path / "out/.work", retries=1)
+        outcomes = list(run_ray(jobs, open_segmenter, options, RayOptions(cluster.address, workers=2, device="cpu")))
+    finally:
+        cluster.shutdown()
+    assert {row.output: row.status for row in outcomes} == {str(job.output): DONE for job in jobs}
+    assert {Path(row.video).stem: row.attempts for row in outcomes} == {"a": 1, "b": 1, "c": 1, begun.read_text(): 2}
+    assert [(job.output / "mask").read_text() for job in jobs] == ["a", "b", "c"]

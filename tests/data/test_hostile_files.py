@@ -193,3 +193,33 @@ def test_any_name_is_just_a_name(
     write_mask(f"{name}.png", torch.ones(4, 6, dtype=torch.bool))
     assert read_mask(f"{name}.png").all()
     assert {file.name for file in Path().iterdir()} == {f"{name}.mp4", f"{name}.png"}
+
+
+def test_what_is_damaged_behind_the_first_picture_is_refused_too(tmp_path: Path) -> None:
+    """A second page without a width, which Pillow looks for only when it counts the pages."""
+    file = tmp_path / "pages.tif"
+    picture = Image.new("RGB", (6, 4), (10, 20, 30))
+    picture.save(file, save_all=True, append_images=[picture])
+    content = bytearray(file.read_bytes())
+    width = struct.pack("<HHI", 256, 4, 1)
+    last = content.rindex(width)
+    assert last != content.index(width)
+    content[last : last + 2] = struct.pack("<H", 65000)  # a tag that nobody knows
+    file.write_bytes(content)
+    for read in (read_video, lambda path: list(iterate_video(path))):
+        with pytest.raises(InputError, match=r"pages\.tif.*Missing dimensions"):
+            read(file)
+
+
+def test_an_orientation_that_cannot_be_read_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Pillow raises while it looks an orientation up."""
+    file = tmp_path / "picture.png"
+    Image.new("L", (6, 4)).save(file)
+
+    def broken(_: Image.Image) -> Image.Image:
+        raise struct.error("unpack requires a buffer of 2 bytes")
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", broken)
+    for read in (read_video, read_mask):
+        with pytest.raises(InputError, match=r"picture\.png.*buffer of 2 bytes"):
+            read(file)

@@ -29,3 +29,13 @@ def test_a_frame_without_seeds_ends_the_tracks_of_its_video_alone() -> None:
     found = link_tracks(embedding, valid, True)
     assert found[0].tolist() == [[0, 1], [0, 0], [0, 0], [0, 0]]
     assert found[1].tolist() == [[0, 1], [0, 0], [-1, -1], [-1, -1]]
+
+
+def test_small_distances_far_from_the_origin_keep_their_digits() -> None:
+    # squares of 3000 are known to 0.5 in float32, so products alone could not tell 1/16, 1/64 and 9/64 (roots 1/4, 1/8,
+    # 3/8)
+    rows = torch.tensor([[3000.0, 3000.25, 3000.5], [3000.25, 3000.125, 3000.375]])[None, :, :, None]
+    valid = torch.ones(1, 2, 3, dtype=torch.bool)
+    # 3000: 1/4, 1/8, 3/8 away: number 1. 3000.25: 0, number 0. 3000.5: 1/4, 3/8, 1/8: number 2
+    for to_mean in (True, False):
+        assert link_tracks(rows, valid, to_mean)[0, 1].tolist() == [1, 0, 2]

@@ -101,7 +101,7 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[
             "coverage": "share", "background_objectness": "share", "background_saliency": "share",
             "temperature": "number", "mask_coverage": "share", "min_motion": "weight", "smoothing_frames": "count",
             "smoothing_share": "number", "smoothing_neighbors": "count", "confident_share": "share",
-            "vote_threshold": "share",
+            "vote_threshold": "share", "mask_vote": "share",
         }, [],
     ),
     "explain": (

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gpuvos.config import Config
 from gpuvos.functional.voting import Vote
-from gpuvos.types import Features, Labels, Motion, Regions, Segmentation, Tracks
+from gpuvos.types import Features, Labels, Motion, Regions, Seeds, Segmentation, Tracks
 
 
 class Reason(IntEnum):
@@ -70,6 +70,19 @@ class Rule(Protocol):
         self, window: StreamWindow, place: slice, regions: Regions, motion: Motion, config: Config
     ) -> Labels:
         """Foreground and background seeds of the frames at a place of a stream's window; regions are theirs."""
+        ...
+
+    def under_mask(
+        self, seeds: Seeds, labels: Labels, sets: tuple[Tensor, Tensor, Tensor], config: Config
+    ) -> Tensor | None:
+        """Which seeds ``[B, T, K]`` are foreground where the object of frame 0 is given; None: only frame 0's count.
+
+        Args:
+            seeds: of every frame.
+            labels: what the rule says of them without the mask.
+            sets: seeds and seed sets of frame 0 under its mask, for every frame.
+            config: parameters of the method.
+        """
         ...
 
     def soft_weights(self, labels: Labels, regions: Regions, motion: Motion, config: Config) -> tuple[Tensor, Tensor]:

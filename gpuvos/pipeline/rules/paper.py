@@ -9,7 +9,7 @@ from gpuvos import functional as F
 from gpuvos.config import Config
 from gpuvos.pipeline.rules.base import Reason, StreamWindow
 from gpuvos.pipeline.tracking import initial_foreground, track_seeds
-from gpuvos.types import Features, Labels, Motion, Regions, Segmentation, Tracks
+from gpuvos.types import Features, Labels, Motion, Regions, Seeds, Segmentation, Tracks
 
 
 class PaperRule:
@@ -58,6 +58,10 @@ class PaperRule:
             background_saliency=config.background_saliency,
         )
         return Labels(*sets, seeds.objectness * motion.saliency, torch.zeros_like(seeds.valid), tracks, initial)
+
+    def under_mask(self, seeds: Seeds, labels: Labels, sets: tuple[Tensor, Tensor, Tensor], config: Config) -> None:
+        """Only the seeds of frame 0 count (A.1)."""
+        del seeds, labels, sets, config
 
     def soft_weights(self, labels: Labels, regions: Regions, motion: Motion, config: Config) -> tuple[Tensor, Tensor]:
         """The thresholds of Eq. 12 as soft steps; the foreground, Eq. 10-11, stays a choice."""

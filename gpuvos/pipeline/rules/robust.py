@@ -14,7 +14,7 @@ from gpuvos.functional.relaxed import soft_below
 from gpuvos.functional.voting import Vote, take_vote
 from gpuvos.pipeline.rules.base import Reason, StreamWindow
 from gpuvos.pipeline.tracking import initial_foreground, track_seeds
-from gpuvos.types import Features, Labels, Motion, Regions, Segmentation, Tracks
+from gpuvos.types import Features, Labels, Motion, Regions, Seeds, Segmentation, Tracks
 
 
 class RobustRule:
@@ -59,6 +59,23 @@ class RobustRule:
         if not config.track_seeds:
             return labels
         return _with_tracks(labels, regions, motion, window.tracks(place), config)
+
+    def under_mask(
+        self, seeds: Seeds, labels: Labels, sets: tuple[Tensor, Tensor, Tensor], config: Config
+    ) -> Tensor | None:
+        """Seeds that the first mask and the vote take for foreground together, where the vote counts.
+
+        ``(1 - w) P + w min(1, s / 2v) > 1 / 2``: P is Eq. 15 of the seed's own embedding under the sets of frame 0, s
+        the share of its neighbours that are confident, v ``config.vote_threshold`` and w ``config.mask_vote``. At s = v
+        the vote is undecided, as the mask is at P = 1/2.
+        """
+        if not config.mask_vote:
+            return None
+        points = seeds.embedding.transpose(-1, -2).unsqueeze(-2)  # an image of one row, [B, T, D, 1, K]
+        alike = F.foreground_probability(points, *sets, temperature=config.temperature).squeeze(-2)
+        tiny = torch.finfo(labels.score.dtype).tiny
+        voted = (labels.score / max(2 * config.vote_threshold, tiny)).clamp(max=1)
+        return ((1 - config.mask_vote) * alike + config.mask_vote * voted > 0.5) & seeds.valid
 
     def soft_weights(self, labels: Labels, regions: Regions, motion: Motion, config: Config) -> tuple[Tensor, Tensor]:
         """The threshold of the vote as a soft step; that of confidence is soft in the vote already."""
