@@ -15,10 +15,13 @@ import gpuvos
 OTHER_PROCESS = """
 import sys, torch
 import gpuvos.functional  # registers the operators; no network, no segmenter
-given = torch.load("given.pt")
-for rule in ("paper", "robust"):
-    with torch.no_grad():
-        torch.save(torch.export.load(f"{rule}.pt2").module()(*given), f"{rule}.pt")
+if sys.argv[4] == "inductor":
+    run = torch._inductor.aoti_load_package(sys.argv[1])
+else:
+    run = torch.export.load(sys.argv[1]).module()
+given = torch.load(sys.argv[2])
+with torch.no_grad():
+    torch.save(tuple(run(*given)), sys.argv[3])
 print([name for name in sys.modules if name.startswith(('gpuvos.interactive', 'gpuvos.features'))])
 """
 
@@ -38,22 +41,26 @@ class Product(nn.Module):
 
 
 @pytest.mark.slow
-def test_exported_programs_run_in_another_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rule", "form"), [("paper", "export"), ("robust", "inductor")])
+def test_exported_program_runs_in_another_process(rule: str, form: str, tmp_path: Path) -> None:
     g = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    config = gpuvos.Config(rule=rule, num_seeds=10, num_background=3, window=3, smoothing_share=0.5)
+    product = Product(config).eval().requires_grad_(False)
 
     def inputs() -> tuple[Tensor, Tensor]:
         return torch.rand(3, 3, 18, 22, generator=g), torch.randn(3, 2, 9, 11, generator=g)
 
-    products = {}
-    for rule in ("paper", "robust"):
-        torch.manual_seed(0)
-        config = gpuvos.Config(rule=rule, num_seeds=10, num_background=3, window=3, smoothing_share=0.5)
-        products[rule] = Product(config).eval().requires_grad_(False)
-        torch.export.save(torch.export.export(products[rule], inputs()), tmp_path / f"{rule}.pt2")
-    given = inputs()  # values that the traces have not seen
-    torch.save(given, tmp_path / "given.pt")
+    files = [str(tmp_path / name) for name in ("product.pt2", "given.pt", "found.pt")]
+    program = torch.export.export(product, inputs())
+    if form == "inductor":  # compiled ahead of time, C++ and operators
+        torch._inductor.aoti_compile_and_package(program, package_path=files[0])
+    else:
+        torch.export.save(program, files[0])
+    given = inputs()  # values that the trace has not seen
+    torch.save(given, files[1])
     done = subprocess.run(
-        [sys.executable, "-c", OTHER_PROCESS],
+        [sys.executable, "-c", OTHER_PROCESS, *files, form],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -61,9 +68,8 @@ def test_exported_programs_run_in_another_process(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
-    for rule, product in products.items():
-        mask, probability = torch.load(tmp_path / f"{rule}.pt")
-        expected = product(*given)
-        assert expected[0].any()
-        assert torch.equal(mask, expected[0])
-        torch.testing.assert_close(probability, expected[1])
+    mask, probability = torch.load(files[2])
+    expected = product(*given)
+    assert expected[0].any()
+    assert torch.equal(mask, expected[0])
+    torch.testing.assert_close(probability, expected[1])
