@@ -12,8 +12,6 @@ import gpuvos
 from gpuvos import Config, Features, Segmentation, segment
 from gpuvos import functional as F
 from gpuvos.kernels.grid_edges import grid_edges
-from gpuvos.pipeline.rules import RULES as BY_NAME
-from gpuvos.types import Labels, Seeds
 
 SMALL = {"num_seeds": 12, "num_background": 4, "window": 3, "smoothing_neighbors": 6, "track_seeds": True}
 RULES = ["paper", "robust"]
@@ -240,54 +238,6 @@ def test_first_mask() -> None:
         speck = torch.zeros(120, 160, dtype=torch.bool)
         speck[55, 45] = True
         assert segment(*features, config=config, first_mask=speck).foreground.any()
-
-
-def test_a_first_mask_and_the_vote_by_hand() -> None:
-    """Embeddings of one channel; frame 0 has its foreground seed at 0 and its background seed at 4."""
-    sets = (torch.tensor([[0.0], [4.0]]), torch.tensor([True, False]), torch.tensor([False, True]))
-    own = torch.tensor([1.0, 2.0, 2.0, 3.0, 1.0, 1.0])[:, None]
-    valid = torch.tensor([True, True, True, True, True, False])
-    seeds = Seeds(torch.arange(6)[None, None], valid[None, None], own[None, None], torch.ones(1, 1, 6))
-    # at 1: P = sigmoid(softplus(9) - softplus(1)) = 0.99954; at 2: 1/2; at 3: 0.00046. Half the vote: s / 0.7.
-    score = torch.tensor([[[0.0, 0.36, 0.34, 0.69, 0.7, 0.7]]])
-    labels = Labels(valid[None, None], ~valid[None, None], score, valid[None, None])
-    batched = tuple(value[None, None] for value in sets)
-    for vote, expected in (
-        (0.5, [False, True, False, False, True, False]),  # 0.49977, 0.507, 0.493, 0.49309, 0.99977
-        (0.25, [True, True, False, False, True, False]),  # 0.74966, 0.504, 0.496, 0.24678, 0.99966
-        (1.0, [False, True, False, True, True, False]),  # the vote alone
-    ):
-        found = BY_NAME["robust"].under_mask(seeds, labels, batched, Config(mask_vote=vote))
-        assert found is not None
-        assert found.flatten().tolist() == expected
-    unasked = BY_NAME["robust"].under_mask(seeds, labels, batched, Config(mask_vote=0.5, vote_threshold=0.0))
-    assert unasked is not None
-    # any share above 0 is enough
-    assert unasked.flatten().tolist() == [False, True, True, True, True, False]
-
-
-def test_the_vote_beside_a_first_mask() -> None:
-    features, truth = scene(noise=1.0)
-    config = Config(mask_vote=0.5, **SMALL)
-    result = segment(*features, config=config, first_mask=truth[0])
-    own = segment(*features, config=config)
-    seeds, foreground, background = (
-        value.expand(4, *value.shape)
-        for value in F.mask_seed_sets(features.embedding[0], result.forest.label[0], truth[0], 12, coverage=0.5)
-    )
-    assert torch.equal(result.foreground ^ result.background, own.seeds.valid)
-    expected = F.foreground_probability(
-        features.embedding,
-        torch.cat((seeds, own.seeds.embedding), 1),
-        torch.cat((foreground, result.foreground), 1),
-        torch.cat((background, result.background), 1),
-    )
-    torch.testing.assert_close(result.probability, expected)
-    assert gpuvos.metrics.region_similarity(result.mask, truth).min() > 0.7
-    with pytest.warns(UserWarning, match="mask_vote"):
-        paper = Config(rule="paper", mask_vote=0.5, **SMALL)
-    plain = segment(*features, config=Config(rule="paper", **SMALL), first_mask=truth[0])
-    assert_same(segment(*features, config=paper, first_mask=truth[0]), plain)
 
 
 def test_size_upsamples_the_probability() -> None:
