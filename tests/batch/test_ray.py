@@ -225,6 +225,9 @@ def test_a_machine_that_is_gone_loses_nothing(tmp_path: Path, ray_folder: str, m
             if ray.util.get_node_ip_address() == "127.0.0.3":
                 begun.write_text(video.stem)
                 time.sleep(3600)
+            patience = time.monotonic() + 120  # this node must not take all videos before the other has begun one
+            while not begun.exists() and time.monotonic() < patience:
+                time.sleep(0.1)
             return 5
 
         return segment
