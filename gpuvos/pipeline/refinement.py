@@ -17,6 +17,7 @@ from gpuvos.features.saliency import saliency_maps, saliency_network
 from gpuvos.flow.inference import InferenceModule
 from gpuvos.functional.batch import is_open, merge_leading
 from gpuvos.nn import DenseCRF, GuidedFilter
+from gpuvos.pipeline.crops import cut_boxes
 
 REFINEMENTS = ("guided", "zoom", "crf", "zoom-crf")
 _LEAST_MARGIN = 16  # pixels; a network makes little of an object without any ground around it
@@ -177,13 +178,10 @@ class ZoomRefinement(InferenceModule):
 
     def _refined(self, probability: Tensor, frames: Tensor) -> Tensor:
         """``probability [n, H, W]`` after the look at the cut-outs of ``frames [n, 3, H, W]``."""
-        from torchvision.ops import roi_align  # here: it brings all of torchvision, two seconds of processor time
-
         found = probability.detach() > 0.5
         boxes = object_boxes(found, self.margin)
         images = frames.to(torch.float32) / (1 if frames.is_floating_point() else 255)
-        rows = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)[:, None]
-        cut = roi_align(images, torch.cat((rows, boxes), 1), (self.size, self.size), aligned=True)
+        cut = cut_boxes(images, boxes, (self.size, self.size))
         saliency, inside = paste(saliency_maps(self.network, cut), boxes, (found.shape[-2], found.shape[-1]))
         heard = inside & _grown(found, self.reach)
         return torch.where(heard, torch.lerp(probability, saliency.to(probability.dtype), self.weight), probability)

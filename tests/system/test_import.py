@@ -7,10 +7,12 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import gpuvos
+from gpuvos.data import render_clip, write_video
 
 MODULES = [
     "gpuvos",
@@ -39,6 +41,21 @@ def test_importing_touches_no_device_and_starts_no_heavy_module() -> None:
     )
     assert loaded == "False []"
     assert run("import gpuvos; gpuvos.segment; import torch; print(torch.cuda.is_initialized())") == "False"
+
+
+@pytest.mark.slow
+def test_a_command_that_compiles_nothing_loads_no_compiler(tmp_path: Path) -> None:
+    """They take seconds, more than the frames of a short clip."""
+    video = tmp_path / "clip.mp4"
+    write_video(video, render_clip("single", num_frames=2, height=48, width=80, seed=0).frames)
+    words = ["segment", str(video), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    heavy = ("torch._dynamo", "torch._inductor", "triton", "sympy", "torchvision", "kornia", "scipy", "matplotlib")
+    loaded = run(
+        f"import sys; from gpuvos.cli.main import main; assert main({words}) == 0\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    assert loaded.splitlines()[-1] == "[]"
+    assert (tmp_path / "out/masks").is_dir()
 
 
 def test_every_public_name_resolves() -> None:
