@@ -184,7 +184,8 @@ def _run_static(arguments: Namespace) -> int:
         with _progress() as progress:
             guessed, calls = estimates(notice=progress)
         print(estimate_table(guessed) + "\n\n" + call_table(calls) + "\n")
-    print(usage_table(rows))
+    if arguments.architectures:
+        print(usage_table(rows))
     if arguments.json is not None:
         report = {
             "triton": version("triton"),

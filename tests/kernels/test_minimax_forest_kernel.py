@@ -81,7 +81,7 @@ def test_equals_reference(
     ("shape", "levels", "regions"),
     [
         ((1, 5, 1100, 7), 0, [48, 3, 1]),  # 35 tiles in a row
-        ((1, 170, 165, 130), 1, [64, 4, 1]),  # 36 tiles in regions of 4 x 4
+        pytest.param((1, 170, 165, 130), 1, [64, 4, 1], marks=pytest.mark.exhaustive),  # 36 tiles in regions of 4 x 4
     ],
     ids=str,
 )
@@ -108,7 +108,10 @@ def test_two_levels_of_tiles_as_they_are(
         (8, 32, (2, 17, 15, 3), 2, [6, 1]),
         (4, 2, (1, 17, 14, 5), 0, [32, 2, 1]),  # 5 x 4 tiles in 2 x 1 regions, padded, which the frame merges
         (4, 2, (1, 17, 14, 5), 2, [32, 2, 1]),
-        (4, 1, (1, 18, 19, 5), 2, [256, 16, 1, 1]),  # 5 x 5 tiles in 2 x 2 regions in one
+        pytest.param(
+            *(4, 1, (1, 18, 19, 5), 2, [256, 16, 1, 1]),  # 5 x 5 tiles in 2 x 2 regions in one
+            marks=pytest.mark.exhaustive,
+        ),
         (4, 2, (1, 3, 70, 4), 2, [32, 2, 1]),  # a region is 1 x 16 tiles
         (4, 2, (1, 70, 2, 4), 2, [32, 2, 1]),  # 16 x 1
     ],

@@ -60,13 +60,13 @@ def test_first_pairs(name: str, official: dict[str, dict[int, float]], developme
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_two_pairs_of_every_sequence(official: dict[str, dict[int, float]], development_data: Path) -> None:
-    """As for all pairs, where 98 of 100 are near; which two differs from sequence to sequence."""
+def test_a_pair_of_every_sequence(official: dict[str, dict[int, float]], development_data: Path) -> None:
+    """As for all pairs, where 96 of 100 are near; which one differs from sequence to sequence."""
     near = 0
     for number, (name, pairs) in enumerate(official.items()):
-        first = 7 * number % (len(pairs) - 1)
-        near += compare(name, pairs, range(first, first + 2), development_data)
-    assert near >= 57
+        first = 7 * number % len(pairs)
+        near += compare(name, pairs, range(first, first + 1), development_data)
+    assert near >= 28
 
 
 @pytest.mark.slow

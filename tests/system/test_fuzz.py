@@ -51,7 +51,7 @@ def test_every_end_of_a_trial_is_counted(script: ModuleType) -> None:
 
 @pytest.mark.slow
 def test_files_calls_kills_and_pairs(script: ModuleType) -> None:
-    report = script.fuzz(files=300, calls=150, kills=3, pairs=3, seed=1)
+    report = script.fuzz(files=300, calls=150, kills=2, pairs=1, seed=1)
     assert [report[name]["wrong"] for name in ("files", "calls", "kills", "pairs")] == [[], [], [], []]
     assert report["files"]["outcomes"].keys() == {"result", "InputError"}
     assert report["calls"]["outcomes"].keys() == {"result", "InputError"}

@@ -61,7 +61,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     static.add_argument("--ops", nargs="+", metavar="OP", help="only these, and no estimates")
     static.add_argument(
-        "--architectures", nargs="+", type=int, default=list(ARCHITECTURES), metavar="SM", help="80 90 100"
+        "--architectures",
+        nargs="*",
+        type=int,
+        default=list(ARCHITECTURES),
+        metavar="SM",
+        help="for which every variant is compiled: 80 90 100; none: the estimates alone",
     )
 
 
