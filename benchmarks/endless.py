@@ -38,7 +38,7 @@ def circling(count: int, height: int = 32, width: int = 48) -> Iterator[Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=24 * 3600)
-    parser.add_argument("--window", type=int, default=32)
+    parser.add_argument("--history", type=int, default=32)
     parser.add_argument("--latency", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--json", type=Path, help="rewritten at every report")
@@ -47,7 +47,7 @@ def main() -> None:
     segmenter = gpuvos.StreamingSegmenter(
         AppearanceFeatures(),
         gpuvos.Config(num_seeds=arguments.seeds),
-        history=arguments.window,
+        history=arguments.history,
         latency=arguments.latency,
     )
     reports, rows = {10, 100, 1000, *range(5000, arguments.frames, 5000), arguments.frames}, []

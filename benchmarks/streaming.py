@@ -1,7 +1,7 @@
-"""Streaming against the whole clip on DAVIS-2016: J by window and latency.
+"""Streaming against the whole clip on DAVIS-2016: J by history and latency.
 
-The features of a sequence are computed once (``--cache`` keeps them), and so are seeds and regions of a frame; every
-window and latency then sees them frame by frame. A run that is stopped goes on where it was, from ``--keep``.
+The features of a sequence are computed once (``--cache`` keeps them); every history and latency then sees them frame by
+frame. A run that is stopped goes on where it was, from ``--keep``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,36 +37,16 @@ class Replay(nn.Module):
         return gpuvos.Features(*(value[number] for value in self.features))
 
 
-class SharedFrames(StreamingSegmenter):
-    """A stream that takes seeds, regions and motion of a frame from another that has been there."""
-
-    def __init__(self, front: Replay, known: list[Any], window: int | None, latency: int | None) -> None:
-        super().__init__(front, window=window, latency=latency)
-        self._shared = known
-
-    def _learn(self, features: gpuvos.Features, frame: Tensor | None = None) -> None:
-        if self._known == len(self._shared):
-            super()._learn(features, frame)
-            self._shared.append(self._waiting[-1])
-            return
-        self._past.append(self._shared[self._known].past)
-        self._waiting.append(self._shared[self._known])
-        self._known += 1
-
-
 def measure(features: gpuvos.Features, truth: Tensor, settings: list[str]) -> Rows:
     """J of every setting; DAVIS leaves out the first and the last frame."""
     t, h, w = truth.shape
     blank = torch.arange(t)[:, None, None, None].expand(-1, 3, h, w).half()
-    rows, front = {}, Replay(features)
-    known: list[Any] = []
+    rows = {}
     for name in (WHOLE, *settings):
-        window, latency = (None, None) if name == WHOLE else map(int, name.split(":"))
-        stream = SharedFrames(front, known, window, latency)
-        found = [result.mask for frame in blank if (result := stream.push(frame, validate=False)) is not None]
-        rest = stream.flush()
-        found += [] if rest is None else [rest.mask]
-        rows[name] = 100 * float(region_similarity(torch.cat(found), truth)[1:-1].mean())
+        history, latency = (None, None) if name == WHOLE else map(int, name.split(":"))
+        segmenter = StreamingSegmenter(Replay(features), history=history, latency=latency)
+        found = torch.cat([result.mask for result in segmenter.stream(blank, validate=False)])
+        rows[name] = 100 * float(region_similarity(found, truth)[1:-1].mean())
     return rows
 
 
@@ -76,15 +55,15 @@ def table(kept: dict[str, Rows]) -> str:
     names, sequences = list(next(iter(kept.values()))), sorted(kept)
     score = torch.tensor([[kept[sequence][name] for name in names] for sequence in sequences])
     lines = [
-        "| window | latency | J | against the whole clip | largest loss | largest gain |",
+        "| history | latency | J | against the whole clip | largest loss | largest gain |",
         "|---:|---:|---:|---:|---|---|",
     ]
     for number, name in enumerate(names):
         gain = score[:, number] - score[:, 0]
         ends = [f"{gain[i]:+.1f} ({sequences[i]})" for i in (int(gain.argmin()), int(gain.argmax()))]
-        window, latency = ("all", "all") if name == WHOLE else name.split(":")
+        history, latency = ("all", "all") if name == WHOLE else name.split(":")
         rest = "- | - | -" if name == WHOLE else f"{gain.mean():+.1f} | {ends[0]} | {ends[1]}"
-        lines.append(f"| {window} | {latency} | {score[:, number].mean():.1f} | {rest} |")
+        lines.append(f"| {history} | {latency} | {score[:, number].mean():.1f} | {rest} |")
     lines += ["", f"| sequence | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
     for sequence, row in zip(sequences, score.tolist(), strict=True):
         lines.append(f"| {sequence} | {' | '.join(f'{value:.1f}' for value in row)} |")
@@ -96,7 +75,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="DAVIS-2016")
     parser.add_argument("--split", default="train")
     parser.add_argument("--sequences", nargs="*", help="all of the split where absent")
-    parser.add_argument("--settings", nargs="*", default=SETTINGS, metavar="WINDOW:LATENCY")
+    parser.add_argument("--settings", nargs="*", default=SETTINGS, metavar="HISTORY:LATENCY")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cache", type=Path, help="folder of kept features, as of gpuvos evaluate")
     parser.add_argument("--keep", type=Path, help="JSON file, rewritten after every sequence")
