@@ -63,7 +63,7 @@ class VideoSegmenter(nn.Module):
             from gpuvos.features.saliency import SaliencyFeatures
 
             front_end = SaliencyFeatures()
-        self.front_end = front_end
+        self.front_end: FrontEnd = front_end
         self.config = checked_config(config)
         self.refinement, self.chunk = refinement, chunk
         if isinstance(self.config.temperature, nn.Parameter):
