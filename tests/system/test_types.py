@@ -17,7 +17,13 @@ PACKAGE = Path(gpuvos.__file__).parent
 APPLICATIONS = {"app", "batch", "bench", "cli", "paper"}
 SETTINGS = "[mypy]\nstrict = true\nfollow_imports = silent\nignore_missing_imports = true\n"
 # torch itself takes mypy minutes
-TORCH = "from typing import Any\nfrom . import nn as nn\nclass Tensor: ...\nclass device: ...\nclass dtype: ...\ndef __getattr__(name: str) -> Any: ...\n"
+TORCH = """from typing import Any
+from . import nn as nn
+class Tensor: ...
+class device: ...
+class dtype: ...
+def __getattr__(name: str) -> Any: ...
+"""
 MODULE = """from typing import Any, Callable
 class Module:
     __call__: Callable[..., Any]
