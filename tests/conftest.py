@@ -15,6 +15,9 @@ KERNEL_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if KERNEL_DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"
 
+# Whether the tests that take minutes more than they are worth in every run are asked for.
+EXHAUSTIVE = os.environ.get("GPUVOS_EXHAUSTIVE") == "1"
+
 # Workers of pytest-xdist share the cores, and so do the processes that their tests start: a thread each, or they fight.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,11 +26,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what needs a GPU where there is none; all but the first case of a sampled test are slow."""
+    """Skips what needs a GPU or to be asked for; all but the first case of a sampled test are slow."""
     seen = set()
     for item in items:
         if KERNEL_DEVICE == "cpu" and item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        if not EXHAUSTIVE and item.get_closest_marker("exhaustive"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: set GPUVOS_EXHAUSTIVE=1"))
         if item.get_closest_marker("sampled"):
             function = item.nodeid.partition("[")[0]
             if function in seen:
@@ -42,6 +47,12 @@ def development_data() -> Path:
     if not root.is_dir():
         pytest.skip("development data not found; set GPUVOS_DATA to its folder")
     return root
+
+
+@pytest.fixture(scope="session")
+def exhaustive() -> bool:
+    """Whether to look at every case, where a test otherwise looks at some."""
+    return EXHAUSTIVE
 
 
 @pytest.fixture(scope="session")

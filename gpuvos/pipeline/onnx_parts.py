@@ -143,9 +143,9 @@ def export_onnx(segmenter: VideoSegmenter, folder: str | Path, frames: Tensor) -
 
 def _write(path: Path, part: nn.Module, inputs: dict[str, Tensor], outputs: list[str], opened: Any = None) -> Path:
     program = torch.export.export(part.eval(), tuple(inputs.values()), dynamic_shapes=opened)
-    table: Any = torch.export.default_decompositions()
-    table[torch.ops.gpuvos.grid_edges.default] = plain.grid_edges
-    program = program.run_decompositions(table)
+    grid_edges = torch.ops.gpuvos.grid_edges.default
+    if any(node.target is grid_edges for node in program.graph.nodes):  # the exporter takes all others apart itself
+        program = program.run_decompositions({grid_edges: plain.grid_edges})
     torch.onnx.export(
         program,
         f=str(path),

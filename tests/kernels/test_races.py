@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,7 +23,6 @@ pytest.importorskip("triton")
 import triton
 import triton.language as tl
 
-ASKED = os.environ.get("GPUVOS_RACES") == "1"
 Inputs = Callable[..., list[tuple[Any, ...]]]
 
 FOLDER = Path(next(iter(gpuvos.kernels.__path__)))
@@ -74,7 +72,7 @@ def constants(module: ModuleType, values: dict[str, Any]) -> Iterator[None]:
 
 
 def special_cases(
-    op: str, random_graph: Callable[..., tuple[Tensor, ...]]
+    op: str, random_graph: Callable[..., tuple[Tensor, ...]], exhaustive: bool
 ) -> list[tuple[dict[str, Any], tuple[Any, ...]]]:
     """Constants of the kernel's module and arguments that lead it where small inputs do not go."""
     g = torch.Generator().manual_seed(5)
@@ -83,14 +81,14 @@ def special_cases(
             ({"SIDE": 4, "CHILDREN": 2}, (2, 17, 14, 5), 0), ({"SIDE": 4, "CHILDREN": 2}, (1, 17, 14, 5), 2),
             ({"SIDE": 8, "CHILDREN": 32}, (1, 20, 27, 6), 0), ({"SIDE": 4, "CHILDREN": 1}, (1, 18, 19, 5), 2),
         ]  # fmt: skip
-        long = [(values, random_graph(*shape, g, levels=levels)) for values, shape, levels in sizes if ASKED]
+        long = [(values, random_graph(*shape, g, levels=levels)) for values, shape, levels in sizes if exhaustive]
         right, down, index, valid = random_graph(2, 6, 9, 3, g)
         valid[1] = False
         return [({"SIDE": 4}, (right, down, index, valid)), *long]
     if op == "shortest_forest":
         few = {"TILE": 4, "_WARPS": 1, "_TURNS": 1}
         graphs = [(few, random_graph(1, 4, 8, 2, g.manual_seed(2), levels=3))]
-        if ASKED:
+        if exhaustive:
             graphs += [
                 (few, random_graph(1, 5, 6, 2, g, levels=0)),
                 ({**few, "_TURNS": 3}, random_graph(1, 13, 14, 4, g, levels=2)),
@@ -124,14 +122,16 @@ def special_cases(
 
 
 @pytest.fixture
-def cases(op_inputs: Inputs, random_graph: Callable[..., tuple[Tensor, ...]]) -> Callable[[str], list[Any]]:
+def cases(
+    op_inputs: Inputs, random_graph: Callable[..., tuple[Tensor, ...]], exhaustive: bool
+) -> Callable[[str], list[Any]]:
     """Pairs of constants and arguments of an op."""
 
     def of(op: str) -> list[Any]:
         plain = op_inputs(op)[:2]
         if op == "residual_flow":
             plain = [(*given[:2], 2) for given in plain]
-        return [*(({}, given) for given in plain), *special_cases(op, random_graph)]
+        return [*(({}, given) for given in plain), *special_cases(op, random_graph, exhaustive)]
 
     return of
 
@@ -143,8 +143,6 @@ def _interpreted(kernel_device: str) -> None:
 
 
 seen: set[str] = set()
-# Larger forests and all orders take minutes in the interpreter: they wait to be asked for.
-exhaustive = pytest.mark.skipif(not ASKED, reason="minutes in the interpreter: set GPUVOS_RACES=1")
 
 
 def barriers_of(op: str) -> dict[tuple[str, int], bool]:
@@ -174,14 +172,14 @@ def test_what_is_unordered_is_intended_and_every_barrier_is_missed(op: str, case
     assert all(missed.values()), [place for place, found in missed.items() if not found]
 
 
-@exhaustive
+@pytest.mark.exhaustive
 def test_every_intended_finding_is_found() -> None:
     if len(seen) == 0:
         pytest.skip("runs after the tests above, in one process with them")
     assert seen == set(INTENDED)
 
 
-@exhaustive
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("order", races.ORDERS)
 @pytest.mark.parametrize("op", OPS)

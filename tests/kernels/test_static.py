@@ -25,11 +25,17 @@ SPILLED = {"minimax_forest": 24} if version("triton").startswith("3.8.") else {}
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What ``gpuvos bench --static`` writes, run where no kernel is interpreted, and ``printed``, what it prints."""
+def report(tmp_path_factory: pytest.TempPathFactory, exhaustive: bool) -> dict[str, Any]:
+    """What ``gpuvos bench --static`` writes, run where no kernel is interpreted, and ``printed``, what it prints.
+
+    A whole run of the compiler for every generation takes six minutes where nothing is cached, so that by default it is
+    for the generation that the estimates are for.
+    """
     file = tmp_path_factory.mktemp("static") / "static.json"
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "gpuvos", "bench", "--static", "--json", str(file)]
+    if not exhaustive:
+        command += ["--architectures", "90"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert file.exists(), done.stdout[-4000:] + done.stderr[-2000:]
     result: dict[str, Any] = json.loads(file.read_text())
@@ -39,10 +45,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("op", kernel_names())
-def test_compiles_everywhere_and_spills_nowhere(op: str, report: dict[str, Any]) -> None:
+def test_compiles_everywhere_and_spills_nowhere(op: str, report: dict[str, Any], exhaustive: bool) -> None:
     assert "| op | kernel |" in report["printed"]
     mine = [row for row in report["kernels"] if row["op"] == op]
-    assert {row["architecture"] for row in mine} == set(ARCHITECTURES)
+    assert {row["architecture"] for row in mine} == (set(ARCHITECTURES) if exhaustive else {90})
     names = [(row["kernel"], row["note"], row["num_warps"], row["architecture"]) for row in mine]
     assert len(set(names)) == len(names)  # a note tells every variant from the others
     for row in mine:

@@ -12,6 +12,7 @@ from torch import Tensor
 from gpuvos import Config, InputError, VideoSegmenter
 from gpuvos import functional as F
 from gpuvos.data import render_clip
+from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
 
@@ -32,7 +33,8 @@ def test_three_files_and_the_rest_in_torch_give_the_masks(tmp_path: Path) -> Non
     from gpuvos.pipeline.onnx_parts import export_onnx
 
     config = Config(num_seeds=12, num_background=4, window=3)
-    segmenter = VideoSegmenter(SaliencyFeatures(load_saliency(size=64)), config)  # the bundled networks
+    base = LearnedFeatures(scales=(1.0,))
+    segmenter = VideoSegmenter(SaliencyFeatures(load_saliency(size=64), base=base), config)  # the bundled networks
     frames = render_clip("single", num_frames=3, height=48, width=64, seed=0).frames
     parts = export_onnx(segmenter, tmp_path / "parts", torch.zeros_like(frames))
     assert any("minimax_forest" in name for name in parts.left_out)

@@ -116,13 +116,19 @@ class Masks(nn.Module):
         return result.mask, result.probability
 
 
+def bundled_segmenter() -> gpuvos.VideoSegmenter:
+    """With the networks of the library at one scale, and few steps of flow, as a trace writes out every step."""
+    base = LearnedFeatures(scales=(1.0,), flow=DenseFlow(parameters=FlowParameters(warps=1, steps=2)))
+    return gpuvos.VideoSegmenter(SaliencyFeatures(load_saliency(size=64), base=base), options("robust"))
+
+
 def clip(t: int, h: int, w: int) -> Tensor:
     return render_clip("single", num_frames=t, height=h, width=w, seed=t).frames
 
 
 @pytest.mark.skipif(torch.__version__ < "2.14", reason="torch 2.11 asks for sizes of the parity of the example's")
 def test_export_of_frames_to_masks_with_the_networks_of_the_library() -> None:
-    segmenter = gpuvos.VideoSegmenter(SaliencyFeatures(load_saliency(size=64)), options("robust"))
+    segmenter = bundled_segmenter()
     opened = {0: Dim("T", min=3, max=512), 2: Dim("H", min=16, max=1024), 3: Dim("W", min=16, max=1024)}
     masks = Masks(segmenter)
     program = torch.export.export(masks, (clip(4, 48, 64),), dynamic_shapes=(opened,)).module()
@@ -160,6 +166,7 @@ def test_export_of_the_refinement_with_open_sizes() -> None:
         check((program(*inputs(*sizes)),), (zoom(*inputs(*sizes)),))
 
 
+@pytest.mark.exhaustive
 def test_frames_to_masks_with_the_networks_of_the_library_in_one_graph() -> None:
     graphs = []
 
@@ -167,9 +174,7 @@ def test_frames_to_masks_with_the_networks_of_the_library_in_one_graph() -> None
         graphs.append(graph)
         return graph.forward
 
-    flow = DenseFlow(parameters=FlowParameters(warps=1, steps=2))  # a trace writes out every step
-    base = LearnedFeatures(scales=(1.0,), flow=flow)
-    segmenter = gpuvos.VideoSegmenter(SaliencyFeatures(load_saliency(size=64), base=base), options("robust"))
+    segmenter = bundled_segmenter()
     compiled = torch.compile(segmenter, backend=count, dynamic=True, fullgraph=True)
     for t, h, w in ((4, 48, 64), (5, 56, 72)):
         frames = clip(t, h, w)
