@@ -8,32 +8,26 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy
 
 from gpuvos import Config, Features, VideoSegmenter
 from gpuvos.data import render_clip
-from gpuvos.flow.clip import DenseFlow
+from gpuvos.flow.clip import clip_flow
 
 
-class Head(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Tanh(), nn.Conv2d(16, 9, 1))
-        self.flow = DenseFlow()
-
+class Head(nn.Sequential):
     def forward(self, frames: Tensor) -> Features:
-        seen = self.layers(avg_pool2d(frames.float() / 255, 4))
-        return Features(seen[:, :8], seen[:, 8].sigmoid(), self.flow(frames, size=tuple(seen.shape[-2:])))
+        seen = super().forward(avg_pool2d(frames.float() / 255, 4))
+        return Features(seen[:, :8], seen[:, 8].sigmoid(), clip_flow(frames, size=tuple(seen.shape[-2:])))
 
 
 distributed.init_process_group("gloo")
-rank = distributed.get_rank()
-torch.manual_seed(rank)  # DDP makes the heads equal
-config = Config(num_seeds=40, window=3, smoothing_share=0.05, softness=0.25)
-model = nn.parallel.DistributedDataParallel(VideoSegmenter(Head(), config))
+torch.manual_seed(rank := distributed.get_rank())  # DDP makes the heads equal
+head = Head(nn.Conv2d(3, 16, 3, padding=1), nn.Tanh(), nn.Conv2d(16, 9, 1))
+model = nn.parallel.DistributedDataParallel(VideoSegmenter(head, Config(num_seeds=40, window=3, softness=0.25)))
 optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-for step in range(int(sys.argv[1]) if len(sys.argv) > 1 else 20):
+for step in range(int(sys.argv[1])):
     clip = render_clip("single", num_frames=4, height=64, width=96, seed=2 * step + rank)
     loss = binary_cross_entropy(model(clip.frames).probability.clamp(1e-4, 1 - 1e-4), clip.mask.float())
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-weights = torch.cat([value.detach().flatten() for value in model.parameters()]).double()
-print(f"rank {rank}: loss {loss.item():.4f}, sum of the weights {weights.sum().item():.12f}\n", end="", flush=True)
+weights = nn.utils.parameters_to_vector(head.parameters()).double().sum().item()
+print(f"rank {rank}: loss {loss.item():.4f}, sum of the weights {weights:.12f}\n", end="", flush=True)
 distributed.destroy_process_group()

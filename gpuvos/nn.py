@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor, nn
 
 from gpuvos import functional as F
+
+
+class Refinement(Protocol):
+    """How the refinements of the library are called, which are modules."""
+
+    def __call__(self, probability: Tensor, image: Tensor, *, validate: bool = True) -> Tensor:
+        """Probability ``[T, H, W]`` of the foreground given ``probability [T, H, W]`` and ``image [T, C, H, W]``."""
+        ...
+
+
+class MaskedRefinement(Protocol):
+    """How ``DenseCRF`` is called."""
+
+    def __call__(
+        self, probability: Tensor, image: Tensor, *, mask: Tensor | None = None, validate: bool = True
+    ) -> Tensor:
+        """As a ``Refinement``; ``mask`` as of ``gpuvos.functional.dense_crf``."""
+        ...
 
 
 class DenseCRF(nn.Module):
@@ -26,6 +46,8 @@ class DenseCRF(nn.Module):
         >>> DenseCRF(iterations=5)(torch.rand(2, 6, 8), torch.rand(2, 3, 6, 8)).shape
         torch.Size([2, 6, 8])
     """
+
+    __call__: MaskedRefinement  # what forward takes and gives, which a call of a module does not say
 
     def __init__(
         self,
@@ -90,6 +112,8 @@ class GuidedFilter(nn.Module):
         >>> GuidedFilter()(torch.rand(2, 24, 32), torch.rand(2, 3, 24, 32)).shape
         torch.Size([2, 24, 32])
     """
+
+    __call__: Refinement  # what forward takes and gives, which a call of a module does not say
 
     def __init__(self, *, radius: int = 8, epsilon: float = 1e-4, subsample: int = 4) -> None:
         super().__init__()

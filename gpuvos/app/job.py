@@ -14,7 +14,7 @@ import torch
 from gpuvos.app.project import Project
 from gpuvos.cli.progress import COSTS, REFINEMENT_COSTS
 from gpuvos.data.images import fit
-from gpuvos.data.synthetic import render_clip
+from gpuvos.data.synthetic import Scene, render_clip
 from gpuvos.data.video import Clip, VideoInfo, probe_video, read_video
 from gpuvos.errors import InputError, fail
 from gpuvos.pipeline.chunked import explain_memory
@@ -45,7 +45,7 @@ _ONE_AT_A_TIME = threading.Lock()
 class Wish(NamedTuple):
     """What somebody asks for, within the limits."""
 
-    source: Path | str  # a file, or the scene of a rendered clip
+    source: Path | Scene  # a file, or the scene of a rendered clip
     name: str
     quality: str  # a preset, or ``QUICK``
     edges: str  # how masks are refined; "" as suits the quality

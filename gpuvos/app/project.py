@@ -15,6 +15,7 @@ from gpuvos.data.video import Clip
 from gpuvos.errors import fail
 from gpuvos.interactive.corrections import (
     Correction,
+    Reach,
     correct_area,
     correct_points,
     corrected_owner,
@@ -184,7 +185,7 @@ class Project:
             self._labels[frame] = change, found
         return found
 
-    def click(self, frame: int, x: float, y: float, owner: int, reach: str) -> None:
+    def click(self, frame: int, x: float, y: float, owner: int, reach: Reach) -> None:
         """Gives what is under a click to an object, or to the ground (0)."""
         self._check_owner(owner)
         height, width = self.size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
-from gpuvos.pipeline.presets import PRESETS, Preset, preset_features, preset_refinement
+from gpuvos.pipeline.presets import PRESETS, Preset, Refined, preset_features, preset_refinement
 from gpuvos.pipeline.video import VideoSegmenter
 
 
@@ -55,10 +55,10 @@ def build_segmenter(arguments: Namespace, rule: str) -> VideoSegmenter:
     return segmenter.to(pick_device(arguments.device)).eval()
 
 
-def chosen_refinement(arguments: Namespace) -> str:
+def chosen_refinement(arguments: Namespace) -> Refined:
     """What masks are refined by: what ``--refine`` says, or what the preset does with the bundled front end."""
     default = PRESETS[arguments.preset].refine if arguments.front_end == "bundled" else "none"
-    chosen: str = getattr(arguments, "refine", "none") or default
+    chosen: Refined = getattr(arguments, "refine", "none") or default
     return chosen
 
 
@@ -67,7 +67,7 @@ def _flow(name: str | None, preset: Preset) -> nn.Module:
         return DenseFlow(parameters=preset.flow)
     from gpuvos.flow.raft import TorchvisionRaft
 
-    variant = str(name).removeprefix("raft-")
+    variant: Any = str(name).removeprefix("raft-")  # argparse has checked it
     return TorchvisionRaft(variant=variant, weights="bundled" if variant == "small" else "DEFAULT")
 
 

@@ -9,7 +9,7 @@ frame (the flow), and whether something covers it there, has a closed form: noth
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as nnf
@@ -18,7 +18,8 @@ from torch import Tensor
 from gpuvos.errors import check_choice, check_positive, fail
 
 _PIXELS_AT_ONCE = 1 << 20
-SCENES = ("single", "occlusion", "twins", "late", "static", "two")
+Scene = Literal["single", "occlusion", "twins", "late", "static", "two"]
+SCENES: tuple[Scene, ...] = get_args(Scene)
 
 
 class RenderedClip(NamedTuple):
@@ -102,7 +103,7 @@ class _View(NamedTuple):
 
 
 def render_clip(
-    scene: str = "single",
+    scene: Scene = "single",
     *,
     num_frames: int = 24,
     height: int = 240,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,9 @@ from torch.nn.functional import conv2d, interpolate, normalize
 from gpuvos.data.atomic import PathLike
 from gpuvos.errors import check_count, check_positive, check_tensor, fail
 from gpuvos.features.appearance import centre_prior, color_contrast
-from gpuvos.features.base import accepted
+from gpuvos.features.base import ClipFeatures, accepted
 from gpuvos.features.context import grid_stride, over_frames, resize, with_context
-from gpuvos.features.network.pretrained import build_deeplab, build_sam_encoder
+from gpuvos.features.network.pretrained import Backbone, SamVariant, build_deeplab, build_sam_encoder
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.flow.inference import InferenceModule
 from gpuvos.functional.precision import full_precision
@@ -64,6 +64,8 @@ class ModuleFeatures(InferenceModule):
     """
 
     projection: Tensor | None
+
+    __call__: ClipFeatures  # what forward takes and gives, which a call of a module does not say
 
     def __init__(
         self,
@@ -235,8 +237,8 @@ class DeepLabFeatures(ModuleFeatures):
     def __init__(
         self,
         *,
-        weights: str | Mapping[str, Tensor] | None = "DEFAULT",
-        backbone: str = "resnet50",
+        weights: Literal["DEFAULT"] | Mapping[str, Tensor] | None = "DEFAULT",
+        backbone: Backbone = "resnet50",
         **options: Any,
     ) -> None:
         network = build_deeplab(backbone, weights)
@@ -275,7 +277,7 @@ class SamFeatures(ModuleFeatures):
         self,
         *,
         checkpoint: PathLike | None = None,
-        variant: str = "mobile_sam",
+        variant: SamVariant = "mobile_sam",
         size: int = 1024,
         **options: Any,
     ) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from gpuvos.errors import check_count, check_tensor, fail
-from gpuvos.features.base import accepted
+from gpuvos.features.base import ClipFeatures, accepted
 from gpuvos.features.context import grid_stride, over_frames, with_context
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.flow.inference import InferenceModule
@@ -37,6 +37,8 @@ class AppearanceFeatures(InferenceModule):
         >>> AppearanceFeatures()(torch.rand(2, 3, 32, 48)).embedding.shape
         torch.Size([2, 13, 32, 48])
     """
+
+    __call__: ClipFeatures  # what forward takes and gives, which a call of a module does not say
 
     def __init__(
         self,

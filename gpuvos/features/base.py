@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from gpuvos.types import Features
+from gpuvos.types import Features, Progress
 
 
 class FrontEnd(Protocol):
@@ -17,6 +17,14 @@ class FrontEnd(Protocol):
 
     def __call__(self, frames: Tensor, /) -> Features:
         """Returns embedding ``[T, D, H, W]``, objectness ``[T, H, W]``, flow ``[T, 2, H, W]`` on one grid."""
+        ...
+
+
+class ClipFeatures(Protocol):
+    """How the front ends of the library are called, which are modules."""
+
+    def __call__(self, frames: Tensor, *, validate: bool = True, progress: Progress | None = None) -> Features:
+        """Features of the clip; ``validate`` and ``progress`` as of ``VideoSegmenter``."""
         ...
 
 

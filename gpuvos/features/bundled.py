@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from gpuvos.data.atomic import PathLike
 from gpuvos.errors import check_choice, check_count, check_positive, check_tensor, fail
-from gpuvos.features.base import accepted
+from gpuvos.features.base import ClipFeatures, accepted
 from gpuvos.features.context import grid_stride, over_frames, resize, with_context
 from gpuvos.features.network.embedding import EmbeddingNetwork, fuse
 from gpuvos.features.network.weights import load_weights
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.flow.inference import InferenceModule
 from gpuvos.types import Features, Progress
+
+Combination = Literal["mean", "max"]
 
 BUNDLED = Path(__file__).with_name("network") / "embedding.safetensors"
 
@@ -51,6 +54,8 @@ class LearnedFeatures(InferenceModule):
         torch.Size([2, 20, 48, 64])
     """
 
+    __call__: ClipFeatures  # what forward takes and gives, which a call of a module does not say
+
     def __init__(
         self,
         weights: PathLike | EmbeddingNetwork | None = None,
@@ -58,7 +63,7 @@ class LearnedFeatures(InferenceModule):
         position: float = 0.7,
         motion: float = 1.0,
         scales: tuple[float, ...] = (1.0, 0.5),
-        combine: str = "mean",
+        combine: Combination = "mean",
         floor: float = 0.05,
         temperature: float = 0.27,
         flow: nn.Module | None = None,
@@ -69,7 +74,7 @@ class LearnedFeatures(InferenceModule):
         check_positive("position", position, zero=True)
         check_positive("motion", motion, zero=True)
         check_positive("temperature", temperature)
-        check_choice("combine", combine, ("mean", "max"))
+        check_choice("combine", combine, get_args(Combination))
         check_count("chunk", 1 if chunk is None else chunk)
         if not scales or min(scales) <= 0:
             raise fail("scales", repr(scales), "one or more numbers above zero")

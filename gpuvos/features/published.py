@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gpuvos.data.side_files import read_json
 from gpuvos.errors import check_tensor
@@ -51,7 +51,7 @@ class PublishedWeights(Enum):
         """From images to the frames that the front end and ``VideoSegmenter`` take; see ``to_frames``."""
         return to_frames
 
-    def build(self, **options: Any) -> nn.Module:
+    def build(self, **options: Any) -> SaliencyFeatures | LearnedFeatures:
         """The front end with these weights.
 
         Args:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from gpuvos.errors import check_choice, check_positive, check_share, check_tensor, fail
-from gpuvos.features.base import accepted
+from gpuvos.features.base import ClipFeatures, accepted
 from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.context import over_frames, resize
 from gpuvos.features.network.u2net import U2NetP
@@ -17,7 +17,7 @@ from gpuvos.features.network.weights import load_saliency
 from gpuvos.flow.inference import InferenceModule
 from gpuvos.types import Features, Progress
 
-COMBINATIONS = ("mean", "geometric")
+Combination = Literal["mean", "geometric"]
 
 
 class SaliencyFeatures(InferenceModule):
@@ -47,6 +47,8 @@ class SaliencyFeatures(InferenceModule):
         torch.Size([2, 53, 48, 64])
     """
 
+    __call__: ClipFeatures  # what forward takes and gives, which a call of a module does not say
+
     def __init__(
         self,
         network: Callable[[Tensor], Tensor] | None = None,
@@ -54,7 +56,7 @@ class SaliencyFeatures(InferenceModule):
         base: nn.Module | None = None,
         weight: float = 1.0,
         share: float = 0.5,
-        combine: str = "mean",
+        combine: Combination = "mean",
         floor: float = 0.05,
         chunk: int | None = None,
     ) -> None:
@@ -65,7 +67,7 @@ class SaliencyFeatures(InferenceModule):
             raise fail("base", type(base).__name__, wanted, "see LearnedFeatures")
         check_positive("weight", weight, zero=True)
         check_share("share", share)
-        check_choice("combine", combine, COMBINATIONS)
+        check_choice("combine", combine, get_args(Combination))
         if not 0 <= floor < 1:
             raise fail("floor", repr(floor), "a number in [0, 1)")
         self.base: Any = base

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +24,27 @@ __all__ = [
     "optical_flow",
 ]
 
+Direction = Literal["forward", "backward"]
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _CHUNK = 16  # pairs: enough pixels to fill a GPU, and for a CPU to make much of a call on a coarse level
 _DEFAULTS = FlowParameters()
+
+
+class ClipFlow(Protocol):
+    """How the flow modules of the library are called."""
+
+    def __call__(
+        self,
+        frames: Tensor,
+        *,
+        size: tuple[int, int] | None = None,
+        direction: Direction = "forward",
+        validate: bool = True,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Flow ``[T, 2, h, w]`` of frames ``[T, 3, H, W]``; see ``clip_flow``."""
+        ...
 
 
 @torch.no_grad()
@@ -66,7 +84,7 @@ def clip_flow(
     frames: Tensor,
     *,
     size: tuple[int, int] | None = None,
-    direction: str = "forward",
+    direction: Direction = "forward",
     chunk: int | None = None,
     parameters: FlowParameters = _DEFAULTS,
     validate: bool = True,
@@ -111,7 +129,7 @@ def clip_flow(
 
 
 def _run_clip_flow(
-    frames: Tensor, rows: int, columns: int, direction: str, chunk: int | None, numbers: list[float]
+    frames: Tensor, rows: int, columns: int, direction: Direction, chunk: int | None, numbers: list[float]
 ) -> Tensor:
     """``clip_flow`` as an op of numbers."""
     kinds: list[Any] = [type(field.default) for field in dataclasses.fields(FlowParameters)]
@@ -202,6 +220,8 @@ class DenseFlow(nn.Module):
         torch.Size([2, 2, 16, 16])
     """
 
+    __call__: ClipFlow  # what forward takes and gives, which a call of a module does not say
+
     def __init__(self, *, parameters: FlowParameters = _DEFAULTS, chunk: int | None = None) -> None:
         super().__init__()
         self.parameters_of_flow = parameters
@@ -212,7 +232,7 @@ class DenseFlow(nn.Module):
         frames: Tensor,
         *,
         size: tuple[int, int] | None = None,
-        direction: str = "forward",
+        direction: Direction = "forward",
         validate: bool = True,
         progress: Progress | None = None,
     ) -> Tensor:
@@ -244,7 +264,7 @@ def over_clip(
     frames: Tensor,
     *,
     size: tuple[int, int] | None,
-    direction: str,
+    direction: Direction,
     chunk: int | None,
     cpu_chunk: int = _CHUNK,
     validate: bool = True,
@@ -270,7 +290,7 @@ def over_clip(
         InputError: see ``clip_flow``.
     """
     sizes = _check_frames("frames", frames, "T C H W", validate)
-    check_choice("direction", direction, ("forward", "backward"))
+    check_choice("direction", direction, get_args(Direction))
     if chunk is None:
         chunk = cpu_chunk if frames.device.type == "cpu" else _CHUNK
     if chunk < 1:

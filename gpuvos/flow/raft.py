@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,12 @@ from torch import Tensor, nn
 
 from gpuvos.data.tensor_file import read_state
 from gpuvos.errors import InputError, check_choice, fail
-from gpuvos.flow.clip import frames_at, over_clip, over_pairs
+from gpuvos.flow.clip import ClipFlow, Direction, frames_at, over_clip, over_pairs
 from gpuvos.flow.inference import InferenceModule
 from gpuvos.types import Progress
+
+Variant = Literal["small", "large"]
+Weights = Literal["bundled", "DEFAULT"]
 
 BUNDLED = Path(__file__).with_name("raft_small.safetensors")
 _SMALLEST = 128  # RAFT's correlation pyramid needs sixteen features along both sides, an eighth of the frame's
@@ -36,17 +40,19 @@ class TorchvisionRaft(InferenceModule):
         torch.Size([2, 2, 16, 24])
     """
 
+    __call__: ClipFlow  # what forward takes and gives, which a call of a module does not say
+
     def __init__(
         self,
         *,
-        weights: str | None = "bundled",
-        variant: str = "small",
+        weights: Weights | None = "bundled",
+        variant: Variant = "small",
         updates: int = 12,
         chunk: int | None = None,
     ) -> None:
         super().__init__()
-        check_choice("weights", weights, ("bundled", "DEFAULT", None))
-        check_choice("variant", variant, ("small", "large"))
+        check_choice("weights", weights, (*get_args(Weights), None))
+        check_choice("variant", variant, get_args(Variant))
         if weights == "bundled" and variant != "small":
             raise fail("weights", "'bundled' of the large variant", "'DEFAULT' or None", "it has to be downloaded")
         self.network = _build(variant, None if weights == "bundled" else weights)
@@ -63,7 +69,7 @@ class TorchvisionRaft(InferenceModule):
         frames: Tensor,
         *,
         size: tuple[int, int] | None = None,
-        direction: str = "forward",
+        direction: Direction = "forward",
         validate: bool = True,
         progress: Progress | None = None,
     ) -> Tensor:

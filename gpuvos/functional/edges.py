@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gpuvos.config import Reduce
 from gpuvos.errors import check_choice, check_count, check_tensor, fail
 from gpuvos.functional import plain
 from gpuvos.functional.batch import merge_leading
@@ -47,7 +48,7 @@ def _safe_sqrt(value: Tensor) -> Tensor:
 
 
 def embedding_graph(
-    embedding: Tensor, *, reduce: str = "max", temperature: float | Tensor = 1.0, window: int = 9
+    embedding: Tensor, *, reduce: Reduce = "max", temperature: float | Tensor = 1.0, window: int = 9
 ) -> tuple[EdgeWeights, Tensor]:
     """Edge weights, and candidate points by Eq. 4-5, from one read of the embedding; without a gradient.
 
@@ -83,7 +84,7 @@ def embedding_graph(
 def edge_map(
     embedding: Tensor,
     *,
-    reduce: str = "max",
+    reduce: Reduce = "max",
     temperature: float | Tensor = 1.0,
     squared_distance: bool = False,
 ) -> Tensor:
@@ -112,7 +113,7 @@ def edge_map(
     return reduce_edges(dissimilarity(right, temperature), dissimilarity(down, temperature), reduce)
 
 
-def _check_map_options(reduce: str, temperature: float | Tensor) -> None:
+def _check_map_options(reduce: Reduce, temperature: float | Tensor) -> None:
     check_choice("reduce", reduce, ("max", "mean"))
     check_temperature(temperature)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gpuvos.config import LinkBy, RankBy
 from gpuvos.errors import check_choice, check_index, check_tensor, fail
 from gpuvos.functional.batch import merge_leading
 from gpuvos.functional.precision import full_precision
@@ -13,7 +14,7 @@ from gpuvos.types import Seeds
 
 
 @full_precision
-def link_tracks(seeds: Seeds, *, link_by: str = "mean") -> Tensor:
+def link_tracks(seeds: Seeds, *, link_by: LinkBy = "mean") -> Tensor:
     """Follows every seed of frame 0 through the sequence, Eq. 9: on to the seed of the next frame most similar to it.
 
     ``s_t = argmax over the seeds s of frame t of R(x, s)``, where x is the mean embedding ``(e_0 + ... + e_{t-1}) / t``
@@ -47,7 +48,7 @@ def link_tracks(seeds: Seeds, *, link_by: str = "mean") -> Tensor:
     return tracks.reshape(valid.shape)
 
 
-def track_scores(tracks: Tensor, objectness: Tensor, saliency: Tensor, *, rank_by: str = "both") -> Tensor:
+def track_scores(tracks: Tensor, objectness: Tensor, saliency: Tensor, *, rank_by: RankBy = "both") -> Tensor:
     """Score of every track, Eq. 10: the mean of ``O(s) M(s)`` over its members.
 
     Args:

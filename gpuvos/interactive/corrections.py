@@ -9,7 +9,7 @@ frames. Where several corrections reach a seed, that of the nearest frame counts
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -22,7 +22,8 @@ from gpuvos.pipeline.result import check_one_video
 from gpuvos.types import Features, Segmentation
 
 UNTOUCHED = -2  # of a seed that a correction says nothing about
-REACHES = ("spot", "part", "thing")
+Reach = Literal["spot", "part", "thing"]
+REACHES: tuple[Reach, ...] = get_args(Reach)
 """How much one click takes: the seed under it; its closest neighbours; the piece of the picture that it stands for."""
 
 
@@ -85,7 +86,9 @@ def link_seeds(result: Segmentation, features: Features) -> Links:
     return Links(torch.cat((none, before)), torch.cat((after, none)))
 
 
-def correct_points(result: Segmentation, points: Tensor, owner: int, *, frame: int, reach: str = "thing") -> Correction:
+def correct_points(
+    result: Segmentation, points: Tensor, owner: int, *, frame: int, reach: Reach = "thing"
+) -> Correction:
     """The correction that clicks into one frame mean.
 
     A click takes seeds by their geodesic distance from the one under it. Under the minimax distance all seeds beyond an

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -70,11 +70,12 @@ class Benchmark:
         self.name, self.split = name, split
         self.attributes: dict[str, tuple[str, ...]] = {}  # of the sequences, where the folder of DAVIS tells them
         self._data: SequenceDataset
+        chosen: Any = split  # every dataset checks its own
         if name in ("davis2016", "davis2017"):
-            self._data = (Davis2016 if name == "davis2016" else Davis2017)(root, split=split)
+            self._data = (Davis2016 if name == "davis2016" else Davis2017)(root, split=chosen)
             self.attributes = read_attributes(root)
         elif name == "fbms59":
-            self._data = Fbms59(root, split=split)
+            self._data = Fbms59(root, split=chosen)
         else:
             self._data = SegTrack2(root)
             self.split = "all"

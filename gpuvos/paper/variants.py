@@ -20,7 +20,7 @@ from gpuvos.config import Config, RankBy, checked_config
 from gpuvos.metrics import boundary_accuracy, foreground_score, region_similarity, temporal_stability
 from gpuvos.paper import ablation, drift, oracles
 from gpuvos.paper.datasets import LabelledVideo
-from gpuvos.pipeline.refinement import refinement
+from gpuvos.pipeline.refinement import RefinementName, refinement
 from gpuvos.pipeline.segment import segment
 from gpuvos.pipeline.tracking import track_seeds, tracks_of
 from gpuvos.types import Features, Segmentation
@@ -155,7 +155,7 @@ class Workbench:
 
     def _refined(self, probability: Tensor, name: str) -> Tensor:
         """Masks ``[A, H, W]`` after the refinement of that name, a few frames at a time."""
-        refine = refinement(name).to(probability.device)
+        refine = refinement(cast("RefinementName", name)).to(probability.device)
         enlarged = self._enlarged(probability)
         frames = self.video.frames[torch.tensor(self.video.annotated, device=self.video.frames.device)]
         parts = zip(torch.split(enlarged, 8), torch.split(frames, 8), strict=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from gpuvos import functional as F
+from gpuvos.config import Reduce
 from gpuvos.errors import InputError, check_tensor, fail
 from gpuvos.functional import plain
 from gpuvos.functional.batch import LONGEST
@@ -47,7 +48,7 @@ class _Network(nn.Module):
 
 
 class _EdgeMap(nn.Module):
-    def __init__(self, reduce: str, temperature: float) -> None:
+    def __init__(self, reduce: Reduce, temperature: float) -> None:
         super().__init__()
         self.reduce, self.temperature = reduce, temperature
 

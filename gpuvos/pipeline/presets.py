@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -15,9 +16,12 @@ from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.flow.variational import FlowParameters
-from gpuvos.pipeline.refinement import refinement
+from gpuvos.pipeline.refinement import RefinementName, refinement
 from gpuvos.pipeline.video import VideoSegmenter
 
+PresetName = Literal["accurate", "balanced", "fast", "realtime"]
+Precision = Literal["float32", "bfloat16"]
+Refined = RefinementName | Literal["none"]
 _FLOW = FlowParameters()
 
 
@@ -34,17 +38,17 @@ class Preset:
     """Side of the square at which U2NetP sees a frame; its time grows with the area."""
     scale: float = 1.0
     """Size at which the embedding network sees a frame, relative to it."""
-    precision: str = "float32"
+    precision: Precision = "float32"
     """Of the networks of the front end."""
     flow: FlowParameters = _FLOW
     """Of the dense flow."""
-    refine: str = "zoom-crf"
+    refine: Refined = "zoom-crf"
     """``none``, or a name of ``refinement``."""
     zoom: int = 320
     """Side of the square at which U2NetP sees the part around the object, where ``refine`` has a zoom."""
 
 
-PRESETS = {
+PRESETS: dict[str, Preset] = {
     "accurate": Preset(),
     "balanced": Preset(saliency=256, refine="zoom", zoom=256),
     "fast": Preset(saliency=192, flow=FlowParameters(warps=3), refine="zoom", zoom=192),
@@ -53,11 +57,11 @@ PRESETS = {
 
 
 def preset_features(
-    name: str = "accurate",
+    name: PresetName = "accurate",
     *,
     weights: str | os.PathLike[str] | None = None,
     flow: nn.Module | None = None,
-    precision: str | None = None,
+    precision: Precision | None = None,
 ) -> SaliencyFeatures:
     """The bundled front end as a preset has it.
 
@@ -74,7 +78,7 @@ def preset_features(
         >>> preset_features("fast").network.size
         192
     """
-    check_choice("name", name, tuple(PRESETS))
+    check_choice("name", name, get_args(PresetName))
     preset = PRESETS[name]
     dtype = getattr(torch, precision or preset.precision)
     flow = DenseFlow(parameters=preset.flow) if flow is None else flow
@@ -82,7 +86,7 @@ def preset_features(
     return SaliencyFeatures(load_saliency(size=preset.saliency).to(dtype), base=base)
 
 
-def preset_refinement(name: str = "accurate", kind: str | None = None) -> nn.Module | None:
+def preset_refinement(name: PresetName = "accurate", kind: Refined | None = None) -> nn.Module | None:
     """The refinement of a preset.
 
     Args:
@@ -96,13 +100,13 @@ def preset_refinement(name: str = "accurate", kind: str | None = None) -> nn.Mod
         >>> preset_refinement("balanced").size
         256
     """
-    check_choice("name", name, tuple(PRESETS))
+    check_choice("name", name, get_args(PresetName))
     preset = PRESETS[name]
     kind = preset.refine if kind is None else kind
     return None if kind == "none" else refinement(kind, size=preset.zoom)
 
 
-def preset_segmenter(name: str = "accurate", config: Config | None = None) -> VideoSegmenter:
+def preset_segmenter(name: PresetName = "accurate", config: Config | None = None) -> VideoSegmenter:
     """A segmenter as a preset has it, in evaluation mode.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -113,9 +114,13 @@ def read_folder(
         raise fail("refinement", "nothing", wanted, "pass refinement=, or None to go without")
     device = options.pop("device", None)
     segmenter = cls(front_end, **{"config": config, "chunk": facts["chunk"], **options})
-    state = load_file(weights)
-    if segmenter.refinement is None:  # asked to go without
-        state = {name: value for name, value in state.items() if not name.startswith("refinement.")}
-    segmenter.load_state_dict(state)
+    try:
+        state = load_file(weights)
+        if segmenter.refinement is None:  # asked to go without
+            state = {name: value for name, value in state.items() if not name.startswith("refinement.")}
+        segmenter.load_state_dict(state)
+    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: other names or shapes
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise fail("name", f"'{weights}' ({reason})", f"the weights of the {name} beside it") from error
     segmenter.eval()
     return segmenter if device is None else segmenter.to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +17,15 @@ from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import saliency_maps, saliency_network
 from gpuvos.flow.inference import InferenceModule
 from gpuvos.functional.batch import is_open, merge_leading
-from gpuvos.nn import DenseCRF, GuidedFilter
+from gpuvos.nn import DenseCRF, GuidedFilter, Refinement
 from gpuvos.pipeline.crops import cut_boxes
 
-REFINEMENTS = ("guided", "zoom", "crf", "zoom-crf")
+RefinementName = Literal["guided", "zoom", "crf", "zoom-crf"]
+REFINEMENTS: tuple[RefinementName, ...] = get_args(RefinementName)
 _LEAST_MARGIN = 16  # pixels; a network makes little of an object without any ground around it
 
 
-def refinement(name: str, *, size: int = 320) -> nn.Module:
+def refinement(name: RefinementName, *, size: int = 320) -> nn.Module:
     """A new module that refines probabilities ``[T, H, W]`` by images ``[T, 3, H, W]``.
 
     Args:
@@ -64,6 +66,8 @@ class Refinements(nn.Module):
         >>> refine(torch.rand(2, 24, 32), torch.rand(2, 3, 24, 32)).shape
         torch.Size([2, 24, 32])
     """
+
+    __call__: Refinement  # what forward takes and gives, which a call of a module does not say
 
     def __init__(self, *steps: nn.Module) -> None:
         super().__init__()
@@ -117,6 +121,8 @@ class ZoomRefinement(InferenceModule):
         tensor([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
                 0, 0, 0, 0, 0, 0, 0, 0], dtype=torch.int32)
     """
+
+    __call__: Refinement  # what forward takes and gives, which a call of a module does not say
 
     def __init__(
         self,

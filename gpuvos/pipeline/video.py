@@ -63,7 +63,7 @@ class VideoSegmenter(nn.Module):
             from gpuvos.features.saliency import SaliencyFeatures
 
             front_end = SaliencyFeatures()
-        self.front_end = front_end
+        self.front_end: FrontEnd = front_end
         self.config = checked_config(config)
         self.refinement, self.chunk = refinement, chunk
         if isinstance(self.config.temperature, nn.Parameter):
@@ -96,12 +96,20 @@ class VideoSegmenter(nn.Module):
             VideoSegmenter in evaluation mode.
 
         Raises:
-            InputError: huggingface_hub is missing, a file is damaged, or a front end or a refinement has to be given.
+            InputError: huggingface_hub is missing, there is no such folder or id, a file is damaged, or a front end or
+                a refinement has to be given.
         """
         _need_hub()
         from gpuvos.pipeline.pretrained import PretrainedSegmenter
 
-        loaded: VideoSegmenter = PretrainedSegmenter.from_pretrained(str(name), **options)
+        try:
+            loaded: VideoSegmenter = PretrainedSegmenter.from_pretrained(str(name), **options)
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:  # no such folder, which is no valid id either, or nothing at that id
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            wanted = "a folder that save_pretrained wrote, or the id of one"
+            raise fail("name", f"'{name}' ({reason})", wanted) from error
         return loaded
 
     def save_pretrained(self, folder: str | Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpuvos.errors import check_choice, check_count, check_positive, check_share
-from gpuvos.training.loss import KEEP
+from gpuvos.training.loss import KEEP, Keep
 
 PRETRAINED = ("encoder", "decoder")  # children of the network that a teacher's weights are for
 
@@ -30,7 +30,7 @@ class TrainingConfig:
     clip: float = 1.0  # norm of the gradient
     freeze_statistics: bool = False  # batch-norm buffers of encoder and decoder stay as they are
     pair_weight: float = 1.0
-    keep: str = "spread"
+    keep: Keep = "spread"
     keep_weight: float = 1.0
     class_weight: float = 1.0
     object_weight: float = 1.0

@@ -20,7 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from gpuvos.data.atomic import PathLike, as_path, atomic_folder
 from gpuvos.data.images import load_image
 from gpuvos.data.side_files import read_json
 from gpuvos.errors import MOST_SIDE, check_choice, check_count, fail
+
+Licences = Literal["free", "all"]
+Split = Literal["train", "held-out"]
 
 UNKNOWN = 255  # in packed masks; -1 in tensors
 _MOST_OBJECTS = 250  # leaves numbers for objects that are pasted into the still
@@ -124,9 +127,9 @@ class StillsDataset:
         InputError: a root that is neither, an unknown option, or nothing left.
     """
 
-    def __init__(self, root: PathLike, *, licences: str = "all", split: str = "train", size: int = 288) -> None:
-        check_choice("licences", licences, ("free", "all"))
-        check_choice("split", split, ("train", "held-out"))
+    def __init__(self, root: PathLike, *, licences: Licences = "all", split: Split = "train", size: int = 288) -> None:
+        check_choice("licences", licences, get_args(Licences))
+        check_choice("split", split, get_args(Split))
         check_count("size", size)
         self.root, self.size = as_path("root", root), size
         self._pixels: NDArray[np.uint8] | None = None
@@ -204,7 +207,9 @@ def source_weights(records: Sequence[StillRecord]) -> Tensor:
     return weight / weight.sum()
 
 
-def pack(root: PathLike, output: PathLike, *, size: int = 288, licences: str = "all", progress: bool = False) -> int:
+def pack(
+    root: PathLike, output: PathLike, *, size: int = 288, licences: Licences = "all", progress: bool = False
+) -> int:
     """Decodes and reduces every still once: ``pixels.npy``, one array of bytes, and ``index.json``.
 
     Training reads the array through a memory map, so it takes neither decoding nor memory.
@@ -222,7 +227,7 @@ def pack(root: PathLike, output: PathLike, *, size: int = 288, licences: str = "
     Raises:
         InputError: a tree or an image that cannot be read, or an output folder that is not empty.
     """
-    check_choice("licences", licences, ("free", "all"))
+    check_choice("licences", licences, get_args(Licences))
     check_count("size", size)
     folder = as_path("root", root)
     records = [record for record in read_index(folder) if licences == "all" or record.free]

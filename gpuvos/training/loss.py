@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -20,7 +20,8 @@ from gpuvos.errors import (
     fail,
 )
 
-KEEP = ("none", "spread", "distances")
+Keep = Literal["none", "spread", "distances"]
+KEEP: tuple[Keep, ...] = get_args(Keep)
 _CLOSEST = 1e-4  # squared distance below which different instances pull no harder: bounds log(1 - R) and its slope
 _MOST_LABELS = 256  # instance numbers are those of an 8-bit mask
 
@@ -141,7 +142,7 @@ def embedding_loss(
     num_samples: int = 256,
     temperature: Tensor | float = 1.0,
     rest_weight: float = 1.0,
-    keep: str = "none",
+    keep: Keep = "none",
     keep_weight: float = 1.0,
     floor: float = 0.5,
     reference: Tensor | None = None,

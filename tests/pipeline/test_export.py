@@ -41,11 +41,17 @@ class Product(nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rule", "form"), [("paper", "export"), ("robust", "inductor")])
-def test_exported_program_runs_in_another_process(rule: str, form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("config", "form"),
+    [
+        (gpuvos.Config(rule="paper", num_seeds=10, num_background=3, window=3), "export"),
+        (gpuvos.Config(num_seeds=10, num_background=3, window=3, smoothing_share=0.5), "inductor"),
+    ],
+    ids=["paper-export", "robust-inductor"],
+)
+def test_exported_program_runs_in_another_process(config: gpuvos.Config, form: str, tmp_path: Path) -> None:
     g = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    config = gpuvos.Config(rule=rule, num_seeds=10, num_background=3, window=3, smoothing_share=0.5)
     product = Product(config).eval().requires_grad_(False)
 
     def inputs() -> tuple[Tensor, Tensor]:

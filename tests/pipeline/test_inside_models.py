@@ -150,6 +150,16 @@ def test_frames_to_masks_under_autocast(kind: str, frames: Tensor) -> None:
         assert same(result, segmenter(frames))
 
 
+def test_training_in_mixed_precision(frames: Tensor) -> None:
+    network = nn.Conv2d(3, 9, 8, stride=4, padding=2)
+    segmenter = VideoSegmenter(ModuleFeatures(network).trainable(), CONFIG).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = segmenter(frames).probability.mean()
+    loss.backward()
+    assert network.weight.grad.isfinite().all()
+    assert network.weight.grad.abs().sum() > 0
+
+
 @pytest.mark.slow
 def test_results_move_and_are_loaded_without_code(bundled: VideoSegmenter, frames: Tensor, tmp_path: Path) -> None:
     result = bundled(frames)

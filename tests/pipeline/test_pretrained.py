@@ -102,6 +102,32 @@ def test_another_refinement_has_to_be_given(tmp_path: Path) -> None:
         VideoSegmenter.from_pretrained(tmp_path)
 
 
+def test_an_id_of_the_hub_is_found_in_its_cache(tmp_path: Path) -> None:
+    folder = tmp_path / "models--owner--name"
+    VideoSegmenter(AppearanceFeatures(chunk=3)).save_pretrained(folder / "snapshots" / "0123456789")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0123456789")
+    loaded = VideoSegmenter.from_pretrained("owner/name", cache_dir=tmp_path, local_files_only=True)
+    assert loaded.front_end.chunk == 3
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    for name in (str(tmp_path / "none"), "owner/none"):
+        with pytest.raises(InputError, match=f"name: got '{name}'"):
+            VideoSegmenter.from_pretrained(name, cache_dir=tmp_path, local_files_only=True)
+    own = VideoSegmenter(Front(), CONFIG)
+    own.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    for content in (whole[:40], b"", whole.replace(b"layer", b"later")):
+        weights.write_bytes(content)
+        with pytest.raises(InputError, match=r"model\.safetensors.*the weights of the Front beside it"):
+            VideoSegmenter.from_pretrained(tmp_path, front_end=Front())
+    weights.unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        VideoSegmenter.from_pretrained(tmp_path, front_end=Front())
+
+
 def test_another_front_end_has_to_be_given(tmp_path: Path) -> None:
     frames = render_clip("single", num_frames=2, height=48, width=64, seed=0).frames
     own = VideoSegmenter(Front(), CONFIG)

@@ -72,6 +72,18 @@ def test_wheel_holds_the_licence_and_the_notices_of_the_weights(wheel: Path) -> 
         assert archive.read(notice) == (ROOT / notice).read_bytes()
 
 
+@pytest.mark.slow
+def test_wheel_says_whose_it_is_and_what_it_is_for(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (file,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = message_from_bytes(archive.read(file))
+    assert metadata["Author"] == "The gpuvos authors"
+    kinds = {value.split(" :: ")[0] for value in metadata.get_all("Classifier", [])}
+    assert kinds >= {"Development Status", "Intended Audience", "Programming Language", "Topic", "Typing"}
+    assert {"hub", "onnx"} <= set(metadata.get_all("Provides-Extra", []))
+    assert metadata["Home-page"] is metadata["Project-URL"] is None  # nobody knows where it will be published
+
+
 def test_every_file_of_weights_has_a_notice_and_all_are_small() -> None:
     weights = [path for path in (ROOT / "gpuvos").rglob("*") if path.suffix in (".safetensors", ".pt", ".onnx")]
     assert len(weights) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ from gpuvos.data.images import read_image
 from gpuvos.data.masks import read_mask
 from gpuvos.errors import check_choice, fail
 
-_SPLITS = ("train", "val", "trainval")
-_RESOLUTIONS = ("480p", "1080p")
+Split = Literal["train", "val", "trainval"]
+Resolution = Literal["480p", "1080p"]
 _LINE = re.compile(
     r"/?(?P<image>JPEGImages/(?P<resolution>[^/\s]+)/(?P<name>[^/\s]+)/(?P<frame>[^/\s]+)\.jpg)\s+"
     r"/?(?P<annotation>Annotations/(?P=resolution)/(?P=name)/(?P=frame)\.png)"
@@ -70,9 +70,9 @@ class Davis2016(SequenceDataset):
         (torch.Size([1, 3, 6, 8]), torch.Size([1, 6, 8]))
     """
 
-    def __init__(self, root: PathLike, *, split: str = "train", resolution: str = "480p") -> None:
-        check_choice("split", split, _SPLITS)
-        check_choice("resolution", resolution, _RESOLUTIONS)
+    def __init__(self, root: PathLike, *, split: Split = "train", resolution: Resolution = "480p") -> None:
+        check_choice("split", split, get_args(Split))
+        check_choice("resolution", resolution, get_args(Resolution))
         self.root = as_path("root", root)
         self.split = split
         self.resolution = resolution

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 
@@ -14,8 +15,8 @@ from gpuvos.data.images import list_images
 from gpuvos.data.masks import read_ids
 from gpuvos.errors import check_choice, fail
 
-_SPLITS = ("train", "val")
-_RESOLUTIONS = ("480p", "Full-Resolution")
+Split = Literal["train", "val"]
+Resolution = Literal["480p", "Full-Resolution"]
 _UNSUPERVISED, _SEMISUPERVISED = "Annotations_unsupervised", "Annotations"
 _VOID = 255
 
@@ -58,9 +59,9 @@ class Davis2017(SequenceDataset):
         [[[0, 1], [2, 2]]]
     """
 
-    def __init__(self, root: PathLike, *, split: str = "train", resolution: str = "480p") -> None:
-        check_choice("split", split, _SPLITS)
-        check_choice("resolution", resolution, _RESOLUTIONS)
+    def __init__(self, root: PathLike, *, split: Split = "train", resolution: Resolution = "480p") -> None:
+        check_choice("split", split, get_args(Split))
+        check_choice("resolution", resolution, get_args(Resolution))
         self.root, self.split, self.resolution = as_path("root", root), split, resolution
         images = self.root / "JPEGImages" / resolution
         truth = _annotations(self.root, resolution)

@@ -6,7 +6,7 @@ import re
 import warnings
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from gpuvos.data.datasets.base import LabelledSequence, SequenceDataset, check_s
 from gpuvos.data.images import load_image, natural_key, read_image
 from gpuvos.errors import InputError, check_choice, fail
 
+Split = Literal["train", "test"]
 _FOLDERS = {"train": "Trainingset", "test": "Testset"}
 _SUFFIXES = (".ppm", ".png", ".pgm")  # in this order: a pgm beside a ppm holds weights of its pixels
 _COUNTS = {"train": 29, "test": 30}
@@ -69,8 +70,8 @@ class Fbms59(SequenceDataset):
         ((0,), False)
     """
 
-    def __init__(self, root: PathLike, *, split: str = "test") -> None:
-        check_choice("split", split, tuple(_FOLDERS))
+    def __init__(self, root: PathLike, *, split: Split = "test") -> None:
+        check_choice("split", split, get_args(Split))
         self.root, self.split = as_path("root", root), split
         folder, count = _find(self.root, split)
         found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from gpuvos.data.side_files import check_regular
 from gpuvos.errors import InputError, check_choice, fail
 from gpuvos.features.context import resize
 
-_VITS = ("vit_b", "vit_l", "vit_h")
+Backbone = Literal["resnet50", "mobilenet_v3_large"]
+SamVariant = Literal["mobile_sam", "vit_b", "vit_l", "vit_h"]
+
 _PATCH, _SAM_SIZE = 16, 1024  # pixels of a patch, and of the square that the published SAMs see
 
 
@@ -34,11 +36,11 @@ class _SamEncoder(nn.Module):
         return features[..., :rows, :cols]
 
 
-def build_deeplab(backbone: str, weights: str | Mapping[str, Tensor] | None) -> nn.Module:
+def build_deeplab(backbone: Backbone, weights: Literal["DEFAULT"] | Mapping[str, Tensor] | None) -> nn.Module:
     """DeepLabV3 of torchvision without its auxiliary head; arguments as of ``DeepLabFeatures``."""
     if not isinstance(weights, Mapping):
         check_choice("weights", weights, ("DEFAULT", None))
-    check_choice("backbone", backbone, ("resnet50", "mobilenet_v3_large"))
+    check_choice("backbone", backbone, get_args(Backbone))
     try:
         from torchvision.models import segmentation
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
@@ -64,9 +66,9 @@ def build_deeplab(backbone: str, weights: str | Mapping[str, Tensor] | None) -> 
     return built
 
 
-def build_sam_encoder(variant: str, size: int, checkpoint: PathLike | None) -> nn.Module:
+def build_sam_encoder(variant: SamVariant, size: int, checkpoint: PathLike | None) -> nn.Module:
     """SAM's image encoder of kornia behind frames of any shape; arguments as of ``SamFeatures``."""
-    check_choice("variant", variant, ("mobile_sam", *_VITS))
+    check_choice("variant", variant, get_args(SamVariant))
     if not isinstance(size, int) or size <= 0 or size % _PATCH:
         raise fail("size", repr(size), f"a multiple of {_PATCH}")
     try:
@@ -81,7 +83,7 @@ def build_sam_encoder(variant: str, size: int, checkpoint: PathLike | None) -> n
         encoder = Sam.from_config(SamConfig(variant)).image_encoder
     if checkpoint is not None:
         _load(encoder, _encoder_state(checkpoint), "checkpoint", f"SAM's encoder {variant}")
-    if variant in _VITS and size != _SAM_SIZE:  # kornia resizes the relative positions, but not these
+    if variant != "mobile_sam" and size != _SAM_SIZE:  # kornia resizes the relative positions, but not these
         known: Tensor = encoder.pos_embed.data.permute(0, 3, 1, 2)  # type: ignore[operator]
         side = size // _PATCH
         resized = interpolate(known, size=(side, side), mode="bicubic", align_corners=False)
