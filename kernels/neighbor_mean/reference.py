@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from gpuvos.kernels.backend import needs_plain
 from gpuvos.kernels.blocks import BLOCK_BYTES, blocks
 
 _CACHE_BYTES = 4 << 20  # of distances to all points, so that they stay in a processor's cache
@@ -89,23 +90,56 @@ def _means(
     spare = -points.shape[1] % _folds(points.shape[1], most)
     values = pad(label.double().masked_fill(~valid, 0), (0, spare))
     means = values.new_empty(rows.shape[:2])
-    for block, distance in _distances(rows, points, valid, most):
+    room = _Room(values)
+    for block, distance in _distances(rows, points, valid, most, label):
         if callable(search):
             search(block, distance)
         near = distance.le_(radius[:, block])  # [B, rows, A], 1 or 0: a mask would be slower
-        means[:, block] = (near.double() * values[:, None]).sum(-1) / near.sum(-1).clamp(min=1)
+        count = near.sum(-1).clamp(min=1)
+        if room.taken_again:
+            means[:, block] = room.of(near.shape).copy_(near).mul_(values[:, None]).sum(-1) / count
+        else:
+            means[:, block] = (near.double() * values[:, None]).sum(-1) / count
     return means.to(rows.dtype)
 
 
-def _distances(rows: Tensor, points: Tensor, valid: Tensor, most: int) -> Iterator[tuple[slice, Tensor]]:
-    """Rows a few at a time, and ``|p|^2 - 2 r.p`` of theirs: ``[B, rows, A]``, inf for what is not there."""
+def _distances(
+    rows: Tensor, points: Tensor, valid: Tensor, most: int, *others: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """Rows a few at a time, and ``|p|^2 - 2 r.p`` of theirs: ``[B, rows, A]``, inf for what is not there.
+
+    What comes next may overwrite them, unless a gradient or tangent goes through these tensors or through ``others``.
+    """
     spare = -points.shape[1] % _folds(points.shape[1], most)
     points, valid = pad(points, (0, 0, 0, spare)), pad(valid, (0, spare))
     offset = points.square().sum(-1).masked_fill(~valid, torch.inf)
     budget = _CACHE_BYTES if rows.device.type == "cpu" else BLOCK_BYTES
+    room = _Room(rows, points, *others)
     for block in blocks(rows.shape[1], 16 * offset.numel(), budget=budget):
+        some = rows[:, block]
+        out = room.of((*some.shape[:2], points.shape[1])) if room.taken_again else None
         # |r|^2 of the row itself does not change the order of its neighbours
-        yield block, torch.baddbmm(offset[:, None], rows[:, block], points.mT, alpha=-2)
+        yield block, torch.baddbmm(offset[:, None], some, points.mT, alpha=-2, out=out)
+
+
+class _Room:
+    """Memory that block after block takes again, where no gradient or tangent needs what stood there.
+
+    Given back, it may go to the system each time, and a new page costs more than the arithmetic on it.
+    """
+
+    def __init__(self, like: Tensor, *others: Tensor) -> None:
+        tensors = (like, *others)
+        recorded = torch.is_grad_enabled() and any(value.requires_grad for value in tensors)
+        self.taken_again = not recorded and not needs_plain(*tensors)
+        self.memory = like.new_empty(0)
+
+    def of(self, shape: tuple[int, ...]) -> Tensor:
+        """A tensor of a shape with anything in it; the one before it is lost."""
+        count = math.prod(shape)
+        if self.memory.numel() < count:
+            self.memory = self.memory.new_empty(count)
+        return self.memory[:count].view(shape)
 
 
 def _folds(count: int, most: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -96,3 +98,42 @@ def test_gradient_of_the_label(generator: torch.Generator) -> None:
     assert torch.autograd.gradgradcheck(mean, label)
     radius = neighbor_mean(rows, points, valid, label, wanted, 4)[1].detach()
     assert torch.autograd.gradcheck(lambda label: mean_within(rows, points, valid, label, radius, 4), label)
+
+
+def test_blocks_take_the_same_memory_again(tiny_blocks: Callable[[str], list[int]], generator: torch.Generator) -> None:
+    rows, points, valid, label = draw(generator, 1, 6, 20, 2)
+    rows_at_a_time = tiny_blocks("neighbor_mean")
+    places = {distance.data_ptr() for _, distance in reference._distances(rows, points, valid, 4)}
+    assert len(places) == 1
+    assert rows_at_a_time == list(range(6))
+    kept = [distance for _, distance in reference._distances(rows, points, valid, 4, label.requires_grad_())]
+    assert len({distance.data_ptr() for distance in kept}) == 6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_gradient_changes_no_bit(
+    dtype: torch.dtype, tiny_blocks: Callable[[str], list[int]], generator: torch.Generator
+) -> None:
+    given = [v.to(dtype) if v.is_floating_point() else v for v in draw(generator, 2, 6, 20, 2)]
+    whole = reference.neighbor_mean(*given, torch.tensor([2, 3]), 4)
+    tiny_blocks("neighbor_mean")
+    label = given[3].clone().requires_grad_()
+    mean, radius = reference.neighbor_mean(*given[:3], label, torch.tensor([2, 3]), 4)
+    assert torch.equal(mean, whole[0])
+    assert torch.equal(radius, whole[1])
+    mean.sum().backward()
+    near = reference.neighbor_mean_backward(*given[:3], radius, 4, torch.ones_like(mean))
+    torch.testing.assert_close(label.grad, near)  # what is written over block by block does not reach the gradient
+
+
+def test_plain_mean_has_a_tangent(tiny_blocks: Callable[[str], list[int]], generator: torch.Generator) -> None:
+    rows, points, valid, label = (v.double() if v.is_floating_point() else v for v in draw(generator, 1, 6, 20, 2))
+    radius = neighbor_mean(rows, points, valid, label, torch.tensor([3]), 4)[1]
+    tiny_blocks("neighbor_mean")
+    label.requires_grad_()
+
+    def mean(label: Tensor) -> Tensor:
+        return reference.mean_within(rows, points, valid, label, radius, 4)
+
+    assert torch.autograd.gradcheck(mean, label, check_forward_ad=True)
+    assert torch.equal(torch.func.jacrev(mean)(label.detach()), torch.func.jacfwd(mean)(label.detach()))
