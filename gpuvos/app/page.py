@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -13,7 +13,7 @@ from gpuvos.app.actions import act, shown
 from gpuvos.app.job import QUICK, Build, Job, Wish, look_at, outlook
 from gpuvos.app.tabs import Tab, Tabs
 from gpuvos.app.words import notice, progress_html, seconds_said
-from gpuvos.data.synthetic import SCENES, Scene
+from gpuvos.data.synthetic import SCENES
 from gpuvos.errors import InputError, fail
 from gpuvos.viz.timeline import STYLE
 
@@ -216,7 +216,7 @@ class Handlers:
         for label, (value, low, high) in numbers.items():
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise fail(label, repr(value), f"a whole number from {low} to {high}")
-        return Wish(cast("Path | Scene", source), name, quality, edges, start, step, count, side)
+        return Wish(source, name, quality, edges, start, step, count, side)
 
     def _run(self, tab: Tab, wanted: Callable[[], Wish]) -> Iterator[tuple[Any, ...]]:
         """Starts a job and tells of it until it is over."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpuvos.errors import InputError, check_choice, check_tensor, check_values, fail
+from gpuvos.flow.base import ClipFlow, Direction
 from gpuvos.flow.variational import FlowParameters, coarse_to_fine, pyramid, resize_flow, warp
 from gpuvos.types import Progress
 
@@ -24,27 +25,9 @@ __all__ = [
     "optical_flow",
 ]
 
-Direction = Literal["forward", "backward"]
-
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _CHUNK = 16  # pairs: enough pixels to fill a GPU, and for a CPU to make much of a call on a coarse level
 _DEFAULTS = FlowParameters()
-
-
-class ClipFlow(Protocol):
-    """How the flow modules of the library are called."""
-
-    def __call__(
-        self,
-        frames: Tensor,
-        *,
-        size: tuple[int, int] | None = None,
-        direction: Direction = "forward",
-        validate: bool = True,
-        progress: Progress | None = None,
-    ) -> Tensor:
-        """Flow ``[T, 2, h, w]`` of frames ``[T, 3, H, W]``; see ``clip_flow``."""
-        ...
 
 
 @torch.no_grad()

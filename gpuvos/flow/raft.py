@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from gpuvos.data.tensor_file import read_state
 from gpuvos.errors import InputError, check_choice, fail
-from gpuvos.flow.clip import ClipFlow, Direction, frames_at, over_clip, over_pairs
+from gpuvos.flow.base import ClipFlow, Direction
+from gpuvos.flow.clip import frames_at, over_clip, over_pairs
 from gpuvos.flow.inference import InferenceModule
 from gpuvos.types import Progress
 

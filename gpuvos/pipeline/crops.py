@@ -63,7 +63,7 @@ def _load_operator() -> bool:
 
 def _loads(library: Path) -> bool:
     try:
-        torch.ops.load_library(library)
+        torch.ops.load_library(library)  # type: ignore[no-untyped-call]
     except OSError:  # of another build, say; importing torchvision tells
         return False
     return hasattr(torch.ops.torchvision, "roi_align")
