@@ -77,7 +77,9 @@ class ThreadedFeatures(InferenceModule):
         stages: dict[Future[Any], tuple[str, int]] = {}
         length = min(_FLOW_PART, -(-count // self.threads))
         with _one_core_each(self.threads) as pool:
-            run: Callable[..., Future[Any]] = partial(pool.submit, _without_gradients)
+
+            def run(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+                return pool.submit(_without_gradients, function, *arguments)
 
             def look(stop: int) -> None:
                 for number in range(len(encoded), min(stop, count)):
