@@ -17,14 +17,18 @@ _MEMORY = 4 * 2**30  # of one process, where their number is chosen
 _worker: Worker | None = None  # of this process
 
 
-def default_workers() -> int:
-    """One process a core that this one may use and 4 GiB of memory, at least one."""
+def default_workers(memory: int = _MEMORY) -> int:
+    """One worker a core that this process may use and 4 GiB of memory, at least one.
+
+    Args:
+        memory: bytes for each worker, where it is not 4 GiB.
+    """
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     names = getattr(os, "sysconf_names", {})
     room = cores
     if {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(names):
-        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MEMORY
+        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // memory
     return max(1, min(cores, room))
 
 

@@ -24,6 +24,11 @@ def salient_network(inputs: Inputs) -> object:
     return _over_frames(_front_end(inputs).network, inputs)
 
 
+def published_network(inputs: Inputs) -> object:
+    """The same with the whole decoder."""
+    return _over_frames(inputs.published_saliency, inputs)
+
+
 def embedding_flops(inputs: Inputs) -> float:
     """Of one frame."""
     return count_flops(_front_end(inputs).base.network, inputs.images[:1] / 255)
@@ -32,6 +37,11 @@ def embedding_flops(inputs: Inputs) -> float:
 def salient_flops(inputs: Inputs) -> float:
     """Of one frame."""
     return count_flops(_front_end(inputs).network, inputs.images[:1] / 255)
+
+
+def published_flops(inputs: Inputs) -> float:
+    """Of one frame."""
+    return count_flops(inputs.published_saliency, inputs.images[:1] / 255)
 
 
 @torch.no_grad()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import tempfile
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from gpuvos import functional as F
 from gpuvos.bench.workload import Inputs
+from gpuvos.features.network.u2net import U2NetP
 from gpuvos.metrics import boundary_accuracy
 
 Array = NDArray[Any]
@@ -246,6 +250,55 @@ def opencv_dis(inputs: Inputs, frames: int) -> Call:
         return [flow.calc(first, second, None) for first, second in pairwise(grey)]
 
     return Call(run)
+
+
+def onnx_u2netp(inputs: Inputs, frames: int) -> Call:
+    """A frame to its saliency, as rembg's session ``u2netp`` does it: Pillow and NumPy prepare, the runtime runs."""
+    from PIL import Image
+
+    network = inputs.published_saliency
+    mean, std = (_array(value).reshape(3) for value in (network.mean, network.std))
+    images = [Image.fromarray(np.ascontiguousarray(_array(one).transpose(1, 2, 0))) for one in inputs.images[:frames]]
+    session = _runtime_session(network)
+
+    def look(image: Image.Image) -> Array:
+        square = np.asarray(image.resize((network.size, network.size), Image.Resampling.LANCZOS), np.float32)
+        prepared = (square / max(square.max(), 1) - mean) / std
+        found: Array = session.run(None, {"images": prepared.transpose(2, 0, 1)[None]})[0][0, 0]
+        return found
+
+    def agreement(found: list[Array]) -> float:
+        ours = torch.cat([network(image[None] / 255) for image in inputs.images[:frames]])
+        return _share([one > 0.5 for one in found], ours > 0.5)
+
+    return Call(lambda: [look(image) for image in images], agreement)
+
+
+def _runtime_session(network: U2NetP) -> Any:
+    """ONNX Runtime with the network from prepared images to saliency, on as many cores as torch takes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    prepared = torch.zeros(1, 3, network.size, network.size)
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "network.onnx")
+        part = _Prepared(copy.deepcopy(network).cpu()).eval()
+        torch.onnx.export(
+            part, (prepared,), file, dynamo=True, input_names=["images"], external_data=False, verbose=False
+        )
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+class _Prepared(torch.nn.Module):
+    """U2NetP without what it does to its images."""
+
+    def __init__(self, network: U2NetP) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network.logits(images).sigmoid()
 
 
 def vos_benchmark(inputs: Inputs, frames: int) -> Call:

@@ -122,6 +122,13 @@ PEERS = (
         calls.opencv_dis,
     ),
     Peer(
+        "network, U2NetP as published",
+        "ONNX Runtime, as rembg runs it",
+        "onnxruntime",
+        "the same network with the same weights; frames are scaled by Pillow's Lanczos filter, as by rembg",
+        calls.onnx_u2netp,
+    ),
+    Peer(
         "F, boundary accuracy",
         "vos-benchmark",
         "vos-benchmark",

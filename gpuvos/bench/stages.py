@@ -229,6 +229,7 @@ STAGES = (
     Stage("flow", flow, on_grid=False),
     Stage("network, embedding", networks.embedding_network, flops=networks.embedding_flops, on_grid=False),
     Stage("network, salient objects", networks.salient_network, flops=networks.salient_flops, on_grid=False),
+    Stage("network, U2NetP as published", networks.published_network, flops=networks.published_flops, on_grid=False),
     Stage("features", features, on_grid=False),
     Stage("frames -> masks", frames_to_masks, on_grid=False),
     Stage("J, region similarity", region_metric, _image(2), on_grid=False),

@@ -13,6 +13,8 @@ from gpuvos import functional as F
 from gpuvos.config import Config
 from gpuvos.data import render_clip
 from gpuvos.errors import check_choice, check_positive, fail
+from gpuvos.features.network.u2net import U2NetP
+from gpuvos.features.network.weights import load_saliency
 from gpuvos.functional.edges import embedding_graph
 from gpuvos.pipeline import steps
 from gpuvos.pipeline.rules import PaperRule
@@ -220,6 +222,11 @@ class Inputs:
         work = self.workload
         clip = render_clip("single", num_frames=work.frames, height=work.height, width=work.width)
         return clip.frames, clip.mask
+
+    @cached_property
+    def published_saliency(self) -> U2NetP:
+        """U2NetP with its whole decoder, which the front end goes without."""
+        return load_saliency(detail=True).to(self.device)
 
     @cached_property
     def segmenter(self) -> VideoSegmenter:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from gpuvos.batch.jobs import Job, plan_jobs
-from gpuvos.batch.local import run_local
+from gpuvos.batch.local import on_cores, run_local
 from gpuvos.batch.processes import default_workers, run_processes
 from gpuvos.batch.ray import RayOptions, run_ray
 from gpuvos.batch.run import Engine, run_jobs
@@ -33,9 +33,11 @@ _OPERATION = {
     "workers",
     "ray_address",
 }
+_THREAD_MEMORY = 2**30  # of one thread of a video, where their number is chosen: twice what it takes
+OpenSegmenter = Callable[..., SegmentVideo]  # called with the arguments, and with threads= for those of one video
 
 
-def run_engine(arguments: Namespace, open_segmenter: Callable[[Namespace], SegmentVideo]) -> int:
+def run_engine(arguments: Namespace, open_segmenter: OpenSegmenter) -> int:
     """Segments every video that is not done yet; returns the exit status, 1 where a video failed."""
     jobs = plan_jobs(arguments.video, arguments.output)
     if arguments.first_mask is not None and len(jobs) > 1:
@@ -52,7 +54,7 @@ def run_engine(arguments: Namespace, open_segmenter: Callable[[Namespace], Segme
     if arguments.overwrite:
         _check_kept(arguments, jobs)
     if single:
-        return _run_single(arguments, jobs[0], partial(open_segmenter, arguments), options)
+        return _run_single(arguments, jobs[0], open_segmenter, options)
     summary = run_jobs(jobs, _engine(arguments, open_segmenter, options), options, root / "failures.json")
     print(
         f"{summary.done} videos segmented ({summary.frames} frames), {summary.skipped} were there already, "
@@ -66,11 +68,18 @@ def run_engine(arguments: Namespace, open_segmenter: Callable[[Namespace], Segme
     return int(bool(summary.failures))
 
 
-def _run_single(arguments: Namespace, job: Job, build: Callable[[], SegmentVideo], options: RunOptions) -> int:
-    """One video here: its errors are those of the command."""
+def _run_single(arguments: Namespace, job: Job, open_segmenter: OpenSegmenter, options: RunOptions) -> int:
+    """One video here, on a CPU its frames in several threads: its errors are those of the command."""
     output = printable(str(job.output))
     there = options.finished(job) and not lock_path(job.output).exists()
-    if there or Worker(build(), options).attempt(job) is None:
+    if not there:
+        threads, cores = 1, None
+        if pick_device(arguments.device).type == "cpu":
+            threads = arguments.workers or default_workers(_THREAD_MEMORY)
+            cores = 1 if threads == 1 else None
+        with on_cores(cores):
+            there = Worker(open_segmenter(arguments, threads=threads), options).attempt(job) is None
+    if there:
         print(f"{output} is there already, with these settings; --overwrite makes it again")
         return 0
     report = "" if arguments.no_report else ", report.html"
@@ -96,13 +105,15 @@ def _check_kept(arguments: Namespace, jobs: Sequence[Job]) -> None:
                 raise fail("--output", got, f"a folder without the {option} of this run")
 
 
-def _engine(arguments: Namespace, open_segmenter: Callable[[Namespace], SegmentVideo], options: RunOptions) -> Engine:
+def _engine(arguments: Namespace, open_segmenter: OpenSegmenter, options: RunOptions) -> Engine:
     if arguments.engine == "local":
-        if pick_device(arguments.device).type != "cpu":
-            return partial(run_local, open_segmenter=partial(open_segmenter, arguments), options=options)
+        on_cpu = pick_device(arguments.device).type == "cpu"
+        workers = arguments.workers or default_workers() if on_cpu else 1
+        if workers == 1:  # on a CPU with the bits of any number of workers
+            here = partial(open_segmenter, arguments)
+            return partial(run_local, open_segmenter=here, options=options, cores=1 if on_cpu else None)
         open_segmenter(arguments)  # what is wrong shows here, not in every process
         apart = Namespace(**{**vars(arguments), "engine": "processes"})
-        workers = arguments.workers or default_workers()
         return partial(run_processes, open_segmenter=partial(open_segmenter, apart), options=options, workers=workers)
     if ":" in arguments.device:
         raise fail("--device", arguments.device, "auto, cpu or cuda", "Ray chooses the GPU of each actor")

@@ -30,6 +30,7 @@ from gpuvos.data.video_writer import VideoWriter
 from gpuvos.errors import fail
 from gpuvos.pipeline.chunked import attempt, explain_memory
 from gpuvos.pipeline.stream import StreamingSegmenter
+from gpuvos.pipeline.threads import in_threads
 from gpuvos.pipeline.video import VideoSegmenter
 from gpuvos.types import Progress
 from gpuvos.viz.contact_sheet import contact_sheet
@@ -44,9 +45,11 @@ def run(arguments: Namespace) -> int:
     return run_engine(arguments, open_segmenter)
 
 
-def open_segmenter(arguments: Namespace) -> SegmentVideo:
-    """Builds the segmenter, once for many videos."""
+def open_segmenter(arguments: Namespace, *, threads: int = 1) -> SegmentVideo:
+    """Builds the segmenter, once for many videos; a video's frames are seen by so many threads."""
     segmenter = build_segmenter(arguments, arguments.rule)
+    if threads > 1:
+        segmenter = in_threads(segmenter, threads)
     return partial(segment_file, arguments, segmenter, pick_device(arguments.device))
 
 

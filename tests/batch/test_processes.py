@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gpuvos.batch import processes
 from gpuvos.batch.jobs import Job
 from gpuvos.batch.processes import default_workers, end_with_parent, run_processes
 from gpuvos.batch.worker import DONE, FAILED, RunOptions, Worker
+from gpuvos.cli import segment
 from gpuvos.cli.main import main
 from gpuvos.data import render_clip, write_video
+from gpuvos.pipeline.threads import ThreadedFeatures
+from gpuvos.pipeline.video import VideoSegmenter
+from gpuvos.viz.maps import save_png
 
 
 class Pool:
@@ -118,6 +123,56 @@ def test_a_worker_that_is_told_to_end_begins_no_other_video(monkeypatch: pytest.
     monkeypatch.setattr(processes.os, "_exit", ends.append)
     processes._segment(Job(Path("a"), Path("b")))
     assert ends == [143]
+
+
+@pytest.mark.parametrize(("videos", "workers", "cores"), [(2, 1, 1), (1, 1, 1), (1, 2, 2)])
+def test_one_worker_is_this_process_with_one_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, videos: int, workers: int, cores: int
+) -> None:
+    seen = []
+
+    def segment_file(_arguments: object, segmenter: VideoSegmenter, *_: object) -> int:
+        seen.append((os.getpid(), torch.get_num_threads(), isinstance(segmenter.front_end, ThreadedFeatures)))
+        return 1
+
+    paths = [tmp_path / f"{number}.mp4" for number in range(videos)]
+    for path in paths:
+        path.touch()
+    monkeypatch.setattr(segment, "segment_file", segment_file)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        words = ["segment", *map(str, paths), "-o", str(tmp_path / "out"), "--workers", str(workers)]
+        assert main([*words, "--device", "cpu", "--front-end", "appearance"]) == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [(os.getpid(), cores, workers > 1)] * videos
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["whole", "pieces"])
+def test_the_same_bytes_for_any_number_of_threads_of_one_video(tmp_path: Path, mode: str) -> None:
+    """Of an odd number of frames of an odd size, with both networks and every step of the refinement."""
+    frames = render_clip("single", num_frames=5, height=61, width=83, seed=2).frames
+    video = tmp_path / "clip"
+    video.mkdir()
+    for number, frame in enumerate(frames):
+        save_png(video / f"{number}.png", frame)
+    found = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for workers in ("1", "2", "3"):
+            out = tmp_path / workers
+            words = ["segment", str(video), "-o", str(out), "--workers", workers, "--device", "cpu", "--no-report"]
+            assert main([*words, "--mode", mode, "--clip-length", "3"]) == 0
+            files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "record.json")
+            found.append({path.relative_to(out): path.read_bytes() for path in files})
+    finally:
+        torch.set_num_threads(before)
+    assert len(found[0]) >= 5 + 1 + 1 + 1  # masks, overlay, sheet, arrays
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.slow

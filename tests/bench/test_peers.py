@@ -16,6 +16,7 @@ EQUAL = {
     "higra seeded watershed": 1.0,
     "SciPy dijkstra": 1.0,
     "pydensecrf2": 0.99,
+    "ONNX Runtime, as rembg runs it": 0.99,
     "vos-benchmark": 1.0,
 }
 

@@ -110,7 +110,8 @@ def _add_engine_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=whole(),
-        help="videos at a time; default: one a core and 4 GiB of memory; with GPUs one, one a GPU with --engine ray",
+        help="videos at a time, of a single video frames; default: one a core and 4 GiB of memory, of a single video "
+        "1 GiB; with GPUs one, one a GPU with --engine ray",
     )
     parser.add_argument(
         "--ray-address",
