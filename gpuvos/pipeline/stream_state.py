@@ -50,15 +50,20 @@ class StreamState:
         latency: int | None,
         options: dict[str, Any] | None = None,
     ) -> None:
-        self.segmenter, self.config, self.latency = segmenter, segmenter.config, latency
+        self.segmenter, self.latency = segmenter, latency
         compiled = as_it_is if options is None else partial(Compiled, options=options)
         self._observe = compiled(_observe)
         self.last_features: Features | None = None  # of the Segmentation returned last
         self._seen = PairwiseFeatures(segmenter.front_end, segmenter.features, compiled)
         self._first_mask: Tensor | None = None
-        self._window = Window(self.config, history)
+        self._window = Window(segmenter.config, history)
         self._waiting: deque[_Waiting] = deque()
         self._source: tuple[Tensor, Tensor, Tensor] | None = None  # seeds and sets that serve until renewed
+
+    @property
+    def config(self) -> Config:
+        """Parameters of the method, as the segmenter has them now."""
+        return self.segmenter.current_config()
 
     def push(self, frame: Tensor, first_mask: Tensor | None, validate: bool) -> Segmentation | None:
         """Takes the next frame; see ``StreamingSegmenter.push``."""

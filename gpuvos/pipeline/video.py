@@ -226,7 +226,7 @@ class VideoSegmenter(nn.Module):
         ]
         return Features(*(torch.stack(values) for values in zip(*padded, strict=True)))
 
-    def _config(self) -> Config:
+    def current_config(self) -> Config:
         """The config with the temperature that this module holds, which sharding and loading may exchange."""
         held = self._parameters.get("temperature")
         if held is None or held is self.config.temperature:
@@ -248,7 +248,12 @@ class VideoSegmenter(nn.Module):
         if progress is not None:
             progress("method", 0, count)
         result = segment(
-            *features, config=self._config(), lengths=lengths, size=size, first_mask=first_mask, validate=validate
+            *features,
+            config=self.current_config(),
+            lengths=lengths,
+            size=size,
+            first_mask=first_mask,
+            validate=validate,
         )
         if progress is not None:
             progress("method", count, count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,16 @@ def test_a_temperature_that_learns_belongs_to_the_module(frames: Tensor) -> None
     changed = torch.func.functional_call(segmenter, given, (frames,)).probability
     fixed = VideoSegmenter(segmenter.front_end, Config(num_seeds=12, window=3, temperature=0.5))
     torch.testing.assert_close(changed, fixed(frames).probability)
+
+
+def test_a_stream_takes_the_temperature_that_was_loaded(frames: Tensor) -> None:
+    config = dataclasses.replace(CONFIG, temperature=nn.Parameter(torch.tensor(2.0)))
+    segmenter = StreamingSegmenter(Head(), config, history=4, latency=1)
+    state = segmenter.state_dict() | {"segmenter.temperature": torch.tensor(0.5)}
+    segmenter.load_state_dict(state, assign=True)  # exchanges the parameter
+    fixed = StreamingSegmenter(segmenter.segmenter.front_end, dataclasses.replace(config, temperature=0.5), latency=1)
+    for one, two in zip(segmenter.stream(frames), fixed.stream(frames), strict=True):
+        torch.testing.assert_close(one.probability, two.probability)
 
 
 def test_frames_that_do_not_fit_say_so(bundled: VideoSegmenter, frames: Tensor) -> None:
