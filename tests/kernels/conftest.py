@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -234,6 +235,43 @@ def _op_inputs(name: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any,
     if name == "gaussian_filter":
         return [(rand(2, 3, 5), 1.5, 4), (rand(1, 1, 4), 1.0, 0), (rand(1, 1, 1), 0.5, 2)]
     return _label_inputs(name, rand, g)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _language_patched_once_a_launch() -> Iterator[None]:
+    """Keeps Triton's interpreter from patching its language at every call of a function, a third of its time.
+
+    It patches what the called function's module sees of the language; once a launch comes to the same. A Triton that
+    has no such parts is left alone.
+    """
+    if importlib.util.find_spec("triton") is None:
+        yield
+        return
+    interpreter = importlib.import_module("triton.runtime.interpreter")
+    original = getattr(interpreter, "_patch_lang", None)
+    executor = getattr(interpreter, "GridExecutor", None)
+    if original is None or executor is None:
+        yield
+        return
+    launch = executor.__call__
+    languages = [interpreter.tl, interpreter.tl.core]
+    patched: set[tuple[bool, ...]] = set()  # in this launch, by the languages that a module sees
+
+    def launch_anew(self: Any, *arguments: Any, **options: Any) -> Any:
+        patched.clear()
+        return launch(self, *arguments, **options)
+
+    def patch_once(function: Any) -> Any:
+        seen = tuple(any(value is one for value in function.__globals__.values()) for one in languages)
+        if seen in patched:
+            return None
+        patched.add(seen)
+        return original(function)  # a launch restores what it is given: its own call is the first
+
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(interpreter, "_patch_lang", patch_once)
+        patches.setattr(executor, "__call__", launch_anew)
+        yield
 
 
 @pytest.fixture(scope="session")
