@@ -27,6 +27,7 @@ from gpuvos.data import Davis2016
 from gpuvos.data.atomic import atomic_file
 from gpuvos.metrics import boundary_accuracy, region_similarity
 from gpuvos.pipeline.presets import PRESETS, preset_segmenter
+from gpuvos.pipeline.threads import in_threads
 
 Record = dict[str, dict[str, Any]]
 
@@ -66,13 +67,13 @@ def measure_accuracy(record: Record, path: Path, arguments: argparse.Namespace) 
 
 
 def measure_time(record: Record, path: Path, arguments: argparse.Namespace) -> None:
-    """Rounds of all presets in turn, so that they meet the same machine."""
+    """Rounds of all presets in turn, so that they meet the same machine; in threads, as the command has them."""
     dataset = Davis2016(arguments.root, split=arguments.split)
     frames = dataset[dataset.names[0]].frames[: arguments.frames].to(arguments.device)
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         wanted = [name for name in arguments.presets if str(threads) not in record[name]["time"]]
-        segmenters = {name: preset_segmenter(name).to(arguments.device) for name in wanted}
+        segmenters = {name: in_threads(preset_segmenter(name).to(arguments.device), threads) for name in wanted}
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in wanted}
         for segmenter in segmenters.values():
             segmenter(frames[:2])

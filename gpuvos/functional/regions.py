@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -163,14 +165,32 @@ def region_mean(values: Tensor, label: Tensor, num_regions: int) -> Tensor:
         >>> region_mean(torch.tensor([[[[1.0, 3.0, 8.0]]]]), torch.tensor([[[0, 0, 1]]]), 2).flatten()
         tensor([2., 8.])
     """
-    sizes = check_tensor("values", values, "... C H W", filled=True)
-    grid = {"H": sizes["H"], "W": sizes["W"]}
-    check_tensor("label", label, "... H W", kind="int64", sizes=grid, leading=values.shape[:-3], like=values)
+    return region_means((values,), label, num_regions)[0]
+
+
+def region_means(values: Sequence[Tensor], label: Tensor, num_regions: int) -> list[Tensor]:
+    """``region_mean`` of one to three tensors over the same regions, whose labels are read once for all of them.
+
+    Example:
+        >>> label = torch.tensor([[[0, 0, 1]]])
+        >>> mean, double = region_means((torch.ones(1, 1, 1, 3), 2 * torch.ones(1, 2, 1, 3)), label, 2)
+        >>> mean.flatten(), double.shape
+        (tensor([1., 1.]), torch.Size([1, 2, 2]))
+    """
+    sizes = [check_tensor("values", value, "... C H W", filled=True) for value in values]
+    for value, size in zip(values, sizes, strict=True):
+        grid = {"H": size["H"], "W": size["W"]}
+        check_tensor("label", label, "... H W", kind="int64", sizes=grid, leading=value.shape[:-3], like=value)
     check_count("num_regions", num_regions)
-    flat, regions = merge_leading(values.flatten(-2), 2), merge_leading(label.flatten(-2), 1)
-    total, count = sum_regions(flat, regions, num_regions, width=sizes["W"])
-    mean: Tensor = total / count.clamp(min=1)[..., None]
-    return mean.reshape(*values.shape[:-3], num_regions, sizes["C"])
+    flat, regions = [merge_leading(value.flatten(-2), 2) for value in values], merge_leading(label.flatten(-2), 1)
+    if len({value.dtype for value in values}) == 1 and not needs_plain(*flat, regions):
+        first, *more = flat
+        total, count = region_sum(first, regions, num_regions, sizes[0]["W"], *more)
+        sums = [(part, count) for part in torch.split(total, [size["C"] for size in sizes], -1)]
+    else:
+        sums = [sum_regions(value, regions, num_regions, width=sizes[0]["W"]) for value in flat]
+    means = [total / count.clamp(min=1)[..., None] for total, count in sums]
+    return [mean.reshape(*value.shape[:-3], *mean.shape[-2:]) for mean, value in zip(means, values, strict=True)]
 
 
 def sum_regions(values: Tensor, label: Tensor, num_regions: int, *, width: int = 0) -> tuple[Tensor, Tensor]:

@@ -50,9 +50,8 @@ def motion(features: Features, regions: Regions, config: Config) -> Motion:
         config: parameters of the method.
     """
     seeds = regions.seeds
-    region_flow = F.region_mean(features.flow, regions.forest.label, config.num_seeds)
     background = F.initial_background(seeds.objectness, seeds.valid, num_background=config.num_background)
-    saliency, evidence = RULES[config.rule].saliency(features, regions, region_flow, config)
+    region_flow, saliency, evidence = RULES[config.rule].saliency(features, regions, config)
     return Motion(region_flow, saliency, evidence, background)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from gpuvos import InputError
 from gpuvos import functional as F
+from gpuvos.functional.regions import region_means
 
 
 def brute_mean(values: np.ndarray, label: np.ndarray, count: int) -> np.ndarray:
@@ -77,3 +78,16 @@ def test_bad_input_names_the_argument() -> None:
         F.region_mean(values, label[:1], 2)
     with pytest.raises(InputError, match=r"^num_regions:"):
         F.region_mean(values, label, 0)
+
+
+@pytest.mark.parametrize("last", [torch.float32, torch.float64], ids=str)
+def test_several_tensors_have_the_means_of_each(last: torch.dtype, generator: torch.Generator) -> None:
+    values = [torch.randn(2, 3, c, 6, 7, generator=generator) for c in (2, 2, 1)]
+    values[2] = values[2].to(last)
+    label = torch.randint(-1, 5, (2, 3, 6, 7), generator=generator)
+    for mean, value in zip(region_means(values, label, 5), values, strict=True):
+        assert torch.equal(mean, F.region_mean(value, label, 5))
+        assert mean.dtype == value.dtype
+        assert mean.is_contiguous()
+    with pytest.raises(InputError, match=r"^label:"):
+        region_means((values[0], values[1][..., 1:]), label, 5)

@@ -175,7 +175,11 @@ def _region_inputs(name: str, dtype: torch.dtype, generator: torch.Generator) ->
 
     label = torch.randint(-1, 4, (2, 12), generator=generator)
     if name == "region_sum":
-        return [(rand(2, 3, 12), label, 3), (rand(1, 1, 1), label[:1, :1], 2), (rand(2, 3, 12), label, 3, 4)]
+        return [
+            (rand(2, 3, 12), label, 3),
+            (rand(1, 1, 1), label[:1, :1], 2),
+            (rand(2, 3, 12), label, 3, 4, rand(2, 1, 12), rand(2, 2, 12)),
+        ]
     background, seed = torch.rand(2, 4, generator=generator) < 0.5, torch.tensor([2, -1])
     no_seeds = (label[:1, :1], rand(1, 1), rand(1, 0, 0), seed[:1], background[:1, :0])
     return [(label, rand(2, 12), rand(2, 4, 4), seed, background), no_seeds]

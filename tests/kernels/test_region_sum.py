@@ -47,6 +47,27 @@ def test_equals_brute_force(shape: tuple[int, int, int], dtype: torch.dtype, gen
         assert count.is_contiguous()
 
 
+def test_several_tensors_have_the_sums_of_each(generator: torch.Generator) -> None:
+    label = torch.randint(-1, 5, (3, 60), generator=generator)
+    first, second, third = (torch.randn(3, c, 60, generator=generator) for c in (2, 2, 1))
+    total, count = region_sum(first, label, 4, 0, second, third)
+    alone = [region_sum(values, label, 4) for values in (first, second, third)]
+    assert torch.equal(total, torch.cat([sums for sums, _ in alone], -1))
+    assert torch.equal(count, alone[0][1])
+    assert region_sum(first, label, 4, 0, second.double())[0].dtype == torch.float64
+
+
+def test_gradients_of_several_tensors(generator: torch.Generator) -> None:
+    label = torch.tensor([[0, 1, -1, 1]])
+    first, second, third = (torch.randn(1, c, 4, generator=generator, requires_grad=True) for c in (1, 2, 1))
+    total = region_sum(first, label, 2, 0, second, third)[0]
+    (total * torch.tensor([1.0, 10, 100, 1000])).sum().backward()
+    counted = torch.tensor([1.0, 1, 0, 1])
+    for values, weights in ((first, [1.0]), (second, [10.0, 100]), (third, [1000.0])):
+        assert values.grad is not None
+        assert torch.equal(values.grad[0], torch.tensor(weights)[:, None] * counted)
+
+
 def test_labels_far_outside_are_left_out() -> None:
     limit = torch.iinfo(torch.int64)
     label = torch.tensor([[limit.min, -1, 0, 2, limit.max]])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import ModuleType
+
 import pytest
 import torch
 from torch import Tensor
@@ -64,7 +67,7 @@ def test_squares_of_an_image(
     values, label = draw(generator, 2, 3, h * w, 7, run=5)
     values = values.round()
     assert_equal(values, label, 7, kernel_device, exact=True, width=given)
-    partial, _ = kernel._partials(values, label, 7, values, values, weighted=False, width=given)
+    partial, _ = kernel._partials([values], label, 7, values, values, weighted=False, width=given)
     tiles = -(-h // 16) * -(-w // 16) if given == w >= 16 else -(-h * w // 256)
     assert partial.shape[1] == tiles  # one a program in so small a frame
 
@@ -77,12 +80,34 @@ def test_several_chunks_and_a_frame_alone(
     values, label = draw(generator, 3, 3, 1000, 5, run=150)
     assert_equal(values.round(), label, 5, kernel_device, exact=True)
     values, label = values.to(kernel_device), label.to(kernel_device)
-    partial, _ = kernel._partials(values, label, 5, values, values, weighted=False)
+    partial, _ = kernel._partials([values], label, 5, values, values, weighted=False)
     assert partial.shape == (3, 4, 5, 3)
     total = kernel.region_sum(values, label, 5)[0]
     for frame in range(3):
         one = kernel.region_sum(values[frame : frame + 1], label[frame : frame + 1], 5)[0]
         assert torch.equal(one[0], total[frame])
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("channels", [(2, 2, 1), (1, 5), (5, 1, 3), (0, 2)], ids=str)
+def test_several_tensors_in_one_launch(
+    channels: tuple[int, ...],
+    generator: torch.Generator,
+    kernel_device: str,
+    launches: Callable[[ModuleType, str], list[tuple[int, ...]]],
+) -> None:
+    label = draw(generator, 2, 1, 320, 6)[1].to(kernel_device)
+    many = [torch.randn(2, c, 320, generator=generator).round().to(kernel_device) for c in channels]
+    many[1] = many[1].mT.contiguous().mT  # pixels that are not side by side
+    wanted = [kernel.region_sum(values, label, 6, 20) for values in many]
+    grids = launches(kernel, "_partial_sums")
+    first, *more = many
+    total, count = kernel.region_sum(first, label, 6, 20, *more)
+    assert len(grids) == 1
+    assert torch.equal(total, torch.cat([sums for sums, _ in wanted], -1))
+    assert torch.equal(count, wanted[0][1])
+    mixed = kernel.region_sum(first.half(), label, 6, 20, *more)  # small whole numbers, exact in both types
+    assert torch.equal(mixed[0], total)
 
 
 def test_labels_far_outside_and_values_that_are_not_numbers(kernel_device: str) -> None:

@@ -56,10 +56,8 @@ class StreamWindow(Protocol):
 class Rule(Protocol):
     """A way to label seeds. Tensors have leading dimensions ``[B, T]``."""
 
-    def saliency(
-        self, features: Features, regions: Regions, region_flow: Tensor, config: Config
-    ) -> tuple[Tensor, Tensor]:
-        """Motion saliency ``[T, K]`` of the seeds, Eq. 7-8, and the evidence that this rule decides on."""
+    def saliency(self, features: Features, regions: Regions, config: Config) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean flow ``[T, K, 2]`` of the regions, motion saliency ``[T, K]``, Eq. 7-8, and this rule's evidence."""
         ...
 
     def label(self, features: Features, regions: Regions, motion: Motion, config: Config) -> Labels:

@@ -15,12 +15,10 @@ from gpuvos.types import Features, Labels, Motion, Regions, Seeds, Segmentation,
 class PaperRule:
     """Labels by the letter of the paper."""
 
-    def saliency(
-        self, features: Features, regions: Regions, region_flow: Tensor, config: Config
-    ) -> tuple[Tensor, Tensor]:
+    def saliency(self, features: Features, regions: Regions, config: Config) -> tuple[Tensor, Tensor, Tensor]:
         """Distance of a region's flow to that of the initial background, Eq. 7-8; it is the evidence as well."""
-        del features
         seeds = regions.seeds
+        region_flow = F.region_mean(features.flow, regions.forest.label, config.num_seeds)
         saliency = F.motion_saliency(
             region_flow,
             seeds.objectness,
@@ -28,7 +26,7 @@ class PaperRule:
             num_background=config.num_background,
             squared=config.squared_saliency,
         )
-        return saliency, saliency
+        return region_flow, saliency, saliency
 
     def label(self, features: Features, regions: Regions, motion: Motion, config: Config) -> Labels:
         """The best track, the initial foreground around it, and the seed sets, Eq. 9-12."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from gpuvos import functional as F
 from gpuvos.config import Config
 from gpuvos.functional.camera import camera_weight
+from gpuvos.functional.regions import region_means
 from gpuvos.functional.relaxed import soft_below
 from gpuvos.functional.voting import Vote, take_vote
 from gpuvos.pipeline.rules.base import Reason, StreamWindow
@@ -23,21 +24,19 @@ class RobustRule:
     It uses neither tracks nor the initial foreground (Eq. 9-11); ``Config.track_seeds`` adds them to its labels.
     """
 
-    def saliency(
-        self, features: Features, regions: Regions, region_flow: Tensor, config: Config
-    ) -> tuple[Tensor, Tensor]:
+    def saliency(self, features: Features, regions: Regions, config: Config) -> tuple[Tensor, Tensor, Tensor]:
         """Size of the flow that the camera model leaves over; the evidence is ``sqrt(saliency * objectness)``."""
-        del region_flow
         label, valid = regions.forest.label, regions.seeds.valid
         # the object should not bend the camera model
         residual = F.residual_flow(features.flow, weight=camera_weight(features.objectness))
-        length = F.region_mean(residual, label, config.num_seeds).norm(dim=-1)
-        objectness = F.region_mean(features.objectness[:, :, None], label, config.num_seeds)[..., 0]
+        pixels = (features.flow, residual, features.objectness[:, :, None])
+        region_flow, rest, objectness = region_means(pixels, label, config.num_seeds)
+        length = rest.norm(dim=-1)
         length = length * (length.amax(-1, keepdim=True) >= config.min_motion)
         saliency = F.normalize_saliency(length, valid)
-        squared = saliency * objectness.clamp(min=0)
+        squared = saliency * objectness[..., 0].clamp(min=0)
         tiny = torch.finfo(squared.dtype).tiny  # the root of 0 has no gradient
-        return saliency, squared.clamp(min=tiny).sqrt().masked_fill(squared == 0, 0)
+        return region_flow, saliency, squared.clamp(min=tiny).sqrt().masked_fill(squared == 0, 0)
 
     def label(self, features: Features, regions: Regions, motion: Motion, config: Config) -> Labels:
         """The vote over whole videos."""
