@@ -88,7 +88,7 @@ def _nearest(
     where += (best.to(tl.int32, bitcast=True) & (GROUPS - 1)) * 8 + tl.arange(0, 8)[None, :]
     row = tl.min(tl.where(best == tl.min(best, 1)[:, None], where, size), 1)
     row = tl.where(row < size, row, 0)  # of a pixel with a NaN
-    return tl.load(number_ptr + row, (row >= 0) & (size > 0), -1)
+    return tl.load(number_ptr + row, (row >= 0) & (row < size), -1)
 
 
 @triton.jit
