@@ -85,13 +85,23 @@ def parse(text: str) -> Code:
 
 
 def _loops(instructions: Sequence[Instruction], labels: dict[str, int]) -> Iterator[Loop]:
+    """Loops, inner ones first. All ways back to one instruction are of one loop, as where its body ends twice."""
+    ends: dict[int, int] = {}
     for place, instruction in enumerate(instructions):
         target = _TARGET.search(instruction.operands) if instruction.name.startswith("BRA") else None
-        if target is None or labels.get(target[1], place) >= place:  # ahead, or the end of the code
-            continue
-        inside = [instruction, *reversed(instructions[labels[target[1]] : place])]
-        statements = (_statement(one.file, one.line) for one in inside)
-        yield Loop(labels[target[1]], place, next((found for found in statements if found), ""))
+        if target is not None and labels.get(target[1], place) < place:  # else ahead, or the end of the code
+            ends[labels[target[1]]] = place
+    found: list[Loop] = []
+    for first, last in sorted(ends.items(), key=lambda ends: ends[1] - ends[0]):
+        inner = [loop for loop in found if first <= loop.first and loop.last <= last]
+        own = [*range(last, first - 1, -1)]
+        for loop in inner:
+            own = [place for place in own if not loop.first <= place <= loop.last]
+        names = [_statement(instructions[place].file, instructions[place].line) for place in own]
+        # lines of an inner loop may come before and after it, where the compiler took its first or last turn apart
+        known = {"", *(loop.statement for loop in inner)}
+        found.append(Loop(first, last, next((name for name in names if name not in known), "")))
+    yield from found
 
 
 def statements(file: str) -> list[str]:

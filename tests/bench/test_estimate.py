@@ -72,6 +72,29 @@ def test_code_is_read_with_its_loops(written: sass.Code) -> None:
     assert sass.flops(written.instructions[2]) == 2 * 64 * 64 * 16 / 4
 
 
+def test_two_ways_back_are_one_loop_whose_name_no_inner_loop_has(tmp_path: Path) -> None:
+    """As where a condition at the end of a body is taken apart, and lines of the inner loop stand around it."""
+    file = tmp_path / "kernel.py"
+    file.write_text(SOURCE)
+    written = sass.parse(
+        f"""
+.L_x_1:
+	//## File "{file}", line 2
+        /*0000*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
+.L_x_2:
+	//## File "{file}", line 4
+        /*0010*/                   FADD R0, R0, R1 ;
+        /*0020*/               @P0 BRA `(.L_x_2) ;
+        /*0030*/                   FADD R0, R0, R1 ;
+        /*0040*/               @P1 BRA `(.L_x_1) ;
+        /*0050*/               @P2 BRA `(.L_x_1) ;
+        /*0060*/                   EXIT ;
+"""
+    )
+    assert written.loops == [sass.Loop(1, 2, "kernel#1"), sass.Loop(0, 5, "kernel#0")]
+    assert written.executed({"kernel#0": 9.0, "kernel#1": 3.0}.__getitem__) == [9, 27, 27, 9, 9, 9, 1]
+
+
 def test_flops_of_other_products() -> None:
     assert sass.flops(sass.Instruction("HMMA.16816.F32.BF16", "", "", 0)) == 2 * 16 * 8 * 16
     assert sass.flops(sass.Instruction("HGMMA.64x32x8.F32.TF32", "", "", 0)) == 2 * 2 * 64 * 32 * 8 / 4
