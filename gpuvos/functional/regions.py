@@ -171,6 +171,14 @@ def region_mean(values: Tensor, label: Tensor, num_regions: int) -> Tensor:
 def region_means(values: Sequence[Tensor], label: Tensor, num_regions: int) -> list[Tensor]:
     """``region_mean`` of one to three tensors over the same regions, whose labels are read once for all of them.
 
+    Args:
+        values: tensors ``[T, C, H, W]`` (any leading dimensions), each with channels of its own.
+        label: ``[T, H, W]`` int64, as of ``region_mean``.
+        num_regions: the number of regions, K.
+
+    Returns:
+        ``[T, K, C]`` for each of the tensors.
+
     Example:
         >>> label = torch.tensor([[[0, 0, 1]]])
         >>> mean, double = region_means((torch.ones(1, 1, 1, 3), 2 * torch.ones(1, 2, 1, 3)), label, 2)
