@@ -35,6 +35,8 @@ class LearnedFeatures(InferenceModule):
         position: weight of the two channels of position, whose values are in [-1, 1].
         motion: weight of the two channels of motion, likewise.
         scales: sizes at which the network looks for objects, relative to the frame. The embedding is of the first.
+        stride: pixels of the frame per pixel of the grid. None: 4, and less for frames whose shorter side would have
+            fewer than 48 pixels on the grid.
         combine: how the objectness of the sizes is combined, ``mean`` or ``max``.
         floor: least objectness. Above 0 it lets motion speak for objects that the network does not know: without it
             a region of no objectness is never found, however it moves. At 0.1 moving water is found as well.
@@ -63,6 +65,7 @@ class LearnedFeatures(InferenceModule):
         position: float = 0.7,
         motion: float = 1.0,
         scales: tuple[float, ...] = (1.0, 0.5),
+        stride: int | None = None,
         combine: Combination = "mean",
         floor: float = 0.05,
         temperature: float = 0.27,
@@ -76,6 +79,7 @@ class LearnedFeatures(InferenceModule):
         check_positive("temperature", temperature)
         check_choice("combine", combine, get_args(Combination))
         check_count("chunk", 1 if chunk is None else chunk)
+        check_count("stride", 4 if stride is None else stride)
         if not scales or min(scales) <= 0:
             raise fail("scales", repr(scales), "one or more numbers above zero")
         if not 0 <= floor < 1:
@@ -86,7 +90,7 @@ class LearnedFeatures(InferenceModule):
         self.network = fuse(network).to(dtype=dtype)
         self.freeze(self.network)
         self.position, self.motion = position, motion
-        self.scales, self.combine, self.floor, self.chunk = scales, combine, floor, chunk
+        self.scales, self.stride, self.combine, self.floor, self.chunk = scales, stride, combine, floor, chunk
         self.temperature = temperature
         self.flow = DenseFlow() if flow is None else flow
         self.eval()
@@ -100,9 +104,8 @@ class LearnedFeatures(InferenceModule):
             progress: called with ``"network"`` or ``"flow"``, the frames that are done and all of them.
 
         Returns:
-            Features on the grid ``ceil(h / stride) x ceil(w / stride)``; the stride is 4, and less for frames of
-            fewer than 192 pixels along the shorter side, which the network sees enlarged. Embedding
-            and objectness have the network's dtype.
+            Features on the grid ``ceil(h / stride) x ceil(w / stride)``. Frames whose stride is less than 4 are seen
+            enlarged by the network. Embedding and objectness have the network's dtype.
 
         Raises:
             InputError: a wrong shape or dtype, or no pixel at all.
@@ -134,7 +137,7 @@ class LearnedFeatures(InferenceModule):
         images = frames.to(dtype) / 255 if frames.dtype == torch.uint8 else frames.to(dtype)
         images = images.contiguous(memory_format=torch.channels_last)
         h, w = images.shape[-2:]
-        stride = grid_stride(h, w)
+        stride = self.stride or grid_stride(h, w)
         grid = (-(-h // stride), -(-w // stride))
         if stride < 4:
             h, w = 4 * grid[0], 4 * grid[1]

@@ -251,3 +251,14 @@ def test_nothing_is_written_of_what_cannot_be(
     with pytest.raises((InputError, TypeError)):
         save_weights(network, tmp_path / name, card=card)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_grid_is_as_coarse_as_asked() -> None:
+    frames = torch.rand(1, 3, 200, 242, generator=torch.Generator().manual_seed(0))
+    found = {stride: LearnedFeatures(scales=(0.5,), stride=stride)(frames) for stride in (None, 4, 8)}
+    assert found[8].embedding.shape == (1, 52, 25, 31)
+    assert found[8].flow.shape == (1, 2, 25, 31)
+    assert all(torch.equal(one, other) for one, other in zip(found[None], found[4], strict=True))
+    with pytest.raises(InputError, match="stride"):
+        LearnedFeatures(stride=0)
