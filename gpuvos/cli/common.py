@@ -44,7 +44,9 @@ def build_segmenter(arguments: Namespace, rule: str) -> VideoSegmenter:
     elif arguments.front_end == "embedding":
         dtype = getattr(torch, arguments.precision or preset.precision)
         scales = (preset.scale, preset.scale / 2)
-        front_end = LearnedFeatures(arguments.weights, flow=flow, dtype=dtype, scales=scales, stride=preset.stride)
+        front_end = LearnedFeatures(
+            arguments.weights, flow=flow, dtype=dtype, scales=scales, max_stride=preset.max_stride
+        )
     else:
         for name, given in (("weights", arguments.weights), ("precision", arguments.precision)):
             if given not in (None, PRECISIONS[0]):

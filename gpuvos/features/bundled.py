@@ -35,7 +35,7 @@ class LearnedFeatures(InferenceModule):
         position: weight of the two channels of position, whose values are in [-1, 1].
         motion: weight of the two channels of motion, likewise.
         scales: sizes at which the network looks for objects, relative to the frame. The embedding is of the first.
-        stride: pixels of the frame per pixel of the grid. None: 4, and less for frames whose shorter side would have
+        max_stride: most pixels of the frame per pixel of the grid. It is less for frames whose shorter side would have
             fewer than 48 pixels on the grid.
         combine: how the objectness of the sizes is combined, ``mean`` or ``max``.
         floor: least objectness. Above 0 it lets motion speak for objects that the network does not know: without it
@@ -65,7 +65,7 @@ class LearnedFeatures(InferenceModule):
         position: float = 0.7,
         motion: float = 1.0,
         scales: tuple[float, ...] = (1.0, 0.5),
-        stride: int | None = None,
+        max_stride: int = 4,
         combine: Combination = "mean",
         floor: float = 0.05,
         temperature: float = 0.27,
@@ -79,7 +79,7 @@ class LearnedFeatures(InferenceModule):
         check_positive("temperature", temperature)
         check_choice("combine", combine, get_args(Combination))
         check_count("chunk", 1 if chunk is None else chunk)
-        check_count("stride", 4 if stride is None else stride)
+        check_count("max_stride", max_stride)
         if not scales or min(scales) <= 0:
             raise fail("scales", repr(scales), "one or more numbers above zero")
         if not 0 <= floor < 1:
@@ -90,7 +90,7 @@ class LearnedFeatures(InferenceModule):
         self.network = fuse(network).to(dtype=dtype)
         self.freeze(self.network)
         self.position, self.motion = position, motion
-        self.scales, self.stride, self.combine, self.floor, self.chunk = scales, stride, combine, floor, chunk
+        self.scales, self.max_stride, self.combine, self.floor, self.chunk = scales, max_stride, combine, floor, chunk
         self.temperature = temperature
         self.flow = DenseFlow() if flow is None else flow
         self.eval()
@@ -137,7 +137,7 @@ class LearnedFeatures(InferenceModule):
         images = frames.to(dtype) / 255 if frames.dtype == torch.uint8 else frames.to(dtype)
         images = images.contiguous(memory_format=torch.channels_last)
         h, w = images.shape[-2:]
-        stride = self.stride or grid_stride(h, w)
+        stride = grid_stride(h, w, self.max_stride)
         grid = (-(-h // stride), -(-w // stride))
         if stride < 4:
             h, w = 4 * grid[0], 4 * grid[1]

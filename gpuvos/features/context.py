@@ -94,13 +94,13 @@ def squash(flow: Tensor) -> Tensor:
     return flow / (length + 2 * typical)
 
 
-def grid_stride(h: int, w: int) -> int:
+def grid_stride(h: int, w: int, largest: int = 4) -> int:
     """Pixels of the image per pixel of the grid.
 
-    4, and less for frames whose shorter side would have fewer than 48 pixels on the grid, where small objects fall
-    between the candidates.
+    ``largest``, and less for frames whose shorter side would have fewer than 48 pixels on the grid, where small objects
+    fall between the candidates.
     """
-    return min(4, max(1, min(h, w) // 48))
+    return min(largest, max(1, min(h, w) // 48))
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:

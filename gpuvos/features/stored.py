@@ -16,7 +16,7 @@ from gpuvos.flow.clip import DenseFlow, FlowParameters
 
 _OPTIONS: dict[type, tuple[str, ...]] = {
     AppearanceFeatures: ("stride", "chunk", "color", "texture", "position", "motion"),
-    LearnedFeatures: ("position", "motion", "scales", "stride", "combine", "floor", "temperature", "chunk"),
+    LearnedFeatures: ("position", "motion", "scales", "max_stride", "combine", "floor", "temperature", "chunk"),
     SaliencyFeatures: ("weight", "share", "combine", "floor", "chunk"),
 }
 

@@ -38,8 +38,8 @@ class Preset:
     """Side of the square at which U2NetP sees a frame; its time grows with the area."""
     scale: float = 1.0
     """Size at which the embedding network sees a frame, relative to it."""
-    stride: int | None = None
-    """Pixels of a frame per pixel of the grid, as of ``LearnedFeatures``."""
+    max_stride: int = 4
+    """Most pixels of a frame per pixel of the grid, as of ``LearnedFeatures``."""
     precision: Precision = "float32"
     """Of the networks of the front end."""
     flow: FlowParameters = _FLOW
@@ -54,7 +54,7 @@ PRESETS: dict[str, Preset] = {
     "accurate": Preset(),
     "balanced": Preset(saliency=256, refine="zoom", zoom=256),
     "fast": Preset(saliency=192, flow=FlowParameters(warps=3), refine="zoom", zoom=192),
-    "realtime": Preset(saliency=128, scale=0.5, stride=8, flow=FlowParameters(scale=0.25, warps=3), refine="none"),
+    "realtime": Preset(saliency=128, scale=0.5, max_stride=8, flow=FlowParameters(scale=0.25, warps=3), refine="none"),
 }
 
 
@@ -84,7 +84,7 @@ def preset_features(
     preset = PRESETS[name]
     dtype = getattr(torch, precision or preset.precision)
     flow = DenseFlow(parameters=preset.flow) if flow is None else flow
-    base = LearnedFeatures(weights, flow=flow, dtype=dtype, scales=(preset.scale,), stride=preset.stride)
+    base = LearnedFeatures(weights, flow=flow, dtype=dtype, scales=(preset.scale,), max_stride=preset.max_stride)
     return SaliencyFeatures(load_saliency(size=preset.saliency).to(dtype), base=base)
 
 

@@ -254,11 +254,11 @@ def test_nothing_is_written_of_what_cannot_be(
 
 
 @pytest.mark.slow
-def test_the_grid_is_as_coarse_as_asked() -> None:
-    frames = torch.rand(1, 3, 200, 242, generator=torch.Generator().manual_seed(0))
-    found = {stride: LearnedFeatures(scales=(0.5,), stride=stride)(frames) for stride in (None, 4, 8)}
-    assert found[8].embedding.shape == (1, 52, 25, 31)
-    assert found[8].flow.shape == (1, 2, 25, 31)
-    assert all(torch.equal(one, other) for one, other in zip(found[None], found[4], strict=True))
-    with pytest.raises(InputError, match="stride"):
-        LearnedFeatures(stride=0)
+def test_the_grid_is_as_coarse_as_asked_but_no_coarser_than_small_frames_allow() -> None:
+    frames = torch.rand(1, 3, 390, 242, generator=torch.Generator().manual_seed(0))
+    front_ends = {stride: LearnedFeatures(scales=(0.5,), max_stride=stride) for stride in (4, 5, 8)}
+    grids = {stride: front_end(frames).objectness.shape[1:] for stride, front_end in front_ends.items()}
+    assert grids == {4: (98, 61), 5: (78, 49), 8: (78, 49)}  # 242 // 48 is 5
+    assert front_ends[8](frames[..., :96, :96]).flow.shape == (1, 2, 48, 48)
+    with pytest.raises(InputError, match="max_stride"):
+        LearnedFeatures(max_stride=0)

@@ -59,7 +59,7 @@ def test_what_the_command_builds(name: str) -> None:
     assert fingerprint(front_end) == fingerprint(ours(name).front_end)
     assert front_end.network.size == PRESETS[name].saliency
     assert front_end.base.scales == (PRESETS[name].scale,)
-    assert front_end.base.stride == PRESETS[name].stride
+    assert front_end.base.max_stride == PRESETS[name].max_stride
     assert front_end.flow.parameters_of_flow == PRESETS[name].flow
     assert str(segmenter.refinement) == str(ours(name).refinement)
 
