@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -81,10 +81,10 @@ def parse(text: str) -> Code:
     # Where warps may be divided there is code for that, after all other code; they are not.
     apart = [labels[_TARGET.findall(one.operands)[0]] for one in instructions if one.name.startswith("BRA.DIV")]
     instructions = instructions[: min(apart, default=None)]
-    return Code(instructions, list(_loops(instructions, labels)))
+    return Code(instructions, _loops(instructions, labels))
 
 
-def _loops(instructions: Sequence[Instruction], labels: dict[str, int]) -> Iterator[Loop]:
+def _loops(instructions: Sequence[Instruction], labels: dict[str, int]) -> list[Loop]:
     """Loops, inner ones first. All ways back to one instruction are of one loop, as where its body ends twice."""
     ends: dict[int, int] = {}
     for place, instruction in enumerate(instructions):
@@ -101,7 +101,7 @@ def _loops(instructions: Sequence[Instruction], labels: dict[str, int]) -> Itera
         # lines of an inner loop may come before and after it, where the compiler took its first or last turn apart
         known = {"", *(loop.statement for loop in inner)}
         found.append(Loop(first, last, next((name for name in names if name not in known), "")))
-    yield from found
+    return found
 
 
 def statements(file: str) -> list[str]:
