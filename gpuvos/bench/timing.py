@@ -60,7 +60,8 @@ def measure(
     """Times ``function`` after one call that does not count.
 
     On a GPU events enclose each call, behind a write of 256 MB that empties the L2 cache; on the CPU the caches stay
-    as the round before left them. Rounds end early, three at the least, once ``max_seconds`` are spent.
+    as the round before left them. Rounds end early, three at the least, once ``max_seconds`` are spent. The peak is of
+    the first round: later ones may find memory of those before that the allocator has kept and cannot use.
 
     Args:
         function: what is measured; its results are dropped.
@@ -75,11 +76,12 @@ def measure(
     if warm:
         function()
     stopwatch.reset_peak()
-    seconds: list[float] = []
     start = time.perf_counter()
+    seconds = [stopwatch.time(function)]
+    peak = stopwatch.peak()
     while len(seconds) < rounds and (len(seconds) < _FEWEST or time.perf_counter() - start < max_seconds):
         seconds.append(stopwatch.time(function))
-    return Timing(spread(seconds), stopwatch.peak())
+    return Timing(spread(seconds), peak)
 
 
 def memory_method(device: torch.device) -> str:

@@ -51,6 +51,15 @@ def test_peak_memory_is_that_of_the_call() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark is Linux's")
+def test_peak_memory_is_of_the_first_round() -> None:
+    sizes = iter([8, 32, 96])  # MiB: of the call that does not count, and of two rounds
+    peak = measure(lambda: torch.ones(next(sizes) << 20, dtype=torch.uint8), CPU, rounds=2).peak_bytes
+    assert peak is not None
+    assert 28 << 20 < peak < 64 << 20
+
+
+@pytest.mark.slow
 def test_peak_of_a_convolution_is_positive() -> None:
     assert convolution_peak(CPU, rounds=3, size=8) > 0
 
