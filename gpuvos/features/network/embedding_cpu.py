@@ -7,7 +7,8 @@ What differs from ``EmbeddingNetwork``, whose weights it takes:
 - A normalisation between two convolutions is folded into the first where only linear maps lie between; where branches
   are summed one onto the next, it is applied while the maps are joined, so it costs no pass of its own. It is never
   moved past an activation: that would divide by its scales, and those of a trained network may be 0 or negative.
-- The merge of the pyramid pooling is one dense convolution that is mostly zeros: no shuffle of channels, no groups.
+- A convolution with few channels a group is slow. One with a single output a group is a sum of depth-wise ones, so
+  the pyramid pooling needs neither a shuffle of channels nor maps joined; others get fewer groups, filled with zeros.
 - Heads that read the same map are one convolution.
 
 Its numbers do not depend on the number of threads, as those of the network do: all convolutions are oneDNN's.
@@ -15,6 +16,8 @@ Its numbers do not depend on the number of threads, as those of the network do: 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -37,6 +40,9 @@ from gpuvos.features.network.espnet import (
     resize,
     scaled_size,
 )
+
+_GROUPS = 4  # of a convolution with some outputs a group: fewer multiply more zeros, with more oneDNN is slow
+_FEW = 16  # channels: two vectors of AVX2
 
 
 class CpuNetwork:
@@ -89,7 +95,7 @@ class CpuNetwork:
         neck, class_logits = self._neck(images)
         size = self._dimensions
         seen = self._neck_heads(neck)
-        hidden = prelu(_last(seen[:, size:]), self._hidden_act)
+        hidden = _prelu(_last(seen[:, size:]), self._hidden_act)
         heads = self._hidden_heads(self._hidden(hidden))
         objectness = foreground_logit(class_logits).add_(heads[:, size])
         return NetworkOutput(seen[:, :size] + heads[:, :size], class_logits, objectness)
@@ -140,7 +146,48 @@ class _Conv(NamedTuple):
     def __call__(self, x: Tensor) -> Tensor:
         dilation = 2 if self.weight.shape[-1] == 1 else 1  # see the top
         y = conv2d(x, self.weight, self.bias, self.stride, self.padding, dilation, self.groups)
-        return y if self.slope is None else prelu(y, self.slope)
+        return y if self.slope is None else _prelu(y, self.slope)
+
+
+class _ByInput:
+    """A 3 x 3 convolution with one output a group, as the sum of a depth-wise one for every input of the groups.
+
+    Args:
+        weight: ``[groups, inputs of a group, 3, 3]``.
+        bias: ``[groups]``.
+        slope: of the PReLU after it.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, slope: Tensor | None) -> None:
+        self._weights = [part.contiguous() for part in weight.split(1, 1)]
+        self._bias, self._slope = bias, slope
+
+    def of_one(self, x: Tensor) -> Tensor:
+        """From a map whose channels are group by group."""
+        inputs = len(self._weights)
+        return self([x[:, number::inputs] for number in range(inputs)])
+
+    def __call__(self, maps: Sequence[Tensor]) -> Tensor:
+        """From one map ``[N, groups, H, W]`` for every input of the groups."""
+        groups = len(self._weights[0])
+        total = conv2d(maps[0], self._weights[0], self._bias, 1, 1, 1, groups)
+        for x, weight in zip(maps[1:], self._weights[1:], strict=True):
+            total.add_(conv2d(x, weight, None, 1, 1, 1, groups))
+        return total if self._slope is None else _prelu(total, self._slope)
+
+
+def _of_groups(layer: ConvNorm) -> Callable[[Tensor], Tensor]:
+    """A 3 x 3 convolution of groups as what is quickest for their sizes."""
+    conv = _Conv.of(layer)
+    outputs, inputs = conv.weight.shape[:2]
+    if outputs == conv.groups:
+        return conv if inputs == 1 else _ByInput(conv.weight, conv.bias, conv.slope).of_one
+    fewer = math.gcd(conv.groups, _GROUPS)
+    merged = conv.groups // fewer  # groups that become one
+    weight = conv.weight.new_zeros((fewer, merged, outputs // conv.groups, merged, *conv.weight.shape[1:]))
+    group = torch.arange(merged)
+    weight[:, group, :, group] = conv.weight.view(fewer, merged, -1, *conv.weight.shape[1:]).transpose(0, 1)
+    return conv._replace(weight=_last(weight.flatten(0, 2).flatten(1, 2)), groups=fewer)
 
 
 class _Unit:
@@ -165,8 +212,8 @@ class _Unit:
             if number:
                 total = self._branches[number](reduced).add_(total)
             torch.addcmul(shift, total, scale, out=joined[:, number * width : (number + 1) * width])
-        y = self._expand(prelu(joined, self._middle))
-        return y if self._act is None else prelu(y.add_(x), self._act)
+        y = self._expand(_prelu(joined, self._middle))
+        return y if self._act is None else _prelu(y.add_(x), self._act)
 
 
 class _Down:
@@ -182,7 +229,7 @@ class _Down:
     def __call__(self, x: Tensor, image: Tensor) -> Tensor:
         y = torch.cat((halve(x), self._unit(x)), 1)
         small = self._image(image).permute(0, 2, 3, 1)  # a matrix product: three channels are too few for oneDNN
-        return prelu(y.add_(linear(small, *self._project).permute(0, 3, 1, 2)), self._act)
+        return _prelu(y.add_(linear(small, *self._project).permute(0, 3, 1, 2)), self._act)
 
 
 class _Pool:
@@ -200,21 +247,15 @@ class _Pool:
             for column in (0, 1):
                 box[:, :, row : row + 3, column : column + 3] += weights[0] / 4
         self._halving = box  # the branch at twice the size, then the mean of every 2 x 2 pixels
-        self._middle = _slope(pool.middle.act)
-        merge = pool.merge.conv
-        grouped = merge.weight  # [width, scales, 3, 3]: of a group every scale of one channel
-        dense = grouped.new_zeros((width, len(SCALES), width, *grouped.shape[-2:]))
-        channel = torch.arange(width)
-        dense[channel, :, channel] = grouped
-        dense = _last(dense.flatten(1, 2))
-        self._merge = _Conv(dense, merge.bias, _slope(pool.merge.act), padding=1)
+        self._middle = [slope.contiguous() for slope in _slope(pool.middle.act).chunk(len(SCALES))]
+        self._merge = _ByInput(pool.merge.conv.weight, pool.merge.conv.bias, _slope(pool.merge.act))
         slope = None if isinstance(pool.out, nn.Identity) else _slope(pool.out)
         self._expand = _Conv(_last(pool.expand.weight), pool.expand.bias, slope)
 
     def __call__(self, x: Tensor) -> Tensor:
         x = self._reduce(x)
         maps = [self._map(x, *branch) for branch in zip(SCALES, self._branches, strict=True)]
-        return self._expand(self._merge(prelu(torch.cat(maps, 1), self._middle)))
+        return self._expand(self._merge([_prelu(*pair) for pair in zip(maps, self._middle, strict=True)]))
 
     def _map(self, x: Tensor, scale: float, branch: tuple[Tensor, Tensor]) -> Tensor:
         weight, bias = branch
@@ -233,14 +274,14 @@ class _Join:
     """``GatedSkip`` added to the map from below, normalisation and activation."""
 
     def __init__(self, skip: GatedSkip, join: NormAct) -> None:
-        self._gate, self._conv = skip.gate.weight, _Conv.of(skip.conv)
+        self._gate, self._conv = skip.gate.weight, _of_groups(skip.conv)
         self._scale, self._shift = (value.view(1, -1, 1, 1) for value in _affine(join))
         self._act = _slope(join.act)
 
     def __call__(self, x: Tensor, below: Tensor) -> Tensor:
         gate = conv2d(x.mean((2, 3), keepdim=True), self._gate).sigmoid_()
         below = torch.addcmul(self._shift, grow(below, x), self._scale)
-        return prelu(below.addcmul_(self._conv(x), gate.mul_(self._scale)), self._act)
+        return _prelu(below.addcmul_(self._conv(x), gate.mul_(self._scale)), self._act)
 
 
 def _affine(layer: NormAct) -> tuple[Tensor, Tensor]:
@@ -253,6 +294,15 @@ def _affine(layer: NormAct) -> tuple[Tensor, Tensor]:
 
 def _slope(act: nn.Module) -> Tensor:
     return cast(nn.PReLU, act).weight
+
+
+def _prelu(x: Tensor, slope: Tensor) -> Tensor:
+    """PReLU with a slope for each channel; of few channels by rows of the image, since ATen goes pixel by pixel."""
+    n, channels, height, width = x.shape
+    if channels >= _FEW:
+        return prelu(x, slope)
+    rows = x.permute(0, 2, 3, 1).reshape(n * height, width * channels)
+    return prelu(rows, slope.repeat(width)).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _joined(first: nn.Conv2d, second: nn.Conv2d) -> _Conv:
