@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpuvos.interactive.prompts import Prompts, mask_from_points, prompts
     from gpuvos.interactive.relabel import relabel, seeds_at
     from gpuvos.pipeline.presets import preset_segmenter
-    from gpuvos.pipeline.refinement import ZoomRefinement
+    from gpuvos.pipeline.refinement import RoiRefinement, ZoomRefinement
     from gpuvos.pipeline.rules import Reason
     from gpuvos.pipeline.segment import segment
     from gpuvos.pipeline.stream import StreamingSegmenter
@@ -39,6 +39,7 @@ _HOME = {
     "relabel": "gpuvos.interactive.relabel",
     "Reason": "gpuvos.pipeline.rules",
     "preset_segmenter": "gpuvos.pipeline.presets",
+    "RoiRefinement": "gpuvos.pipeline.refinement",
     "ZoomRefinement": "gpuvos.pipeline.refinement",
     "explain": "gpuvos.interactive.explain",
     "Explanation": "gpuvos.interactive.explain",
@@ -78,6 +79,7 @@ __all__ = [
     "OutOfMemoryError",
     "Prompts",
     "Reason",
+    "RoiRefinement",
     "Seeds",
     "Segmentation",
     "StreamingSegmenter",

@@ -24,7 +24,7 @@ LEFT_OUT = (
     "seeds: select_seeds",
     "regions: minimax_forest, shortest_forest",
     "labels: motion_saliency, tracks, vote_labels, seed_sets",
-    "refinement: dense_crf, guided_filter, ZoomRefinement",
+    "refinement: dense_crf, guided_filter, ZoomRefinement, RoiRefinement",
 )
 
 

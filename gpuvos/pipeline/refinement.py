@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import grid_sample, max_pool2d
+from torch.nn.functional import max_pool2d
 
 from gpuvos.errors import check_choice, check_count, check_positive, check_probability_and_image, check_share
 from gpuvos.features.base import accepted
@@ -18,11 +18,10 @@ from gpuvos.features.saliency import saliency_maps, saliency_network
 from gpuvos.flow.inference import InferenceModule
 from gpuvos.functional.batch import is_open, merge_leading
 from gpuvos.nn import DenseCRF, GuidedFilter, Refinement
-from gpuvos.pipeline.crops import cut_boxes
+from gpuvos.pipeline.crops import cut_boxes, object_boxes, paste
 
 RefinementName = Literal["guided", "zoom", "crf", "zoom-crf"]
 REFINEMENTS: tuple[RefinementName, ...] = get_args(RefinementName)
-_LEAST_MARGIN = 16  # pixels; a network makes little of an object without any ground around it
 
 
 def refinement(name: RefinementName, *, size: int = 320) -> nn.Module:
@@ -167,16 +166,7 @@ class ZoomRefinement(InferenceModule):
         before = probability
         if self.refinement is not None:
             before = self.refinement(probability, image, **accepted(self.refinement, validate=False))
-        if before.numel() == 0:
-            return before
-        flat, frames = merge_leading(before, 2), merge_leading(image, 3)
-        if is_open(flat.shape[0]):
-            return self._refined(flat, frames).reshape(before.shape)
-        chunk = frames_at_once(self.chunk, flat.device)
-        parts = [
-            self._refined(*pair) for pair in zip(torch.split(flat, chunk), torch.split(frames, chunk), strict=True)
-        ]
-        return torch.cat(parts).reshape(before.shape)
+        return _over_frames(self._refined, before, image, self.chunk)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
@@ -186,75 +176,104 @@ class ZoomRefinement(InferenceModule):
         """``probability [n, H, W]`` after the look at the cut-outs of ``frames [n, 3, H, W]``."""
         found = probability.detach() > 0.5
         boxes = object_boxes(found, self.margin)
-        images = frames.to(torch.float32) / (1 if frames.is_floating_point() else 255)
-        cut = cut_boxes(images, boxes, (self.size, self.size))
+        cut = cut_boxes(_in_unit_range(frames), boxes, (self.size, self.size))
         saliency, inside = paste(saliency_maps(self.network, cut), boxes, (found.shape[-2], found.shape[-1]))
         heard = inside & _grown(found, self.reach)
         return torch.where(heard, torch.lerp(probability, saliency.to(probability.dtype), self.weight), probability)
 
 
-def object_boxes(mask: Tensor, margin: float) -> Tensor:
-    """Boxes around masks, larger on every side by a share of the longer side, and cut to the frame.
+class RoiRefinement(nn.Module):
+    r"""Refines foreground probabilities in the region of interest alone, at a resolution that follows its size.
+
+        B  = bounding box of P > 1/2, larger on every side by ``margin`` of its longer side
+             (at least 16 pixels), inside the frame
+        Q  = refinement(P cut to B, frame cut to B), both resampled to ``size x size``
+        P' = Q, resampled to the pixels of B    inside B
+             P                                  elsewhere
+
+    So a small object is refined at a finer resolution than a large one, and the ground far from it costs nothing. A
+    frame in which nothing was found stays as P is. Frames do not depend on each other. Shapes depend on those of the
+    arguments alone; whether anything is read back from the device is up to the refinement.
 
     Args:
-        mask: ``[N, H, W]`` bool.
-        margin: in lengths of the longer side; it counts 16 pixels at least.
+        refinement: a module called with probability ``[T, size, size]`` and image ``[T, C, size, size]``, such as
+            ``gpuvos.nn.DenseCRF()``. What it counts in pixels are pixels of the cut-out.
+        margin: of the box, in lengths of its longer side.
+        size: height and width in pixels of what the refinement sees.
+        chunk: frames at a time; None: 1 on the CPU and 16 elsewhere.
 
-    Returns:
-        ``[N, 4]`` float32: left, top, right and bottom in pixels, where pixel x spans x to x + 1; the whole frame
-        where the mask is empty.
-
-    Example:
-        >>> mask = torch.zeros(1, 100, 100, dtype=torch.bool)
-        >>> mask[0, 40:60, 30:80] = True
-        >>> object_boxes(mask, 0.4)
-        tensor([[ 10.,  20., 100.,  80.]])
-    """
-    sides = []
-    for axis, size in ((1, mask.shape[-1]), (2, mask.shape[-2])):  # columns, then rows; all of them of an empty mask
-        line = mask.any(axis).to(torch.int32)
-        first, last = line.argmax(1), size - line.flip(1).argmax(1)
-        sides.append((first.float(), last.float(), size))
-    longer = torch.maximum(*(last - first for first, last, _ in sides))
-    wider = (margin * longer).clamp(min=_LEAST_MARGIN)
-    (left, right, columns), (top, bottom, rows) = sides
-    return torch.stack(
-        (
-            (left - wider).clamp(min=0),
-            (top - wider).clamp(min=0),
-            (right + wider).clamp(max=columns),
-            (bottom + wider).clamp(max=rows),
-        ),
-        1,
-    )
-
-
-def paste(values: Tensor, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Values of boxes, resampled to the pixels of the frame that the boxes lie in.
-
-    Args:
-        values: ``[N, h, w]`` float, one grid over each box.
-        boxes: ``[N, 4]``: left, top, right and bottom in pixels of the frame.
-        size: H and W of the frame.
-
-    Returns:
-        ``[N, H, W]``, meaningless outside the boxes, and bool ``[N, H, W]``, whether a pixel's centre is inside.
+    Raises:
+        InputError: an option out of its range.
 
     Example:
-        >>> values, inside = paste(torch.ones(1, 2, 2), torch.tensor([[1.0, 0.0, 3.0, 1.0]]), (2, 4))
-        >>> (values * inside)[0]
-        tensor([[0., 1., 1., 0.],
-                [0., 0., 0., 0.]])
+        >>> from gpuvos.nn import DenseCRF
+        >>> refine = RoiRefinement(DenseCRF(iterations=1), size=64)
+        >>> refine(torch.rand(2, 24, 32), torch.rand(2, 3, 24, 32)).shape
+        torch.Size([2, 24, 32])
     """
-    left, top, right, bottom = boxes[:, :, None].unbind(1)  # [N, 1]
-    x = torch.arange(size[1], device=boxes.device, dtype=boxes.dtype) + 0.5
-    y = torch.arange(size[0], device=boxes.device, dtype=boxes.dtype) + 0.5
-    x, y = 2 * (x - left) / (right - left) - 1, 2 * (y - top) / (bottom - top) - 1
-    inside = (x.abs() <= 1)[:, None, :] & (y.abs() <= 1)[:, :, None]
-    shape = (boxes.shape[0], *size)
-    grid = torch.stack((x[:, None, :].expand(shape), y[:, :, None].expand(shape)), -1)
-    sampled = grid_sample(values[:, None].to(grid.dtype), grid, padding_mode="border", align_corners=False)
-    return sampled[:, 0], inside
+
+    __call__: Refinement  # what forward takes and gives, which a call of a module does not say
+
+    def __init__(
+        self, refinement: nn.Module, *, margin: float = 0.15, size: int = 256, chunk: int | None = None
+    ) -> None:
+        super().__init__()
+        check_positive("margin", margin, zero=True)
+        check_count("size", size)
+        if chunk is not None:
+            check_count("chunk", chunk)
+        self.refinement = refinement
+        self.margin, self.size, self.chunk = margin, size, chunk
+
+    def forward(self, probability: Tensor, image: Tensor, *, validate: bool = True) -> Tensor:
+        """Refines the probabilities of some frames.
+
+        Args:
+            probability: ``[T, H, W]`` in [0, 1] (any leading dimensions), at the resolution of the image.
+            image: ``[T, C, H, W]`` uint8, or floating point in [0, 1].
+            validate: look for NaN and values out of range; it reads back from the device.
+
+        Returns:
+            Probability ``[T, H, W]`` of the foreground, in the dtype of ``probability``.
+
+        Raises:
+            InputError: a shape, dtype, device or value does not fit.
+        """
+        check_probability_and_image(probability, image, validate=validate)
+        return _over_frames(self._refined, probability, image, self.chunk)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"margin={self.margin}, size={self.size}"
+
+    def _refined(self, probability: Tensor, frames: Tensor) -> Tensor:
+        """``probability [n, H, W]`` refined in boxes of ``frames [n, C, H, W]``."""
+        found = probability.detach() > 0.5
+        boxes = object_boxes(found, self.margin)
+        both = torch.cat((probability[:, None].to(torch.float32), _in_unit_range(frames)), 1)
+        cut = cut_boxes(both, boxes, (self.size, self.size)).clamp(0, 1)  # means of ones may round to more than 1
+        refined = self.refinement(cut[:, 0], cut[:, 1:], **accepted(self.refinement, validate=False))
+        values, inside = paste(refined, boxes, (found.shape[-2], found.shape[-1]))
+        changed = inside & found.flatten(1).any(1)[:, None, None]
+        return torch.where(changed, values.to(probability.dtype), probability)
+
+
+def _over_frames(
+    refined: Callable[[Tensor, Tensor], Tensor], probability: Tensor, image: Tensor, chunk: int | None
+) -> Tensor:
+    """``refined`` of ``probability [..., H, W]`` and ``image [..., C, H, W]``, some frames at a time."""
+    if probability.numel() == 0:
+        return probability
+    flat, frames = merge_leading(probability, 2), merge_leading(image, 3)
+    if is_open(flat.shape[0]):
+        return refined(flat, frames).reshape(probability.shape)
+    chunk = frames_at_once(chunk, flat.device)
+    parts = [refined(*pair) for pair in zip(torch.split(flat, chunk), torch.split(frames, chunk), strict=True)]
+    return torch.cat(parts).reshape(probability.shape)
+
+
+def _in_unit_range(frames: Tensor) -> Tensor:
+    return frames.to(torch.float32) / (1 if frames.is_floating_point() else 255)
 
 
 def _grown(mask: Tensor, reach: int) -> Tensor:

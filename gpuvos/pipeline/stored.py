@@ -8,7 +8,7 @@ from torch import nn
 
 from gpuvos.features.stored import build_saliency, describe_saliency
 from gpuvos.nn import DenseCRF, GuidedFilter
-from gpuvos.pipeline.refinement import Refinements, ZoomRefinement
+from gpuvos.pipeline.refinement import Refinements, RoiRefinement, ZoomRefinement
 
 _OPTIONS: dict[type, tuple[str, ...]] = {
     DenseCRF: (
@@ -23,6 +23,7 @@ _OPTIONS: dict[type, tuple[str, ...]] = {
     ),
     GuidedFilter: ("radius", "epsilon", "subsample"),
     Refinements: (),
+    RoiRefinement: ("margin", "size", "chunk"),
     ZoomRefinement: ("weight", "margin", "reach", "size", "chunk"),
 }
 
@@ -53,6 +54,9 @@ def _options(refinement: Any) -> dict[str, Any] | None:
     if kind is Refinements:
         inside = list(refinement.steps)
         facts["steps"] = [describe_refinement(step) for step in inside]
+    elif kind is RoiRefinement:
+        inside = [refinement.refinement]
+        facts["refinement"] = describe_refinement(refinement.refinement)
     elif kind is ZoomRefinement:
         facts["network"] = describe_saliency(refinement.network)
         if facts["network"] is None:
@@ -85,6 +89,8 @@ def build_refinement(facts: dict[str, Any]) -> nn.Module | None:
     options = {name: stored[name] for name in _OPTIONS[kind]}
     if kind is Refinements:
         return Refinements(*(_built(step) for step in stored["steps"]))
+    if kind is RoiRefinement:
+        return RoiRefinement(_built(stored["refinement"]), **options)
     if kind is ZoomRefinement:
         inside = build_refinement(stored["refinement"])
         return ZoomRefinement(build_saliency(stored["network"]), refinement=inside, **options)

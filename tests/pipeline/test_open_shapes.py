@@ -153,17 +153,19 @@ class Bright(nn.Module):
         return (images.mean(1) > 0.4).float()
 
 
-def test_export_of_the_refinement_with_open_sizes() -> None:
-    zoom = gpuvos.ZoomRefinement(Bright(), reach=3, size=32)
+@pytest.mark.parametrize("kind", ["zoom", "roi"])
+def test_export_of_a_refinement_with_open_sizes(kind: str) -> None:
+    crf = gpuvos.nn.DenseCRF(iterations=1)
+    refine = gpuvos.ZoomRefinement(Bright(), reach=3, size=32) if kind == "zoom" else gpuvos.RoiRefinement(crf, size=32)
 
     def inputs(t: int, h: int, w: int) -> tuple[Tensor, Tensor]:
         return features(1, t, h, w)[1][0], clip(t, h, w)
 
     t, h, w = Dim("T", min=2, max=64), Dim("H", min=8, max=512), Dim("W", min=8, max=512)
     shapes = ({0: t, 1: h, 2: w}, {0: t, 2: h, 3: w})
-    program = torch.export.export(zoom, inputs(3, 24, 36), dynamic_shapes=shapes).module()
+    program = torch.export.export(refine, inputs(3, 24, 36), dynamic_shapes=shapes).module()
     for sizes in ((3, 24, 36), (2, 31, 27)):
-        check((program(*inputs(*sizes)),), (zoom(*inputs(*sizes)),))
+        check((program(*inputs(*sizes)),), (refine(*inputs(*sizes)),))
 
 
 @pytest.mark.exhaustive

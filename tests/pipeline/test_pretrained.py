@@ -19,7 +19,7 @@ from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.nn import DenseCRF, GuidedFilter
-from gpuvos.pipeline.refinement import Refinements, ZoomRefinement
+from gpuvos.pipeline.refinement import Refinements, RoiRefinement, ZoomRefinement
 from gpuvos.pipeline.stored import describe_refinement
 
 pytest.importorskip("huggingface_hub")
@@ -67,7 +67,8 @@ def test_a_refinement_is_saved_as_well(tmp_path: Path) -> None:
     frames = render_clip("single", num_frames=2, height=48, width=64, seed=0).frames
     network = load_saliency(size=64)
     zoom = ZoomRefinement(network, refinement=GuidedFilter(radius=3), reach=4, size=64, chunk=1)
-    kept = Refinements(zoom, DenseCRF(iterations=1, color_sigma=5.0, subsample=2))
+    crf = DenseCRF(iterations=1, color_sigma=5.0, subsample=2)
+    kept = Refinements(zoom, RoiRefinement(crf, margin=0.2, size=32))
     with torch.no_grad():  # weights that no file of the library holds; front end and refinement share them
         network.merge.bias.add_(0.5)
         network.side[1].bias.add_(0.5)
@@ -82,9 +83,10 @@ def test_a_refinement_is_saved_as_well(tmp_path: Path) -> None:
     assert not torch.equal(plain(frames).probability, probability)
 
 
-@pytest.mark.parametrize("kind", [DenseCRF, GuidedFilter, ZoomRefinement])
+@pytest.mark.parametrize("kind", [DenseCRF, GuidedFilter, RoiRefinement, ZoomRefinement])
 def test_no_option_of_a_refinement_is_left_out(kind: type[nn.Module]) -> None:
-    refine = ZoomRefinement(U2NetP(size=64)) if kind is ZoomRefinement else kind()
+    needed = {ZoomRefinement: [U2NetP(size=64)], RoiRefinement: [GuidedFilter()]}
+    refine = kind(*needed.get(kind, []))
     assert set(describe_refinement(refine)["options"]) == set(inspect.signature(kind).parameters)
 
 
@@ -96,10 +98,10 @@ def test_another_refinement_has_to_be_given(tmp_path: Path) -> None:
         VideoSegmenter.from_pretrained(tmp_path)
     loaded = VideoSegmenter.from_pretrained(tmp_path, refinement=Refinements(GuidedFilter(), Halved()))
     assert torch.equal(loaded(frames).probability, own(frames).probability)
-    bare = VideoSegmenter(AppearanceFeatures(), CONFIG, refinement=Halved())
-    bare.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="wanted a Halved"):
-        VideoSegmenter.from_pretrained(tmp_path)
+    for refine in (Halved(), RoiRefinement(Halved())):
+        VideoSegmenter(AppearanceFeatures(), CONFIG, refinement=refine).save_pretrained(tmp_path)
+        with pytest.raises(InputError, match=f"wanted a {type(refine).__name__}"):
+            VideoSegmenter.from_pretrained(tmp_path)
 
 
 def test_an_id_of_the_hub_is_found_in_its_cache(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import gpuvos
-from gpuvos.pipeline.refinement import Refinements, ZoomRefinement, object_boxes, paste, refinement
+from gpuvos.pipeline.crops import object_boxes, paste
+from gpuvos.pipeline.refinement import Refinements, RoiRefinement, ZoomRefinement, refinement
 
 
 def bright(images: Tensor) -> Tensor:
@@ -138,6 +139,57 @@ def test_refinements_follow_each_other(frames: Tensor) -> None:
     assert [type(part) for part in refinement("zoom-crf").steps] == [ZoomRefinement, gpuvos.nn.DenseCRF]
 
 
+class Brighter(nn.Module):
+    """Adds a tenth where the image is bright, and remembers what it was shown."""
+
+    def forward(self, probability: Tensor, image: Tensor) -> Tensor:
+        self.seen = probability, image
+        return probability + 0.1 * image.mean(1)
+
+
+def test_a_region_of_interest_by_hand(frames: Tensor) -> None:
+    """The box of rows 20 to 40 and columns 30 to 50 is 16 pixels wider on every side, 52 x 52 pixels."""
+    probability = torch.full((1, 64, 96), 0.3)
+    probability[0, 20:40, 30:50] = 0.6
+    inside = Brighter()
+    found = RoiRefinement(inside, size=52)(probability, frames)
+    torch.testing.assert_close(inside.seen[0], probability[:, 4:56, 14:66])
+    torch.testing.assert_close(inside.seen[1], frames[..., 4:56, 14:66].float() / 255)
+    expected = torch.full((1, 64, 96), 0.3)
+    expected[0, 20:40, 30:50] = 0.7
+    torch.testing.assert_close(found, expected)
+    outside = torch.ones(64, 96, dtype=torch.bool)
+    outside[4:56, 14:66] = False
+    assert torch.equal(found[0, outside], probability[0, outside])
+
+
+def test_a_region_of_interest_is_resampled(frames: Tensor) -> None:
+    """Half as many pixels as the box has: means of 2 x 2 there, and bilinear on the way back."""
+    probability = torch.rand(1, 64, 96, generator=torch.Generator().manual_seed(0)) * 0.4
+    probability[0, 20:40, 30:50] = 0.6
+    inside = Brighter()
+    found = RoiRefinement(inside, size=26)(probability, frames)
+    half = nn.functional.avg_pool2d(probability[:, None, 4:56, 14:66], 2)
+    torch.testing.assert_close(inside.seen[0], half[:, 0])
+    refined = half + 0.1 * nn.functional.avg_pool2d(frames[:, :1, 4:56, 14:66].float() / 255, 2)
+    wanted = nn.functional.interpolate(refined, size=(52, 52), mode="bilinear")
+    torch.testing.assert_close(found[:, 4:56, 14:66], wanted[:, 0])
+
+
+def test_a_region_of_interest_for_each_frame_alone(frames: Tensor) -> None:
+    probability = torch.rand(5, 64, 96, generator=torch.Generator().manual_seed(2)) ** 3
+    probability[2] /= 2  # nothing found
+    image = frames.expand(5, -1, -1, -1)
+    refine = RoiRefinement(gpuvos.nn.DenseCRF(iterations=2), size=32)
+    whole = refine(probability, image)
+    assert torch.equal(whole[2], probability[2])
+    assert not torch.equal(whole[3], probability[3])
+    assert torch.equal(RoiRefinement(refine.refinement, size=32, chunk=3)(probability, image), whole)
+    assert torch.equal(refine(probability[3:4].double(), image[3:4]).float(), whole[3:4])
+    assert torch.equal(refine(probability[None], image[None])[0], whole)
+    assert refine(probability[:0], image[:0]).shape == (0, 64, 96)
+
+
 def test_gradients_reach_the_probability(frames: Tensor) -> None:
     probability = torch.full((1, 64, 96), 0.3)
     probability[0, 20:40, 30:50] = 0.6
@@ -146,6 +198,9 @@ def test_gradients_reach_the_probability(frames: Tensor) -> None:
     assert probability.grad is not None
     assert probability.grad[0, 30, 40].item() == pytest.approx(0.6)
     assert probability.grad[0, 0, 0].item() == 1
+    probability.grad = None
+    RoiRefinement(Brighter(), size=52)(probability, frames).sum().backward()
+    torch.testing.assert_close(probability.grad, torch.ones(1, 64, 96))
 
 
 def test_nothing_is_read_back() -> None:
@@ -154,6 +209,7 @@ def test_nothing_is_read_back() -> None:
         refine = ZoomRefinement(lambda images: images.mean(1))
         probability, image = torch.rand(3, 64, 96), torch.rand(3, 3, 64, 96)
         assert refine(probability, image, validate=False).shape == (3, 64, 96)
+        assert RoiRefinement(Brighter())(probability, image, validate=False).shape == (3, 64, 96)
 
 
 @pytest.mark.slow
@@ -178,5 +234,10 @@ def test_bad_options_and_inputs(frames: Tensor) -> None:
         zoom()(torch.zeros(1, 64, 96), frames[..., 1:])
     with pytest.raises(gpuvos.InputError, match="saliency"):
         zoom(lambda images: images)(torch.ones(1, 64, 96), frames)
+    for name, value in (("margin", -1.0), ("size", 0), ("chunk", 0)):
+        with pytest.raises(gpuvos.InputError, match=name):
+            RoiRefinement(Brighter(), **{name: value})
+    with pytest.raises(gpuvos.InputError, match="probability"):
+        RoiRefinement(Brighter())(torch.full((1, 64, 96), 2.0), frames)
     with pytest.raises(gpuvos.InputError, match="name"):
         refinement("sharpen")

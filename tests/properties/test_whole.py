@@ -56,6 +56,10 @@ def zoom(probability: Tensor, image: Tensor, **options: Any) -> Tensor:
     return gpuvos.ZoomRefinement(lambda images: images.mean(1), **options)(probability, image)
 
 
+def region_of_interest(probability: Tensor, image: Tensor, **options: Any) -> Tensor:
+    return gpuvos.RoiRefinement(gpuvos.nn.DenseCRF(iterations=1), **options)(probability, image)
+
+
 def preset(name: Any) -> None:
     if not isinstance(name, str) or name not in MADE:  # each loads two networks
         gpuvos.preset_segmenter(name)
@@ -90,6 +94,10 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[
     "ZoomRefinement": (
         zoom, {"probability": "unit ... H W", "image": "frames ... 3 H W"},
         {"weight": "share", "margin": "weight", "reach": (0, 3), "size": "count", "chunk": "count"}, ["unit ... H W"],
+    ),
+    "RoiRefinement": (
+        region_of_interest, {"probability": "unit ... H W", "image": "frames ... 3 H W"},
+        {"margin": "weight", "size": "count", "chunk": "count"}, ["unit ... H W"],
     ),
     "StreamingSegmenter": (
         streaming_segmenter, {"frames": "frames T 3 H W"}, {"window": (3, 8), "latency": (0, 1, 2)}, ["bool T H W"]
