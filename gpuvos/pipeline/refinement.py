@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import pad
 
 from gpuvos.errors import check_choice, check_count, check_positive, check_probability_and_image, check_share
 from gpuvos.features.base import accepted
@@ -278,7 +278,11 @@ def _in_unit_range(frames: Tensor) -> Tensor:
 
 def _grown(mask: Tensor, reach: int) -> Tensor:
     """Pixels of ``mask [N, H, W]`` and those at most ``reach`` columns and rows from one."""
-    grown = mask[:, None].to(torch.float32)
-    for window in ((2 * reach + 1, 1), (1, 2 * reach + 1)):
-        grown = max_pool2d(grown, window, 1, (window[0] // 2, window[1] // 2))
-    return grown[:, 0] > 0
+    for axis, sides in ((1, (0, 0, reach, reach)), (2, (reach, reach))):
+        mask, width = pad(mask, sides), 1
+        while width <= 2 * reach:  # of the windows so far, twice as wide every time
+            step = min(width, 2 * reach + 1 - width)
+            rest = mask.shape[axis] - step
+            mask = mask.narrow(axis, 0, rest) | mask.narrow(axis, step, rest)
+            width += step
+    return mask

@@ -116,6 +116,21 @@ def test_frames_do_not_depend_on_each_other_or_on_the_chunk() -> None:
     assert zoom()(probability[:0], image[:0]).shape == (0, 40, 50)
 
 
+@pytest.mark.parametrize("reach", [0, 1, 2, 5, 10, 60])
+def test_reach_against_loops(reach: int) -> None:
+    """A network that finds nothing halves P at pixels at most ``reach`` columns and rows from what was found."""
+    found = torch.rand(2, 30, 41, generator=torch.Generator().manual_seed(reach)) > 0.99
+    probability = 0.2 + 0.6 * found
+    image = torch.zeros(2, 3, 30, 41)
+    changed = zoom(weight=0.5, margin=9.0, reach=reach)(probability, image) != probability
+    for one, near in zip(found, changed, strict=True):
+        pixels = one.nonzero().tolist()
+        for row in range(30):
+            for column in range(41):
+                beside = [max(abs(row - y), abs(column - x)) <= reach for y, x in pixels]
+                assert near[row, column] == any(beside)
+
+
 def test_another_refinement_goes_before(frames: Tensor) -> None:
     class Halved(nn.Module):
         def forward(self, probability: Tensor, image: Tensor) -> Tensor:
