@@ -46,14 +46,14 @@ class Preset:
     """Of the dense flow."""
     refine: Refined = "zoom-crf"
     """``none``, or a name of ``refinement``."""
-    zoom: int = 320
-    """Side of the square at which U2NetP sees the part around the object, where ``refine`` has a zoom."""
+    zoom: int = 224
+    """Side of the square at which U2NetP and the CRF see the part around the object, where ``refine`` has a zoom."""
 
 
 PRESETS: dict[str, Preset] = {
     "accurate": Preset(),
-    "balanced": Preset(saliency=256, refine="zoom", zoom=256),
-    "fast": Preset(saliency=192, flow=FlowParameters(warps=3), refine="zoom", zoom=192),
+    "balanced": Preset(saliency=256),
+    "fast": Preset(saliency=192, flow=FlowParameters(warps=3), zoom=192),
     "realtime": Preset(saliency=128, scale=0.5, max_stride=8, flow=FlowParameters(scale=0.25, warps=3), refine="none"),
 }
 
@@ -99,8 +99,8 @@ def preset_refinement(name: PresetName = "accurate", kind: Refined | None = None
         InputError: there is no preset or no refinement of that name.
 
     Example:
-        >>> preset_refinement("balanced").size
-        256
+        >>> preset_refinement("fast", "zoom").size
+        192
     """
     check_choice("name", name, get_args(PresetName))
     preset = PRESETS[name]

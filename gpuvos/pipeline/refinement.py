@@ -22,15 +22,17 @@ from gpuvos.pipeline.crops import cut_boxes, object_boxes, paste
 
 RefinementName = Literal["guided", "zoom", "crf", "zoom-crf"]
 REFINEMENTS: tuple[RefinementName, ...] = get_args(RefinementName)
+_SIZE = 224
+_APPEARANCE = 5 / 16  # sides of the cut-out: standard deviation in position of the CRF of zoom-crf
 
 
-def refinement(name: RefinementName, *, size: int = 320) -> nn.Module:
+def refinement(name: RefinementName, *, size: int = _SIZE) -> nn.Module:
     """A new module that refines probabilities ``[T, H, W]`` by images ``[T, 3, H, W]``.
 
     Args:
         name: ``guided`` (a guided filter), ``zoom`` (``ZoomRefinement``), ``crf`` (a dense CRF as the paper has
-            it) or ``zoom-crf`` (the closer look, then 5 updates of a dense CRF at half the resolution).
-        size: side of the square at which the network of ``zoom`` sees the part around the object.
+            it) or ``zoom-crf`` (the closer look, then 5 updates of a dense CRF in ``RoiRefinement``).
+        size: side of the square at which the network of ``zoom``, and the CRF after it, see the part around the object.
 
     Raises:
         InputError: another name, or no size.
@@ -41,13 +43,17 @@ def refinement(name: RefinementName, *, size: int = 320) -> nn.Module:
     """
 
     def zoom() -> ZoomRefinement:
-        return ZoomRefinement(load_saliency(size=size), size=size)
+        return ZoomRefinement(size=size)
+
+    def zoom_crf() -> Refinements:
+        crf = DenseCRF(iterations=5, appearance_sigma=_APPEARANCE * size)
+        return Refinements(zoom(), RoiRefinement(crf, size=size))
 
     kinds: dict[str, Callable[[], nn.Module]] = {
         "guided": GuidedFilter,
         "zoom": zoom,
         "crf": DenseCRF,
-        "zoom-crf": lambda: Refinements(zoom(), DenseCRF(iterations=5, subsample=2)),
+        "zoom-crf": zoom_crf,
     }
     check_choice("name", name, REFINEMENTS)
     check_count("size", size)
@@ -97,7 +103,7 @@ class ZoomRefinement(InferenceModule):
     the arguments alone, so nothing is read back from the device.
 
     Args:
-        network: as for ``SaliencyFeatures``; None: U2NetP, the weights that come with the library.
+        network: as for ``SaliencyFeatures``; None: U2NetP of this size, the weights that come with the library.
             ``gpuvos.features.network.weights.load_saliency(detail=True)`` has its whole decoder, which is twice as slow
             and a little better.
         refinement: a module called with probability and image that goes before, such as ``gpuvos.nn.GuidedFilter()``.
@@ -131,7 +137,7 @@ class ZoomRefinement(InferenceModule):
         weight: float = 0.45,
         margin: float = 0.15,
         reach: int = 10,
-        size: int = 320,
+        size: int = _SIZE,
         chunk: int | None = None,
     ) -> None:
         super().__init__()
@@ -141,7 +147,7 @@ class ZoomRefinement(InferenceModule):
         check_count("size", size)
         if chunk is not None:
             check_count("chunk", chunk)
-        self.network = saliency_network(network)
+        self.network = load_saliency(size=size) if network is None else saliency_network(network)
         if isinstance(self.network, U2NetP):
             self.freeze(self.network)
         self.refinement = refinement
@@ -215,7 +221,7 @@ class RoiRefinement(nn.Module):
     __call__: Refinement  # what forward takes and gives, which a call of a module does not say
 
     def __init__(
-        self, refinement: nn.Module, *, margin: float = 0.15, size: int = 256, chunk: int | None = None
+        self, refinement: nn.Module, *, margin: float = 0.15, size: int = _SIZE, chunk: int | None = None
     ) -> None:
         super().__init__()
         check_positive("margin", margin, zero=True)

@@ -151,7 +151,7 @@ def test_refinements_follow_each_other(frames: Tensor) -> None:
     assert torch.equal(found, crf(closer(probability, frames), frames))
     with pytest.raises(gpuvos.InputError, match="probability"):
         Refinements(closer, crf)(probability + 1, frames)
-    assert [type(part) for part in refinement("zoom-crf").steps] == [ZoomRefinement, gpuvos.nn.DenseCRF]
+    assert [type(part) for part in refinement("zoom-crf").steps] == [ZoomRefinement, RoiRefinement]
 
 
 class Brighter(nn.Module):
