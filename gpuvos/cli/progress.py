@@ -50,9 +50,9 @@ def progress(total: int, done: int, *, unit: str, visible: bool = True) -> Itera
         yield advance
 
 
-COSTS = {"decode": 5.0, "network": 350.0, "flow": 80.0, "method": 50.0, "masks": 5.0, "overlay": 40.0}
+COSTS = {"decode": 5.0, "network": 420.0, "flow": 70.0, "method": 50.0, "masks": 5.0, "overlay": 40.0}
 """Milliseconds that a frame of 480 x 854 pixels takes in every stage, roughly, on one core."""
-REFINEMENT_COSTS = {"none": 0.0, "guided": 50.0, "zoom": 200.0, "crf": 350.0, "zoom-crf": 300.0}
+REFINEMENT_COSTS = {"none": 0.0, "guided": 50.0, "zoom": 110.0, "crf": 350.0, "zoom-crf": 160.0}
 """The same of every refinement."""
 
 

@@ -124,7 +124,7 @@ def add_refinement_argument(parser: ArgumentParser) -> None:
         choices=REFINEMENTS,
         help="refine masks by the frames: guided, a quick filter that keeps edges; zoom, the network of salient "
         "objects on the part of the frame around the object; crf, the dense CRF of the paper, 0.4 s a frame on "
-        "a CPU; zoom-crf, zoom and then a dense CRF at half the resolution, the sharpest; "
+        "a CPU; zoom-crf, zoom and then a dense CRF around the object, the sharpest; "
         "default: what the preset does with the bundled front end, none with another",
     )
     parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="the same as --refine crf")
