@@ -47,7 +47,7 @@ def refinement(name: RefinementName, *, size: int = _SIZE) -> nn.Module:
 
     def zoom_crf() -> Refinements:
         crf = DenseCRF(iterations=5, appearance_sigma=_APPEARANCE * size)
-        return Refinements(zoom(), RoiRefinement(crf, size=size))
+        return Refinements(zoom(), RoiRefinement(crf, weight=0.5, size=size))
 
     kinds: dict[str, Callable[[], nn.Module]] = {
         "guided": GuidedFilter,
@@ -194,8 +194,8 @@ class RoiRefinement(nn.Module):
         B  = bounding box of P > 1/2, larger on every side by ``margin`` of its longer side
              (at least 16 pixels), inside the frame
         Q  = refinement(P cut to B, frame cut to B), both resampled to ``size x size``
-        P' = Q, resampled to the pixels of B    inside B
-             P                                  elsewhere
+        P' = (1 - w) P + w Q, Q resampled to the pixels of B    inside B
+             P                                                  elsewhere
 
     So a small object is refined at a finer resolution than a large one, and the ground far from it costs nothing. A
     frame in which nothing was found stays as P is. Frames do not depend on each other. Shapes depend on those of the
@@ -204,6 +204,7 @@ class RoiRefinement(nn.Module):
     Args:
         refinement: a module called with probability ``[T, size, size]`` and image ``[T, C, size, size]``, such as
             ``gpuvos.nn.DenseCRF()``. What it counts in pixels are pixels of the cut-out.
+        weight: w, in [0, 1]. Below 1 the refinement sharpens what is there and overrules less of it.
         margin: of the box, in lengths of its longer side.
         size: height and width in pixels of what the refinement sees.
         chunk: frames at a time; None: 1 on the CPU and 16 elsewhere.
@@ -221,15 +222,22 @@ class RoiRefinement(nn.Module):
     __call__: Refinement  # what forward takes and gives, which a call of a module does not say
 
     def __init__(
-        self, refinement: nn.Module, *, margin: float = 0.15, size: int = _SIZE, chunk: int | None = None
+        self,
+        refinement: nn.Module,
+        *,
+        weight: float = 1.0,
+        margin: float = 0.15,
+        size: int = _SIZE,
+        chunk: int | None = None,
     ) -> None:
         super().__init__()
+        check_share("weight", weight)
         check_positive("margin", margin, zero=True)
         check_count("size", size)
         if chunk is not None:
             check_count("chunk", chunk)
         self.refinement = refinement
-        self.margin, self.size, self.chunk = margin, size, chunk
+        self.weight, self.margin, self.size, self.chunk = weight, margin, size, chunk
 
     def forward(self, probability: Tensor, image: Tensor, *, validate: bool = True) -> Tensor:
         """Refines the probabilities of some frames.
@@ -250,7 +258,7 @@ class RoiRefinement(nn.Module):
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
-        return f"margin={self.margin}, size={self.size}"
+        return f"weight={self.weight}, margin={self.margin}, size={self.size}"
 
     def _refined(self, probability: Tensor, frames: Tensor) -> Tensor:
         """``probability [n, H, W]`` refined in boxes of ``frames [n, C, H, W]``."""
@@ -261,7 +269,7 @@ class RoiRefinement(nn.Module):
         refined = self.refinement(cut[:, 0], cut[:, 1:], **accepted(self.refinement, validate=False))
         values, inside = paste(refined, boxes, (found.shape[-2], found.shape[-1]))
         changed = inside & found.flatten(1).any(1)[:, None, None]
-        return torch.where(changed, values.to(probability.dtype), probability)
+        return torch.where(changed, torch.lerp(probability, values.to(probability.dtype), self.weight), probability)
 
 
 def _over_frames(

@@ -23,7 +23,7 @@ _OPTIONS: dict[type, tuple[str, ...]] = {
     ),
     GuidedFilter: ("radius", "epsilon", "subsample"),
     Refinements: (),
-    RoiRefinement: ("margin", "size", "chunk"),
+    RoiRefinement: ("weight", "margin", "size", "chunk"),
     ZoomRefinement: ("weight", "margin", "reach", "size", "chunk"),
 }
 

@@ -68,7 +68,7 @@ def test_a_refinement_is_saved_as_well(tmp_path: Path) -> None:
     network = load_saliency(size=64)
     zoom = ZoomRefinement(network, refinement=GuidedFilter(radius=3), reach=4, size=64, chunk=1)
     crf = DenseCRF(iterations=1, color_sigma=5.0, subsample=2)
-    kept = Refinements(zoom, RoiRefinement(crf, margin=0.2, size=32))
+    kept = Refinements(zoom, RoiRefinement(crf, weight=0.5, margin=0.2, size=32))
     with torch.no_grad():  # weights that no file of the library holds; front end and refinement share them
         network.merge.bias.add_(0.5)
         network.side[1].bias.add_(0.5)

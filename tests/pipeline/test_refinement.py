@@ -173,6 +173,8 @@ def test_a_region_of_interest_by_hand(frames: Tensor) -> None:
     expected = torch.full((1, 64, 96), 0.3)
     expected[0, 20:40, 30:50] = 0.7
     torch.testing.assert_close(found, expected)
+    half = RoiRefinement(inside, size=52, weight=0.5)(probability, frames)
+    torch.testing.assert_close(half, (probability + expected) / 2)
     outside = torch.ones(64, 96, dtype=torch.bool)
     outside[4:56, 14:66] = False
     assert torch.equal(found[0, outside], probability[0, outside])
@@ -249,7 +251,7 @@ def test_bad_options_and_inputs(frames: Tensor) -> None:
         zoom()(torch.zeros(1, 64, 96), frames[..., 1:])
     with pytest.raises(gpuvos.InputError, match="saliency"):
         zoom(lambda images: images)(torch.ones(1, 64, 96), frames)
-    for name, value in (("margin", -1.0), ("size", 0), ("chunk", 0)):
+    for name, value in (("weight", 1.5), ("margin", -1.0), ("size", 0), ("chunk", 0)):
         with pytest.raises(gpuvos.InputError, match=name):
             RoiRefinement(Brighter(), **{name: value})
     with pytest.raises(gpuvos.InputError, match="probability"):

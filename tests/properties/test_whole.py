@@ -97,7 +97,7 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, str], dict[str, Any], list[
     ),
     "RoiRefinement": (
         region_of_interest, {"probability": "unit ... H W", "image": "frames ... 3 H W"},
-        {"margin": "weight", "size": "count", "chunk": "count"}, ["unit ... H W"],
+        {"weight": "share", "margin": "weight", "size": "count", "chunk": "count"}, ["unit ... H W"],
     ),
     "StreamingSegmenter": (
         streaming_segmenter, {"frames": "frames T 3 H W"}, {"window": (3, 8), "latency": (0, 1, 2)}, ["bool T H W"]
