@@ -23,6 +23,7 @@ from gpuvos.metrics.modules import (
 )
 
 SCRIPT = Path(__file__).with_name("share_sequences.py")
+TWO_PROCESSES = Path(__file__).parents[1] / "two_processes.py"
 KINDS = (RegionSimilarity, BoundaryAccuracy, TemporalStability, ForegroundMeasure)
 
 
@@ -116,9 +117,9 @@ def test_two_processes_and_one(tmp_path: Path) -> None:
     """Both get what one process gets, before and after one of them has seen anything, and as often as they ask."""
     pairs = sequences(5)
     torch.save(pairs, tmp_path / "pairs.pt")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, TWO_PROCESSES, "gpuvos.metrics.modules", SCRIPT, tmp_path]
     names = [kind.__name__ for kind in KINDS]
-    done = subprocess.run([*command, SCRIPT, tmp_path, *names], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *names], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (first, late), (second, _) = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert late == 0

@@ -14,10 +14,17 @@ from pathlib import Path
 
 import pytest
 
+import gpuvos
 from gpuvos.cli.main import main
 
 OPTIONS = ["--front-end", "appearance", "--num-seeds", "30", "--rule", "paper"]
-LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gpuvos"]
+# the same for less: see there
+TWO_PROCESSES = [
+    str(Path(__file__).parents[1] / "two_processes.py"),
+    "gpuvos.cli.evaluate,gpuvos.paper.runner",
+    str(Path(gpuvos.__file__).with_name("__main__.py")),
+]
 CHOSEN = ["--experiment", "main", "adaptation", "oracles", "drift", "--refinements"]
 
 
@@ -89,7 +96,7 @@ def test_killed_and_started_again(davis: Path, whole: Path, tmp_path: Path) -> N
 def test_two_processes_write_what_one_does(davis: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     done = subprocess.run(
-        [sys.executable, *LAUNCH, "-m", "gpuvos", *command(davis, output)],
+        [sys.executable, *TWO_PROCESSES, *command(davis, output)],
         env=environment(),
         capture_output=True,
         timeout=300,
@@ -104,7 +111,7 @@ def test_two_processes_share_the_table(davis: Path, tmp_path: Path, capsys: pyte
     words = ["evaluate", "--root", str(davis), *OPTIONS, "-o"]
     assert main([*words, str(tmp_path / "one")]) == 0
     done = subprocess.run(
-        [sys.executable, *LAUNCH, "-m", "gpuvos", *words, str(tmp_path / "two")],
+        [sys.executable, *TORCHRUN, *words, str(tmp_path / "two")],
         env=environment(),
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""Processes of torchrun: one step together with the mean of their gradients, one log, one checkpoint."""
+"""Processes as of torchrun: one step together with the mean of their gradients, one log, one checkpoint."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from gpuvos.training.objective import losses, measure_temperature, set_mode
 from gpuvos.training.sampler import BatchSampler
 from gpuvos.training.synthetic import RenderedStills
 
+TWO_PROCESSES = Path(__file__).parents[1] / "two_processes.py"
 SMALL = {"batch_size": 2, "size": 48, "num_samples": 32, "held_out": 4, "log_every": 1, "clip": 1e9}
 
 _WORKER = """
@@ -75,7 +76,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that two processes wrote."""
     folder = tmp_path_factory.mktemp("distributed")
     (folder / "worker.py").write_text(_WORKER)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    launch = [sys.executable, str(TWO_PROCESSES), "gpuvos.cli.train,gpuvos.training.loop"]
     root = Path(__file__).parents[2]
     outcome = subprocess.run(
         [*launch, str(folder / "worker.py"), str(folder), str(Path(__file__).parent), repr(SMALL)],
@@ -144,7 +145,7 @@ def test_processes_agree_and_resume_without_a_difference(make_tiny: Callable[[],
 
 
 @pytest.mark.slow
-def test_the_command_under_torchrun(run: Path) -> None:
+def test_the_command_in_two_processes(run: Path) -> None:
     assert sorted(path.name for path in (run / "command").iterdir()) == [
         "checkpoint.pt",
         "log.csv",
