@@ -13,6 +13,8 @@ import gpuvos
 from gpuvos.batch.local import on_cores
 from gpuvos.data import render_clip
 from gpuvos.features.appearance import AppearanceFeatures
+from gpuvos.features.network.weights import load_saliency
+from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.pipeline.refinement import Refinements, ZoomRefinement
 from gpuvos.pipeline.threads import ThreadedFeatures, ThreadedRefinement, in_threads
@@ -61,8 +63,9 @@ def test_long_clips_have_their_flow_in_parts() -> None:
 
 @pytest.mark.slow
 def test_masks_are_those_of_one_thread(frames: Tensor) -> None:
-    refine = Refinements(ZoomRefinement(), gpuvos.nn.DenseCRF(iterations=2, subsample=2))
-    plain = gpuvos.VideoSegmenter(refinement=refine)
+    network = load_saliency(size=96)  # at its 320 it takes seconds for what it takes tenths for
+    refine = Refinements(ZoomRefinement(network, size=96), gpuvos.nn.DenseCRF(iterations=2, subsample=2))
+    plain = gpuvos.VideoSegmenter(SaliencyFeatures(network), refinement=refine)
     with on_cores(1):  # U2NetP adds up otherwise on more
         expected = plain(frames)
     for threads in (1, 2, 3):
