@@ -81,7 +81,9 @@ def test_unknown_names_raise() -> None:
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("name", MODULES)
-def test_examples(name: str) -> None:
+def test_examples(name: str, request: pytest.FixtureRequest) -> None:
+    if name not in ("gpuvos.features.saliency", "gpuvos.pipeline.presets"):  # which print the sizes
+        request.getfixturevalue("small_saliency")
     module = importlib.import_module(name)
     outcome = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert outcome.failed == 0
