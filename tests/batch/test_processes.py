@@ -26,6 +26,8 @@ from gpuvos.pipeline.threads import ThreadedFeatures
 from gpuvos.pipeline.video import VideoSegmenter
 from gpuvos.viz.maps import save_png
 
+pytestmark = pytest.mark.usefixtures("small_saliency")
+
 
 class Pool:
     """In this process; of the first ``deaths`` pools all but the first video find that a process was killed."""

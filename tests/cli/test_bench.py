@@ -13,6 +13,8 @@ from gpuvos.cli.bench import build_workloads
 from gpuvos.cli.main import main
 from gpuvos.cli.options.bench import add_arguments
 
+pytestmark = pytest.mark.usefixtures("small_saliency")
+
 TINY = ["--height", "48", "--width", "64", "--frames", "2", "--channels", "4", "--seeds", "5"]
 QUICK = [*TINY, "--rounds", "1", "--device", "cpu"]
 

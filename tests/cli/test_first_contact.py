@@ -22,6 +22,8 @@ from gpuvos.cli.progress import Stages
 from gpuvos.data import SCENES, read_video, render_clip, write_mask, write_video
 from gpuvos.features.appearance import AppearanceFeatures
 
+pytestmark = pytest.mark.usefixtures("small_saliency")
+
 QUICK = ["--front-end", "appearance", "--no-arrays"]
 
 

@@ -21,6 +21,8 @@ from gpuvos.data import Clip, read_mask, read_video, render_clip, write_mask, wr
 from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.metrics import region_similarity
 
+pytestmark = pytest.mark.usefixtures("small_saliency")
+
 QUICK = ["--front-end", "appearance"]
 
 

@@ -13,6 +13,8 @@ from gpuvos.data import render_clip
 from gpuvos.interactive.instances import _groups, instances
 from gpuvos.types import map_tensors
 
+pytestmark = pytest.mark.usefixtures("small_saliency")
+
 
 def row(foreground: list[list[int]], embedding: list[list[float]], saliency: list[list[float]]) -> Segmentation:
     """A video of 1 x K pixels, each a region of its own; the mask is the foreground."""

@@ -20,6 +20,8 @@ from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.pipeline.chunked import in_parts, is_out_of_memory
 
+pytestmark = pytest.mark.usefixtures("small_saliency")
+
 SMALL = Config(num_seeds=20)
 OUT_OF_MEMORY = (
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),

@@ -20,6 +20,8 @@ from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
 
+pytestmark = pytest.mark.usefixtures("small_saliency")
+
 CONFIG = Config(num_seeds=12, num_background=4, window=3, smoothing_neighbors=6)
 
 

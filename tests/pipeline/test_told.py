@@ -21,6 +21,8 @@ from gpuvos.flow.clip import DenseFlow
 from gpuvos.flow.raft import TorchvisionRaft
 from gpuvos.nn import DenseCRF
 
+pytestmark = pytest.mark.usefixtures("small_saliency")
+
 KERNELS = Path(gpuvos.kernels.__path__[0])
 Said = list[tuple[str, int, int]]
 

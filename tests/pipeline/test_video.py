@@ -10,6 +10,8 @@ import gpuvos
 from gpuvos import Config, Features, InputError, Segmentation, VideoSegmenter
 from gpuvos.nn import DenseCRF
 
+pytestmark = pytest.mark.usefixtures("small_saliency")
+
 SMALL = {"num_seeds": 12, "num_background": 4, "window": 3, "smoothing_neighbors": 6, "track_seeds": True}
 RULES = ["paper", "robust"]
 
