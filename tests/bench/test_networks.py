@@ -40,6 +40,7 @@ def test_what_the_network_is_laid_out_as_is_not_counted() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_saliency")
 def test_rows_of_networks() -> None:
     found = measure_workload(TINY, chosen_stages(["network"]), bandwidth=1e9, peak_flops=1e12, peers=(), rounds=1)
     names = ["network, embedding", "network, salient objects", "network, U2NetP as published"]

@@ -49,6 +49,7 @@ def test_a_peer_that_fails_is_a_row_with_the_reason(inputs: Inputs) -> None:
 
 
 @pytest.mark.sampled
+@pytest.mark.usefixtures("small_saliency")
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 def test_a_peer_runs_where_it_is_installed(inputs: Inputs, peer: Peer) -> None:
     if peer.name == "torch-fps":
