@@ -101,7 +101,8 @@ class StreamingSegmenter(nn.Module):
             options: of ``torch.compile``.
 
         Example:
-            >>> segmenter = StreamingSegmenter(latency=0)
+            >>> from gpuvos.features.appearance import AppearanceFeatures
+            >>> segmenter = StreamingSegmenter(AppearanceFeatures(), latency=0)
             >>> segmenter.compile(backend="eager")
             >>> segmenter.push(torch.zeros(3, 32, 48, dtype=torch.uint8)).mask.shape
             torch.Size([1, 32, 48])
