@@ -96,10 +96,10 @@ def small_saliency(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     from gpuvos.features.network.weights import load_saliency
     from gpuvos.pipeline.presets import PRESETS
-    from gpuvos.pipeline.refinement import ZoomRefinement
+    from gpuvos.pipeline.refinement import RoiRefinement, ZoomRefinement, refinement
 
-    for function in (load_saliency, ZoomRefinement.__init__):
-        assert function.__kwdefaults__["size"] == 320
+    for function in (load_saliency, ZoomRefinement.__init__, RoiRefinement.__init__, refinement):
+        assert function.__kwdefaults__["size"] > 96
         monkeypatch.setitem(function.__kwdefaults__, "size", 96)
     for name, preset in PRESETS.items():
         monkeypatch.setitem(PRESETS, name, replace(preset, saliency=96, zoom=96))
