@@ -53,7 +53,7 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "accurate": Preset(),
     "balanced": Preset(saliency=288, zoom=192),
-    "fast": Preset(saliency=224, flow=FlowParameters(warps=3), zoom=192),
+    "fast": Preset(saliency=192, flow=FlowParameters(warps=3), zoom=192),
     "realtime": Preset(saliency=128, scale=0.5, max_stride=8, flow=FlowParameters(scale=0.25, warps=3), refine="none"),
 }
 
@@ -78,7 +78,7 @@ def preset_features(
 
     Example:
         >>> preset_features("fast").network.size
-        224
+        192
     """
     check_choice("name", name, get_args(PresetName))
     preset = PRESETS[name]

@@ -22,7 +22,7 @@ from gpuvos.pipeline.crops import cut_boxes, object_boxes, paste
 
 RefinementName = Literal["guided", "zoom", "crf", "zoom-crf"]
 REFINEMENTS: tuple[RefinementName, ...] = get_args(RefinementName)
-_SIZE = 224
+_SIZE = 224  # pixels of a cut-out's side: as good as 320 on DAVIS train, for half the work
 _APPEARANCE = 5 / 16  # sides of the cut-out: standard deviation in position of the CRF of zoom-crf
 
 
