@@ -207,7 +207,8 @@ def test_qualities_and_edges_of_the_page_are_those_of_the_command() -> None:
     assert quick.words == ("--front-end", "appearance", "--num-seeds", "40", "--refine", "guided")
     assert build(QUICK, "").segmenter.refinement is None
     fast = build("fast", "")
-    assert fast.segmenter.front_end.network.size == fast.segmenter.refinement.size == PRESETS["fast"].saliency
+    assert fast.segmenter.front_end.network.size == PRESETS["fast"].saliency
+    assert [step.size for step in fast.segmenter.refinement.steps] == 2 * [PRESETS["fast"].zoom]
     assert build("fast", "") is fast
     assert {*QUALITIES.values()} == {QUICK, *PRESETS}
     assert {*EDGES.values()} == {"", *REFINEMENTS}
