@@ -159,7 +159,7 @@ class _ByInput:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, slope: Tensor | None) -> None:
-        self._weights = [part.contiguous() for part in weight.split(1, 1)]
+        self._weights = [part.contiguous() for part in weight.chunk(weight.shape[1], 1)]
         self._bias, self._slope = bias, slope
 
     def of_one(self, x: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ class _ByInput:
         return total if self._slope is None else _prelu(total, self._slope)
 
 
-def _of_groups(layer: ConvNorm) -> Callable[[Tensor], Tensor]:
+def _of_groups(layer: ConvNorm) -> _Conv | Callable[[Tensor], Tensor]:
     """A 3 x 3 convolution of groups as what is quickest for their sizes."""
     conv = _Conv.of(layer)
     outputs, inputs = conv.weight.shape[:2]
