@@ -1,4 +1,4 @@
-"""Refinement by a closer look: a network of salient objects sees every frame again, cut out around what was found."""
+"""Refinements of a part of every frame, cut out around what was found: a closer look, and any other at that place."""
 
 from __future__ import annotations
 

@@ -54,15 +54,13 @@ def _options(refinement: Any) -> dict[str, Any] | None:
     if kind is Refinements:
         inside = list(refinement.steps)
         facts["steps"] = [describe_refinement(step) for step in inside]
-    elif kind is RoiRefinement:
-        inside = [refinement.refinement]
+    elif kind in (RoiRefinement, ZoomRefinement):
+        inside = [] if refinement.refinement is None else [refinement.refinement]
         facts["refinement"] = describe_refinement(refinement.refinement)
-    elif kind is ZoomRefinement:
+    if kind is ZoomRefinement:
         facts["network"] = describe_saliency(refinement.network)
         if facts["network"] is None:
             return None
-        inside = [] if refinement.refinement is None else [refinement.refinement]
-        facts["refinement"] = describe_refinement(refinement.refinement)
     return None if any(_options(module) is None for module in inside) else facts
 
 

@@ -31,7 +31,7 @@ class VideoSegmenter(nn.Module):
         front_end: anything that returns Features for a clip; ``SaliencyFeatures()`` (the
             networks inside the package) where absent.
         config: parameters of the method.
-        refinement: refines probabilities by the frames: ``gpuvos.ZoomRefinement()``, which the commands take,
+        refinement: refines probabilities by the frames: ``gpuvos.ZoomRefinement()``, with which the commands begin,
             ``gpuvos.nn.GuidedFilter()``, which is much quicker, or ``gpuvos.nn.DenseCRF()``; none where absent.
         chunk: frames that the front end and the refinement see at a time (and one beside them, for the flow), which
             bounds the memory of a long clip; None: the whole clip, and smaller parts only where memory runs out. The

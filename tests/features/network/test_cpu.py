@@ -216,7 +216,7 @@ def test_what_another_device_runs_is_as_it_was(tiny: EmbeddingNetwork, monkeypat
 def test_masks_are_equal(
     development_data: Path, plainly: Callable[[], None], name: str, rows: int, columns: int
 ) -> None:
-    """Up to two pixels in a million: rounding alone, as between 1 and 2 threads of the network, changes as many."""
+    """Up to two pixels in a million, where rounding decides."""
     files = sorted((development_data / "davis2016" / "JPEGImages" / "480p" / name).glob("*.jpg"))[::6][:2]
     frames = torch.stack([read_image(file)[0][:, :rows, :columns] for file in files])
     front_end = LearnedFeatures(chunk=2)
