@@ -12,6 +12,7 @@ from threading import Thread
 
 from gpuvos.batch.jobs import Job
 from gpuvos.batch.worker import FAILED, Outcome, RunOptions, SegmentVideo, Worker, finished_outcome
+from gpuvos.cli.signals import never_dropped
 
 _MEMORY = 4 * 2**30  # of one process, where their number is chosen
 _worker: Worker | None = None  # of this process
@@ -81,7 +82,7 @@ def _open(open_segmenter: Callable[[], SegmentVideo], options: RunOptions) -> No
     from gpuvos.cli.memory import keep_freed_memory
 
     global _worker
-    signal.signal(signal.SIGTERM, _leave)
+    leave_when_terminated()
     end_with_parent()
     keep_freed_memory()
     torch.set_num_threads(1)
@@ -100,14 +101,23 @@ def end_with_parent() -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _leave(*_: object) -> None:
-    """Ends the video that is being segmented as an error does, so that nothing half-written is left."""
-    raise SystemExit(128 + signal.SIGTERM)
+class _Leave(SystemExit):
+    """SIGTERM, which a parent sends."""
+
+
+def leave_when_terminated() -> None:
+    """Lets SIGTERM end the video that is being segmented as an error does, so that nothing half-written is left."""
+
+    def leave(*_: object) -> None:
+        raise _Leave(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def _segment(job: Job) -> Outcome:
     assert _worker is not None
     try:
-        return _worker(job)
+        with never_dropped({_Leave: signal.SIGTERM}):
+            return _worker(job)
     except SystemExit as end:  # which the pool would take for an error of this video, and begin the next one
         os._exit(int(end.code or 0))

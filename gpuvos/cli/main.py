@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from gpuvos.cli.memory import keep_freed_memory
 from gpuvos.cli.options.common import Parser, UsageError
+from gpuvos.cli.signals import never_dropped
 
 _COMMANDS = {
     "segment": "segment the moving object of a video",
@@ -33,7 +34,7 @@ class _Terminated(KeyboardInterrupt):
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Lets SIGTERM clean up as an interrupt does."""
+    """Lets SIGTERM clean up as an interrupt does, and neither be lost."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -43,7 +44,8 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        with never_dropped({KeyboardInterrupt: signal.SIGINT, _Terminated: signal.SIGTERM}):
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import select
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -124,6 +125,29 @@ def test_a_worker_that_is_told_to_end_begins_no_other_video(monkeypatch: pytest.
     monkeypatch.setattr(processes, "_worker", told)
     monkeypatch.setattr(processes.os, "_exit", ends.append)
     processes._segment(Job(Path("a"), Path("b")))
+    assert ends == [143]
+
+
+def test_a_worker_that_is_told_in_a_finalizer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Python drops the exception."""
+
+    class Told:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def work(_job: Job) -> None:
+        Told()
+        time.sleep(60)
+
+    ends: list[int] = []
+    monkeypatch.setattr(processes, "_worker", work)
+    monkeypatch.setattr(processes.os, "_exit", ends.append)
+    before = signal.getsignal(signal.SIGTERM)
+    processes.leave_when_terminated()
+    try:
+        processes._segment(Job(Path("a"), Path("b")))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert ends == [143]
 
 
