@@ -124,8 +124,9 @@ def dense_crf(inputs: Inputs) -> object:
 def flow(inputs: Inputs) -> object:
     """Weight-free flow, averaged on the grid."""
     from gpuvos.flow.clip import clip_flow
+    from gpuvos.flow.variational import FOR_FEATURES
 
-    return clip_flow(inputs.images, size=inputs.workload.grid)
+    return clip_flow(inputs.images, size=inputs.workload.grid, parameters=FOR_FEATURES)
 
 
 def features(inputs: Inputs) -> object:

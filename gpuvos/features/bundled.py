@@ -16,6 +16,7 @@ from gpuvos.features.network.embedding import EmbeddingNetwork, fuse
 from gpuvos.features.network.weights import load_weights
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.flow.inference import InferenceModule
+from gpuvos.flow.variational import FOR_FEATURES
 from gpuvos.types import Features, Progress
 
 Combination = Literal["mean", "max"]
@@ -42,7 +43,8 @@ class LearnedFeatures(InferenceModule):
             a region of no objectness is never found, however it moves. At 0.1 moving water is found as well.
         temperature: squared distances are divided by it. The default was fitted on DAVIS train: there the foreground
             probability of the robust rule is calibrated (mean error of the confidence 0.6 %, without it 15 %).
-        flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``; ``DenseFlow()`` if absent.
+        flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``. None: ``DenseFlow`` with a
+            single linearisation on its finest level.
         chunk: frames the network sees together. By default 1 on the CPU and 16 elsewhere.
         dtype: of the network. bfloat16 is quicker on GPUs and on CPUs that multiply in it (AVX512-BF16, AMX), and much
             slower on others. None: as the weights are, float32 by default.
@@ -92,7 +94,7 @@ class LearnedFeatures(InferenceModule):
         self.position, self.motion = position, motion
         self.scales, self.max_stride, self.combine, self.floor, self.chunk = scales, max_stride, combine, floor, chunk
         self.temperature = temperature
-        self.flow = DenseFlow() if flow is None else flow
+        self.flow = DenseFlow(parameters=FOR_FEATURES) if flow is None else flow
         self.eval()
 
     def forward(self, frames: Tensor, *, validate: bool = True, progress: Progress | None = None) -> Features:

@@ -54,7 +54,10 @@ class FlowParameters:
     smooth_eps: float = 0.03
     """The same of the robust smoothness term, in pixels of flow a pixel."""
     warps: int = 5
-    """Linearisations a level."""
+    """Linearisations a level, but for the finest."""
+    finest_warps: int = 5
+    """Linearisations on the finest level, which has three quarters of all pixels. A pyramid of a single level has
+    ``warps``."""
     steps: int = 10
     """Solver steps a linearisation."""
 
@@ -63,10 +66,15 @@ class FlowParameters:
             check_positive(name, getattr(self, name))
         for name in ("smoothness", "brightness", "edge"):
             check_positive(name, getattr(self, name), zero=True)
-        for name in ("warps", "steps"):
+        for name in ("warps", "finest_warps", "steps"):
             check_count(name, getattr(self, name))
         if self.scale > 1:
             raise fail("scale", repr(self.scale), "a number in (0, 1]")
+
+
+FOR_FEATURES = FlowParameters(finest_warps=1)
+"""What the front ends of the library take, in half the time: they average the flow over 2 x 2 pixels of the finest
+level or more, and the levels below it know that mean as well."""
 
 
 def gradient(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,22 +162,24 @@ def pyramid(grey: Tensor, *, scale: float) -> list[Tensor]:
 def coarse_to_fine(first: list[Tensor], second: list[Tensor], parameters: FlowParameters) -> Tensor:
     """Flow ``[N, 2, h, w]``, in pixels of the finest level, between two pyramids of images ``[N, 1, h, w]``."""
     flow = first[-1].new_zeros(()).expand(first[-1].shape[0], 2, *first[-1].shape[-2:])
-    for source, target in zip(reversed(first), reversed(second), strict=True):
+    for number in reversed(range(len(first))):
+        source, target = first[number], second[number]
+        warps = parameters.warps if number or len(first) == 1 else parameters.finest_warps
         height, width = source.shape[-2:]
         flow = resize_flow(flow, (height, width))
         alone = source.device.type == "cpu" and height * width >= _FILLS_CACHE
         parts = [torch.split(value, 1) if alone else (value,) for value in (source, target, flow)]
-        flow = torch.cat([_level(one, other, start, parameters) for one, other, start in zip(*parts, strict=True)])
+        flow = torch.cat([_level(*part, warps, parameters) for part in zip(*parts, strict=True)])
     return flow
 
 
-def _level(source: Tensor, target: Tensor, flow: Tensor, parameters: FlowParameters) -> Tensor:
+def _level(source: Tensor, target: Tensor, flow: Tensor, warps: int, parameters: FlowParameters) -> Tensor:
     """One level of the pyramid: flow ``[N, 2, h, w]`` between images ``[N, 1, h, w]``, from one to begin with."""
     edges = tuple(
         torch.exp(-parameters.edge * torch.diff(source, dim=dim).abs()).mul_(0.5 * parameters.smoothness)
         for dim in (-1, -2)
     )
-    for _ in range(parameters.warps):
+    for _ in range(warps):
         flow = median3(_refine(source, target, flow, edges, parameters))
     # a wider one, once a level, keeps small wrong regions from growing on the way to finer levels
     return median3(median3(flow, dilation=2))

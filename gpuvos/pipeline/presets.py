@@ -15,14 +15,13 @@ from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
-from gpuvos.flow.variational import FlowParameters
+from gpuvos.flow.variational import FOR_FEATURES, FlowParameters
 from gpuvos.pipeline.refinement import RefinementName, refinement
 from gpuvos.pipeline.video import VideoSegmenter
 
 PresetName = Literal["accurate", "balanced", "fast", "realtime"]
 Precision = Literal["float32", "bfloat16"]
 Refined = RefinementName | Literal["none"]
-_FLOW = FlowParameters()
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Preset:
     """Most pixels of a frame per pixel of the grid, as of ``LearnedFeatures``."""
     precision: Precision = "float32"
     """Of the networks of the front end."""
-    flow: FlowParameters = _FLOW
+    flow: FlowParameters = FOR_FEATURES
     """Of the dense flow."""
     refine: Refined = "zoom-crf"
     """``none``, or a name of ``refinement``."""
@@ -53,8 +52,10 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "accurate": Preset(),
     "balanced": Preset(saliency=288, zoom=192),
-    "fast": Preset(saliency=192, flow=FlowParameters(warps=3), zoom=192),
-    "realtime": Preset(saliency=128, scale=0.5, max_stride=8, flow=FlowParameters(scale=0.25, warps=3), refine="none"),
+    "fast": Preset(saliency=192, zoom=192),
+    "realtime": Preset(
+        saliency=128, scale=0.5, max_stride=8, flow=FlowParameters(scale=0.25, warps=3, finest_warps=3), refine="none"
+    ),
 }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpuvos.errors import InputError
 from gpuvos.flow import variational
@@ -180,11 +182,44 @@ def test_bad_frames():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"scale": 0}, {"scale": 1.5}, {"noise": 0}, {"warps": 0}, {"smoothness": -1}, {"steps": math.nan}],
+    [
+        {"scale": 0},
+        {"scale": 1.5},
+        {"noise": 0},
+        {"warps": 0},
+        {"finest_warps": 0},
+        {"smoothness": -1},
+        {"steps": math.nan},
+    ],
 )
 def test_bad_parameters(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         FlowParameters(**wrong)
+
+
+class Sampled(TorchDispatchMode):
+    """Counts linearisations, each of which samples the other image, by the size of their level."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ == "grid_sampler_2d":
+            self.count[tuple(args[0].shape[-2:])] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [((48, 64), {(24, 32): 2, (12, 16): 4, (6, 8): 4}), ((20, 22), {(10, 11): 4})],
+    ids=["three levels", "one level"],
+)
+def test_linearisations_of_every_level(size, wanted):
+    image = picture(*size)
+    with Sampled() as sampled:
+        optical_flow(image, image, parameters=FlowParameters(warps=4, finest_warps=2))
+    assert sampled.count == wanted
 
 
 @pytest.fixture(scope="module")

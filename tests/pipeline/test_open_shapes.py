@@ -118,7 +118,7 @@ class Masks(nn.Module):
 
 def bundled_segmenter() -> gpuvos.VideoSegmenter:
     """With the networks of the library at one scale, and few steps of flow, as a trace writes out every step."""
-    base = LearnedFeatures(scales=(1.0,), flow=DenseFlow(parameters=FlowParameters(warps=1, steps=2)))
+    base = LearnedFeatures(scales=(1.0,), flow=DenseFlow(parameters=FlowParameters(warps=1, finest_warps=1, steps=2)))
     return gpuvos.VideoSegmenter(SaliencyFeatures(load_saliency(size=64), base=base), options("robust"))
 
 
@@ -128,7 +128,7 @@ def clip(t: int, h: int, w: int) -> Tensor:
 
 def plain_segmenter() -> gpuvos.VideoSegmenter:
     """Without a network, and so traced in half the time."""
-    flow = DenseFlow(parameters=FlowParameters(warps=1, steps=2))
+    flow = DenseFlow(parameters=FlowParameters(warps=1, finest_warps=1, steps=2))
     config = gpuvos.Config(num_seeds=30, num_background=3, window=3)  # with fewer it finds nothing in one of the clips
     return gpuvos.VideoSegmenter(AppearanceFeatures(flow=flow), config)
 
