@@ -10,6 +10,7 @@ What differs from ``EmbeddingNetwork``, whose weights it takes:
 - A convolution with few channels a group is slow. One with a single output a group is a sum of depth-wise ones, so
   the pyramid pooling needs neither a shuffle of channels nor maps joined; others get fewer groups, filled with zeros.
 - Heads that read the same map are one convolution.
+- The mean of every 2 x 2 logits is taken before the convolution that makes them, which is linear.
 
 Its numbers do not depend on the number of threads, as those of the network do: all convolutions are oneDNN's.
 """
@@ -24,7 +25,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, linear, prelu
 
-from gpuvos.features.network.embedding import EmbeddingNetwork, NetworkOutput, foreground_logit, fuse, half_grid
+from gpuvos.features.network.embedding import (
+    EmbeddingNetwork,
+    NetworkOutput,
+    foreground_logit,
+    fuse,
+    half_grid,
+)
 from gpuvos.features.network.espnet import (
     SCALES,
     ConvNorm,
@@ -83,11 +90,13 @@ class CpuNetwork:
             _Join(decoder.skip4, decoder.join4),
             _Join(decoder.skip2, decoder.join2),
         )
-        first, second = (cast(ConvNorm, layer) for layer in network.hidden)
-        self._neck_heads = _joined(network.project, first.conv)
-        self._hidden_act = _slope(first.act)
-        self._hidden = _Conv.of(second)
-        self._hidden_heads = _joined(network.correct, network.objectness)
+        self._hidden: tuple[Tensor, _Conv, _Conv] | None = None
+        if network.hidden is None or network.correct is None:
+            self._neck_heads = _joined([network.project, network.objectness])
+        else:
+            first, second = (cast(ConvNorm, layer) for layer in network.hidden)
+            self._neck_heads = _joined([network.project, first.conv])
+            self._hidden = (_slope(first.act), _Conv.of(second), _joined([network.correct, network.objectness]))
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> NetworkOutput:
@@ -95,10 +104,12 @@ class CpuNetwork:
         neck, class_logits = self._neck(images)
         size = self._dimensions
         seen = self._neck_heads(neck)
-        hidden = _prelu(_last(seen[:, size:]), self._hidden_act)
-        heads = self._hidden_heads(self._hidden(hidden))
-        objectness = foreground_logit(class_logits).add_(heads[:, size])
-        return NetworkOutput(seen[:, :size] + heads[:, :size], class_logits, objectness)
+        embedding, heads = seen[:, :size], seen[:, size:]
+        if self._hidden is not None:
+            slope, hidden, of_hidden = self._hidden
+            corrections = of_hidden(hidden(_prelu(_last(heads), slope)))
+            embedding, heads = embedding + corrections[:, :size], corrections[:, size:]
+        return NetworkOutput(embedding, class_logits, foreground_logit(class_logits).add_(heads[:, 0]))
 
     def _neck(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """As ``EmbeddingNetwork.neck``."""
@@ -116,7 +127,7 @@ class CpuNetwork:
         decoder8 = self._pools[1](self._joins[0](map8, self._pools[0](map16)))
         decoder4 = self._pools[2](self._joins[1](map4, decoder8))
         decoder2 = self._joins[2](map2, decoder4)
-        class_logits = half_grid(self._pools[3](decoder2))
+        class_logits = self._pools[3](decoder2, halved=True)
         blocks = (half_grid(map2), map4, grow(decoder8, map4), decoder4, half_grid(decoder2), class_logits)
         return torch.cat(blocks, 1), class_logits
 
@@ -252,10 +263,12 @@ class _Pool:
         slope = None if isinstance(pool.out, nn.Identity) else _slope(pool.out)
         self._expand = _Conv(_last(pool.expand.weight), pool.expand.bias, slope)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, *, halved: bool = False) -> Tensor:
+        """With ``halved`` the mean of every 2 x 2 pixels, of a pool that has no activation at its end."""
         x = self._reduce(x)
         maps = [self._map(x, *branch) for branch in zip(SCALES, self._branches, strict=True)]
-        return self._expand(self._merge([_prelu(*pair) for pair in zip(maps, self._middle, strict=True)]))
+        merged = self._merge([_prelu(*pair) for pair in zip(maps, self._middle, strict=True)])
+        return self._expand(half_grid(merged) if halved else merged)
 
     def _map(self, x: Tensor, scale: float, branch: tuple[Tensor, Tensor]) -> Tensor:
         weight, bias = branch
@@ -305,10 +318,10 @@ def _prelu(x: Tensor, slope: Tensor) -> Tensor:
     return prelu(rows, slope.repeat(width)).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _joined(first: nn.Conv2d, second: nn.Conv2d) -> _Conv:
-    """Two 1 x 1 convolutions of one map as one."""
-    biases = [conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias for conv in (first, second)]
-    return _Conv(torch.cat((first.weight, second.weight)), torch.cat(biases), None)
+def _joined(layers: Sequence[nn.Conv2d]) -> _Conv:
+    """1 x 1 convolutions of one map as one."""
+    biases = [conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias for conv in layers]
+    return _Conv(torch.cat([conv.weight for conv in layers]), torch.cat(biases), None)
 
 
 def _last(x: Tensor) -> Tensor:

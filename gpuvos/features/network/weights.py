@@ -71,7 +71,8 @@ def load_weights(path: PathLike) -> EmbeddingNetwork:
     file = as_path("path", path)
     state = read_state(file)
     try:
-        network = EmbeddingNetwork(dimensions=state["project.weight"].shape[0], width=state["correct.weight"].shape[1])
+        width = state["correct.weight"].shape[1] if "correct.weight" in state else 0
+        network = EmbeddingNetwork(dimensions=state["project.weight"].shape[0], width=width)
         if not network.project.weight.is_meta:  # a shell without memory is filled by its owner
             network.load_state_dict(state)
     except (KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:

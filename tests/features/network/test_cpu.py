@@ -34,11 +34,11 @@ class Calls(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.fixture(scope="module")
-def network() -> EmbeddingNetwork:
+@pytest.fixture(scope="module", params=[16, 0], ids=["hidden", "linear"])
+def network(request: pytest.FixtureRequest) -> EmbeddingNetwork:
     """With every weight drawn, and scales of norms and slopes of activations on both sides of 0 and at it."""
     torch.manual_seed(0)
-    network = EmbeddingNetwork(dimensions=8, width=16)
+    network = EmbeddingNetwork(dimensions=8, width=request.param)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -50,7 +50,7 @@ def network() -> EmbeddingNetwork:
             module.bias.data.normal_(std=0.2)
         if isinstance(module, nn.PReLU):
             module.weight.data.normal_(std=0.4)[::5] = 0
-    for head in (network.correct, network.objectness):
+    for head in filter(None, (network.correct, network.objectness)):
         head.weight.data.normal_(std=0.1)
         assert head.bias is not None
         head.bias.data.normal_()

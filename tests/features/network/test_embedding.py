@@ -29,7 +29,7 @@ def lively(network: EmbeddingNetwork) -> EmbeddingNetwork:
                 value.copy_(0.2 * torch.randn(value.shape, generator=generator))
             for value in (module.running_var, module.weight.data):
                 value.copy_(0.5 + torch.rand(value.shape, generator=generator))
-    for head in (network.correct, network.objectness):
+    for head in filter(None, (network.correct, network.objectness)):
         head.weight.data.copy_(0.1 * torch.randn(head.weight.shape, generator=generator))
     return network.eval()
 
@@ -84,8 +84,9 @@ def test_half_grid_by_hand() -> None:
     assert half_grid(x)[0, 0].tolist() == [[3.0, 4.5], [7.5, 9.0]]
 
 
-def test_corrections_start_at_zero() -> None:
-    network = EmbeddingNetwork(dimensions=8, width=16).eval()
+@pytest.mark.parametrize("width", [16, 0])
+def test_corrections_start_at_zero(width: int) -> None:
+    network = EmbeddingNetwork(dimensions=8, width=width).eval()
     images = torch.rand(1, 3, 32, 48)
     with torch.no_grad():
         output = network(images)
@@ -97,9 +98,10 @@ def test_corrections_start_at_zero() -> None:
 
 
 @pytest.mark.slow
-def test_every_parameter_is_trained() -> None:
+@pytest.mark.parametrize("width", [16, 0])
+def test_every_parameter_is_trained(width: int) -> None:
     torch.manual_seed(0)
-    network = lively(EmbeddingNetwork(dimensions=8, width=16)).train()
+    network = lively(EmbeddingNetwork(dimensions=8, width=width)).train()
     output = network(torch.rand(2, 3, 64, 64))
     sum((value - torch.randn_like(value)).square().mean() for value in output).backward()
     idle = [name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()]
