@@ -12,7 +12,7 @@ from threading import Thread
 
 from gpuvos.batch.jobs import Job
 from gpuvos.batch.worker import FAILED, Outcome, RunOptions, SegmentVideo, Worker, finished_outcome
-from gpuvos.cli.signals import never_dropped
+from gpuvos.cli.signals import Raising
 
 _MEMORY = 4 * 2**30  # of one process, where their number is chosen
 _worker: Worker | None = None  # of this process
@@ -82,7 +82,7 @@ def _open(open_segmenter: Callable[[], SegmentVideo], options: RunOptions) -> No
     from gpuvos.cli.memory import keep_freed_memory
 
     global _worker
-    leave_when_terminated()
+    signal.signal(signal.SIGTERM, _leave)
     end_with_parent()
     keep_freed_memory()
     torch.set_num_threads(1)
@@ -102,22 +102,20 @@ def end_with_parent() -> None:
 
 
 class _Leave(SystemExit):
-    """SIGTERM, which a parent sends."""
+    """SIGTERM, which ends the video that is being segmented as an error does: nothing half-written is left."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
 
 
-def leave_when_terminated() -> None:
-    """Lets SIGTERM end the video that is being segmented as an error does, so that nothing half-written is left."""
-
-    def leave(*_: object) -> None:
-        raise _Leave(128 + signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, leave)
+def _leave(*_: object) -> None:
+    raise _Leave
 
 
 def _segment(job: Job) -> Outcome:
     assert _worker is not None
     try:
-        with never_dropped({_Leave: signal.SIGTERM}):
+        with Raising({signal.SIGTERM: _Leave}):
             return _worker(job)
     except SystemExit as end:  # which the pool would take for an error of this video, and begin the next one
         os._exit(int(end.code or 0))

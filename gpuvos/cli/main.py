@@ -9,12 +9,12 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from gpuvos.cli.memory import keep_freed_memory
 from gpuvos.cli.options.common import Parser, UsageError
-from gpuvos.cli.signals import never_dropped
+from gpuvos.cli.signals import Raising
 
 _COMMANDS = {
     "segment": "segment the moving object of a video",
@@ -32,29 +32,18 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM, with which schedulers end a job."""
 
 
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Lets SIGTERM clean up as an interrupt does, and neither be lost."""
+def _signals() -> AbstractContextManager[None]:
+    """Lets SIGTERM clean up as an interrupt does; other threads than the main one get no signals."""
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        with never_dropped({KeyboardInterrupt: signal.SIGINT, _Terminated: signal.SIGTERM}):
-            yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        return nullcontext()
+    return Raising({signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: _Terminated})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status: 2 for bad input, 128 and its number after a signal."""
     keep_freed_memory()
     try:
-        with _terminated_like_interrupted(), warnings.catch_warnings():
+        with _signals(), warnings.catch_warnings():
             if argv is None:
                 warnings.showwarning = _Say()
             return _run(list(sys.argv[1:] if argv is None else argv))

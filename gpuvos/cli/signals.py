@@ -3,46 +3,71 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from threading import Timer
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from threading import Event, Thread
+from typing import Literal
 
-_PAUSE = 0.01  # seconds, in which a finalizer ends
+_PAUSE = 0.05  # seconds, in which a finalizer ends
 
 
-@contextmanager
-def never_dropped(numbers: Mapping[type[BaseException], int]) -> Iterator[None]:
-    """Sends a signal again whose exception Python dropped.
+class Raising(AbstractContextManager["Raising"]):
+    """Raises an exception in the main thread where a signal arrives, and raises it anew where Python drops it.
 
     The handler of a signal runs between any two instructions of the main thread, so also in a finalizer or in the
-    callback of a weak reference, where Python reports an exception and goes on. The command would not end.
+    callback of a weak reference, where Python reports an exception and goes on: the command would not end. So the
+    signal is sent again a moment later. If the block ends before, it ends with the exception. A signal that the
+    process was started to ignore stays ignored.
 
     Args:
-        numbers: the signal of every exception that a handler raises, by its exact type.
-
-    Raises:
-        BaseException: the exception that was dropped, where the block has ended before its signal came again.
+        kinds: the exception of every signal, made without arguments. Nothing else may raise these types.
     """
-    waiting: list[tuple[Timer, BaseException]] = []
-    report = sys.unraisablehook
 
-    def hook(dropped: sys.UnraisableHookArgs) -> None:
-        number = numbers.get(dropped.exc_type)
-        if number is None or dropped.exc_value is None:
-            report(dropped)
-            return
-        timer = Timer(_PAUSE, os.kill, (os.getpid(), number))
-        waiting.append((timer, dropped.exc_value))
-        timer.start()
+    def __init__(self, kinds: Mapping[int, type[BaseException]]) -> None:
+        self._kinds = kinds
+        self._deaf = False  # while a signal is about to be sent again, or the block has ended
+        self._ended = Event()
+        self._lost: list[int] = []
+        self._senders: list[Thread] = []
 
-    sys.unraisablehook = hook
-    try:
-        yield
-        if waiting:
-            raise waiting[-1][1]
-    finally:
-        sys.unraisablehook = report
-        for timer, _ in waiting:
-            timer.cancel()
-            timer.join()
+    def __enter__(self) -> Raising:
+        self._report, sys.unraisablehook = sys.unraisablehook, self._look
+        self._before = {number: signal.getsignal(number) for number in self._kinds}
+        for number, handler in self._before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> Literal[False]:
+        self._deaf = True
+        self._ended.set()
+        for sender in self._senders:
+            sender.join()
+        sys.unraisablehook = self._report
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._lost and kind is None:
+            raise self._kinds[self._lost[-1]]
+        return False
+
+    def _handle(self, number: int, _: object) -> None:
+        if not self._deaf:
+            raise self._kinds[number]
+
+    def _look(self, dropped: sys.UnraisableHookArgs) -> None:
+        """Python calls it with every exception that it drops."""
+        for number, kind in self._kinds.items():
+            if dropped.exc_type is kind:
+                self._deaf = True
+                self._lost.append(number)
+                self._senders.append(Thread(target=self._send, args=(number,), daemon=True))
+                self._senders[-1].start()
+                self._deaf = False
+                return
+        self._report(dropped)
+
+    def _send(self, number: int) -> None:
+        if not self._ended.wait(_PAUSE):
+            os.kill(os.getpid(), number)

@@ -61,12 +61,11 @@ def embedding_colors(embedding: Tensor, *, size: tuple[int, int] | None = None) 
     dims = check_tensor("embedding", embedding, "T D h w")
     if size is not None:
         check_size("size", size)
-    # With 64 bits, rounding that differs with the number of threads is far below a grey level.
     points = embedding.detach().movedim(1, -1).flatten(0, 2).double().nan_to_num(0.0, 0.0, 0.0)  # [N, D]
     if points.numel():  # a power of two, which changes no digit, keeps squares of the largest from overflowing
         points = torch.ldexp(points, -torch.frexp(points.abs().amax())[1].clamp(min=0))
     points = nnf.pad(points - points.mean(0), (0, max(0, 3 - dims["D"])))  # at least three channels
-    _, basis = torch.linalg.eigh(points.T @ points / max(len(points), 1))  # ascending
+    _, basis = torch.linalg.eigh(points.T @ points / max(len(points), 1))  # ascending; 32 bits round by the threads
     basis = basis.flip(1)[:, :3]  # [D, 3]
     # Of loadings equal up to rounding the first counts, so that rounding does not choose the sign.
     order = torch.linspace(1, 0.99, len(basis), device=basis.device)[:, None]

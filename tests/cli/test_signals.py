@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gpuvos.cli.main import main
-from gpuvos.cli.signals import never_dropped
+from gpuvos.cli.signals import Raising
 
 
 class Finalized:
@@ -77,6 +77,17 @@ def test_other_exceptions_are_reported_as_ever(
 
     reported: list[type[BaseException]] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda dropped: reported.append(dropped.exc_type))
-    with never_dropped({KeyboardInterrupt: signal.SIGINT}):
+    with Raising({signal.SIGINT: KeyboardInterrupt}):
         dropping(fail)
     assert reported == [ValueError]
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    """As of a job in the background of a shell, which an interrupt of the others leaves alone."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Raising({signal.SIGINT: KeyboardInterrupt}):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
