@@ -13,7 +13,7 @@ from typing import Literal
 _PAUSE = 0.05  # seconds, in which a finalizer ends
 
 
-class Raising(AbstractContextManager["Raising"]):
+class Raising(AbstractContextManager[None]):
     """Raises an exception in the main thread where a signal arrives, and raises it anew where Python drops it.
 
     The handler of a signal runs between any two instructions of the main thread, so also in a finalizer or in the
@@ -32,13 +32,12 @@ class Raising(AbstractContextManager["Raising"]):
         self._lost: list[int] = []
         self._senders: list[Thread] = []
 
-    def __enter__(self) -> Raising:
+    def __enter__(self) -> None:
         self._report, sys.unraisablehook = sys.unraisablehook, self._look
         self._before = {number: signal.getsignal(number) for number in self._kinds}
         for number, handler in self._before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> Literal[False]:
         self._deaf = True

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gpuvos.cli.common import pick_device
 from gpuvos.errors import check_count, check_positive, fail
@@ -15,12 +17,14 @@ from gpuvos.features.network.weights import load_weights, save_weights
 from gpuvos.training.card import model_card
 from gpuvos.training.config import TrainingConfig
 from gpuvos.training.images import StillsDataset, StillSource, pack
+from gpuvos.training.linear import linear_objectness
 from gpuvos.training.loop import distributed, train
 from gpuvos.training.sampler import BatchSampler
 from gpuvos.training.synthetic import RenderedStills
 
 _DEFAULT_MINUTES = 2.0
 _FITTED = 128  # images that the principal components are of
+_LINEAR = 1024  # images that the linear objectness is fitted to
 _SMALLEST = 32  # side of a crop: the encoder halves it five times
 _NO_LIMIT = 1_000_000  # steps, where only time ends a run
 
@@ -41,6 +45,8 @@ def run(arguments: Namespace) -> int:
         torch.manual_seed(config.seed % 2**63)
         stills, held_out = _stills(arguments, process)
         network = build_network(arguments.init, stills, config)
+        if arguments.linear_objectness and not network.width:
+            raise fail("--linear-objectness", f"weights without a hidden layer, '{arguments.init}'", "others")
         state = train(
             network,
             stills,
@@ -54,6 +60,8 @@ def run(arguments: Namespace) -> int:
             workers=arguments.workers,
         )
         if process == 0:
+            if arguments.linear_objectness:
+                network = linear_objectness(network.cpu(), _crops(stills, config, _LINEAR))
             card = model_card(stills.records, config, state, origin=arguments.init, processes=processes)
             weights = save_weights(network, arguments.output / "weights.safetensors", card=card)
             print(f"{state.step} steps in {state.seconds:.0f} s: {weights}, weights.json, log.csv")
@@ -71,6 +79,11 @@ def build_network(init: Path | None, stills: StillSource, config: TrainingConfig
     if init is None:
         return network
     network.load_state_dict(load_teacher(init), strict=False)
+    return fit_projection(network, _crops(stills, config, _FITTED))
+
+
+def _crops(stills: StillSource, config: TrainingConfig, count: int) -> Iterator[Tensor]:
+    """Batches of ``count`` images that nothing was pasted onto."""
     sampler = BatchSampler(
         stills,
         batch_size=config.batch_size,
@@ -79,8 +92,7 @@ def build_network(init: Path | None, stills: StillSource, config: TrainingConfig
         rest=False,
         seed=config.seed + 2,
     )
-    count = -(-_FITTED // config.batch_size)
-    return fit_projection(network, (sampler.draw(sampler.generator(step)).image for step in range(count)))
+    return (sampler.draw(sampler.generator(step)).image for step in range(-(-count // config.batch_size)))
 
 
 def _config(arguments: Namespace) -> TrainingConfig:

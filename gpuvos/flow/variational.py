@@ -169,7 +169,7 @@ def coarse_to_fine(first: list[Tensor], second: list[Tensor], parameters: FlowPa
         flow = resize_flow(flow, (height, width))
         alone = source.device.type == "cpu" and height * width >= _FILLS_CACHE
         parts = [torch.split(value, 1) if alone else (value,) for value in (source, target, flow)]
-        flow = torch.cat([_level(*part, warps, parameters) for part in zip(*parts, strict=True)])
+        flow = torch.cat([_level(a, b, start, warps, parameters) for a, b, start in zip(*parts, strict=True)])
     return flow
 
 

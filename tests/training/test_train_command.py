@@ -24,6 +24,7 @@ def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     small = functools.partial(RenderedStills, 2, height=48, width=64)
     monkeypatch.setattr("gpuvos.cli.train.RenderedStills", lambda *_numbers, seed: small(seed=seed))
     monkeypatch.setattr("gpuvos.cli.train._FITTED", 4)
+    monkeypatch.setattr("gpuvos.cli.train._LINEAR", 4)
 
 
 @pytest.mark.slow
@@ -56,6 +57,17 @@ def test_without_data_it_trains_on_rendered_clips(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.slow
+def test_a_linear_objectness_in_place_of_the_hidden_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--linear-objectness", "--pair-weight", "0", *QUICK]
+    assert main(["train", "-o", str(tmp_path / "run"), "--steps", "1", *words]) == 0
+    weights = tmp_path / "run" / "weights.safetensors"
+    assert load_weights(weights).width == 0
+    words += ["--init", str(weights), "--steps", "1"]
+    assert main(["train", "-o", str(tmp_path / "next"), *words]) == 2
+    assert "--linear-objectness: got weights without a hidden layer" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_stills_are_packed_and_the_card_says_their_licences(
     stills_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: nn.Module
 ) -> None:
@@ -77,6 +89,7 @@ def test_stills_are_packed_and_the_card_says_their_licences(
         (["--init", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--init", "nowhere.pth"], "nowhere.pth"),
         (["--pack", "somewhere"], "--stills"),
+        (["--linear-objectness"], "--linear-objectness: got it with --pair-weight 1, wanted --pair-weight 0"),
         (["--minutes", "-1"], "minutes"),
         (["--threads", "0"], "--threads"),
         (["--size", "16"], "--size"),

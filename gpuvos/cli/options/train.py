@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from gpuvos.cli.options.common import existing, whole
+from gpuvos.cli.options.common import UsageError, existing, whole
 
 KEEP = ("none", "spread", "distances")
 
@@ -25,6 +25,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument("--freeze-statistics", action="store_true", help="keep the batch-norm buffers of --init")
     parser.add_argument("--keep", default="spread", choices=KEEP, help="what keeps variance inside objects")
+    parser.add_argument(
+        "--linear-objectness", action="store_true", help="one linear map in place of the hidden layer; no --pair-weight"
+    )
     parser.add_argument("--size", type=int, help="side of the crops in pixels (default 256; rendered 128)")
     parser.add_argument("--learning-rate", type=float, help="of the heads (default 1e-3; rendered 3e-3)")
     for name, value, text in (
@@ -47,5 +50,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         parser.add_argument(option, type=type(value), default=value, help=f"{text} (default {value})")
 
 
-def check(_arguments: Namespace) -> None:
-    """Nothing but what every option says of itself."""
+def check(arguments: Namespace) -> None:
+    """Options that exclude each other."""
+    if arguments.linear_objectness and arguments.pair_weight:
+        given = f"it with --pair-weight {arguments.pair_weight:g}"
+        raise UsageError(f"--linear-objectness: got {given}, wanted --pair-weight 0, or the embedding is corrected too")
