@@ -34,10 +34,11 @@ class Raising(AbstractContextManager[None]):
 
     def __enter__(self) -> None:
         self._report, sys.unraisablehook = sys.unraisablehook, self._look
-        self._before = {number: signal.getsignal(number) for number in self._kinds}
-        for number, handler in self._before.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, self._handle)
+        handlers = {number: signal.getsignal(number) for number in self._kinds}
+        # None: a handler that is not Python's
+        self._before = {number: h for number, h in handlers.items() if h not in (None, signal.SIG_IGN)}
+        for number in self._before:
+            signal.signal(number, self._handle)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> Literal[False]:
         self._deaf = True
