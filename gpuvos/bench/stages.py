@@ -124,9 +124,9 @@ def dense_crf(inputs: Inputs) -> object:
 def flow(inputs: Inputs) -> object:
     """Weight-free flow, averaged on the grid."""
     from gpuvos.flow.clip import clip_flow
-    from gpuvos.flow.variational import FOR_FEATURES
+    from gpuvos.flow.variational import FOR_NETWORKS
 
-    return clip_flow(inputs.images, size=inputs.workload.grid, parameters=FOR_FEATURES)
+    return clip_flow(inputs.images, size=inputs.workload.grid, parameters=FOR_NETWORKS)
 
 
 def features(inputs: Inputs) -> object:

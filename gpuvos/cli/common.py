@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from argparse import Namespace
 from typing import Any, cast
 
@@ -35,7 +36,7 @@ def build_config(arguments: Namespace, rule: str) -> Config:
 def build_segmenter(arguments: Namespace, rule: str) -> VideoSegmenter:
     """Front end and method on the chosen device."""
     preset = PRESETS[arguments.preset]
-    flow = _flow(arguments.flow, preset)
+    flow = _flow(arguments, preset)
     front_end: AppearanceFeatures | LearnedFeatures | SaliencyFeatures
     if arguments.front_end == "bundled":
         front_end = preset_features(
@@ -64,9 +65,12 @@ def chosen_refinement(arguments: Namespace) -> Refined:
     return chosen
 
 
-def _flow(name: str | None, preset: Preset) -> nn.Module:
+def _flow(arguments: Namespace, preset: Preset) -> nn.Module:
+    name, parameters = arguments.flow, preset.flow
+    if arguments.front_end == "appearance":  # no network tells it where outlines are
+        parameters = dataclasses.replace(parameters, finest_warps=parameters.warps)
     if name in (None, "dense"):
-        return DenseFlow(parameters=preset.flow)
+        return DenseFlow(parameters=parameters)
     from gpuvos.flow.raft import TorchvisionRaft
 
     variant: Any = str(name).removeprefix("raft-")  # argparse has checked it

@@ -18,7 +18,6 @@ from gpuvos.features.context import grid_stride, over_frames, resize, with_conte
 from gpuvos.features.network.pretrained import Backbone, SamVariant, build_deeplab, build_sam_encoder
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.flow.inference import InferenceModule
-from gpuvos.flow.variational import FOR_FEATURES
 from gpuvos.functional.precision import full_precision
 from gpuvos.types import Features, Progress
 
@@ -51,8 +50,7 @@ class ModuleFeatures(InferenceModule):
         position: weight of the two channels of position, whose values are in [-1, 1].
         motion: weight of the two channels of motion, likewise.
         floor: least objectness, as of ``LearnedFeatures``.
-        flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``. None: ``DenseFlow`` with a
-            single linearisation on its finest level.
+        flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``; ``DenseFlow()`` if absent.
         stride: pixels of the image per pixel of the grid. None: 4, and less for small frames.
         chunk: frames the module sees together. By default 1 on the CPU and 16 elsewhere.
 
@@ -111,7 +109,7 @@ class ModuleFeatures(InferenceModule):
         self.mean, self.std, self.multiple = tuple(mean), tuple(std), multiple
         self.position, self.motion, self.floor = position, motion, floor
         self.stride, self.chunk = stride, chunk
-        self.flow = DenseFlow(parameters=FOR_FEATURES) if flow is None else flow
+        self.flow = DenseFlow() if flow is None else flow
         self.register_buffer("projection", None, persistent=False)  # made when C is known
         self.eval()
 

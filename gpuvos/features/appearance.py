@@ -11,7 +11,6 @@ from gpuvos.features.base import ClipFeatures, accepted
 from gpuvos.features.context import grid_stride, over_frames, with_context
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.flow.inference import InferenceModule
-from gpuvos.flow.variational import FOR_FEATURES
 from gpuvos.functional.precision import full_precision
 from gpuvos.types import Features, Progress
 
@@ -30,8 +29,7 @@ class AppearanceFeatures(InferenceModule):
         texture: weight of the texture.
         position: weight of the position.
         motion: weight of the motion.
-        flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``. None: ``DenseFlow`` with a
-            single linearisation on its finest level.
+        flow: module that gives the flow of a clip, called as ``flow(frames, size=(H, W))``; ``DenseFlow()`` if absent.
         chunk: frames processed at a time. By default 1 on the CPU, where no frame then changes a bit of another, and
             16 elsewhere.
 
@@ -58,7 +56,7 @@ class AppearanceFeatures(InferenceModule):
         check_count("chunk", 1 if chunk is None else chunk)
         self.stride, self.chunk = stride, chunk
         self.color, self.texture, self.position, self.motion = color, texture, position, motion
-        self.flow = DenseFlow(parameters=FOR_FEATURES) if flow is None else flow
+        self.flow = DenseFlow() if flow is None else flow
         self.eval()
 
     def forward(self, frames: Tensor, *, validate: bool = True, progress: Progress | None = None) -> Features:

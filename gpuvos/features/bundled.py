@@ -16,7 +16,7 @@ from gpuvos.features.network.embedding import EmbeddingNetwork, fuse
 from gpuvos.features.network.weights import load_weights
 from gpuvos.flow.clip import DenseFlow
 from gpuvos.flow.inference import InferenceModule
-from gpuvos.flow.variational import FOR_FEATURES
+from gpuvos.flow.variational import FOR_NETWORKS
 from gpuvos.types import Features, Progress
 
 Combination = Literal["mean", "max"]
@@ -94,7 +94,7 @@ class LearnedFeatures(InferenceModule):
         self.position, self.motion = position, motion
         self.scales, self.max_stride, self.combine, self.floor, self.chunk = scales, max_stride, combine, floor, chunk
         self.temperature = temperature
-        self.flow = DenseFlow(parameters=FOR_FEATURES) if flow is None else flow
+        self.flow = DenseFlow(parameters=FOR_NETWORKS) if flow is None else flow
         self.eval()
 
     def forward(self, frames: Tensor, *, validate: bool = True, progress: Progress | None = None) -> Features:

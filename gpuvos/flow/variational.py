@@ -72,9 +72,9 @@ class FlowParameters:
             raise fail("scale", repr(self.scale), "a number in (0, 1]")
 
 
-FOR_FEATURES = FlowParameters(finest_warps=1)
-"""What the front ends of the library take, in half the time: they average the flow over 2 x 2 pixels of the finest
-level or more, and the levels below it know that mean as well."""
+FOR_NETWORKS = FlowParameters(finest_warps=1)
+"""What the bundled front ends take, in half the time: they average the flow over 2 x 2 pixels of the finest level or
+more, and networks tell them where outlines are."""
 
 
 def gradient(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.network.weights import load_saliency
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
-from gpuvos.flow.variational import FOR_FEATURES, FlowParameters
+from gpuvos.flow.variational import FOR_NETWORKS, FlowParameters
 from gpuvos.pipeline.refinement import RefinementName, refinement
 from gpuvos.pipeline.video import VideoSegmenter
 
@@ -41,7 +41,7 @@ class Preset:
     """Most pixels of a frame per pixel of the grid, as of ``LearnedFeatures``."""
     precision: Precision = "float32"
     """Of the networks of the front end."""
-    flow: FlowParameters = FOR_FEATURES
+    flow: FlowParameters = FOR_NETWORKS
     """Of the dense flow."""
     refine: Refined = "zoom-crf"
     """``none``, or a name of ``refinement``."""

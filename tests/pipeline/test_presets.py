@@ -13,7 +13,9 @@ import gpuvos
 from gpuvos.cli.common import build_segmenter, chosen_refinement
 from gpuvos.cli.options import common
 from gpuvos.cli.options.common import Parser
+from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.saliency import SaliencyFeatures
+from gpuvos.flow.variational import FlowParameters
 from gpuvos.nn import DenseCRF, GuidedFilter
 from gpuvos.paper.cache import fingerprint
 from gpuvos.pipeline.presets import PRESETS, Preset, preset_refinement, preset_segmenter
@@ -81,6 +83,14 @@ def test_other_front_ends_are_refined_when_asked_to() -> None:
     assert plain.refinement is None
     assert plain.front_end.scales == (1.0, 0.5)
     assert chosen_refinement(options(*words, "--refine", "guided")) == "guided"
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_without_networks_the_finest_level_of_the_flow_counts(name: str) -> None:
+    flow = build_segmenter(options("--preset", name, "--front-end", "appearance"), "robust").front_end.flow
+    assert flow.parameters_of_flow.finest_warps == flow.parameters_of_flow.warps == PRESETS[name].flow.warps
+    assert flow.parameters_of_flow.scale == PRESETS[name].flow.scale
+    assert AppearanceFeatures().flow.parameters_of_flow == FlowParameters()
 
 
 def test_refinements_by_name() -> None:
