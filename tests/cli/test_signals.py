@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +35,17 @@ def in_weak_reference(call: Callable[[], None]) -> None:
     reference = weakref.ref(thing, lambda _: call())
     del thing
     assert reference() is None
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Handlers as those of a command in the foreground: tests in the background of a shell ignore interrupts."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
 
 
 DROPPING = [in_finalizer, in_weak_reference]
