@@ -34,11 +34,11 @@ class Calls(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.fixture(scope="module", params=[16, 0], ids=["hidden", "linear"])
+@pytest.fixture(scope="module")
 def network(request: pytest.FixtureRequest) -> EmbeddingNetwork:
     """With every weight drawn, and scales of norms and slopes of activations on both sides of 0 and at it."""
     torch.manual_seed(0)
-    network = EmbeddingNetwork(dimensions=8, width=request.param)
+    network = EmbeddingNetwork(dimensions=8, width=getattr(request, "param", 16))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -89,6 +89,7 @@ IMAGES = torch.rand(1, 3, 40, 50, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.sampled
+@pytest.mark.parametrize("network", [16, 0], indirect=True, ids=["hidden", "linear"])
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(
     "shape", [(2, 33, 50), (1, 1, 1), (2, 1, 9), (1, 5, 2), (3, 16, 16), (1, 47, 31), (2, 130, 96)]
