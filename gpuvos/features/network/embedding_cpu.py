@@ -25,13 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, linear, prelu
 
-from gpuvos.features.network.embedding import (
-    EmbeddingNetwork,
-    NetworkOutput,
-    foreground_logit,
-    fuse,
-    half_grid,
-)
+from gpuvos.features.network.embedding import EmbeddingNetwork, NetworkOutput, foreground_logit, fuse, half_grid
 from gpuvos.features.network.espnet import (
     SCALES,
     ConvNorm,
