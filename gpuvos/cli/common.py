@@ -44,9 +44,8 @@ def build_segmenter(arguments: Namespace, rule: str) -> VideoSegmenter:
         )
     elif arguments.front_end == "embedding":
         dtype = getattr(torch, arguments.precision or preset.precision)
-        scales = (preset.scale, preset.scale / 2)
         front_end = LearnedFeatures(
-            arguments.weights, flow=flow, dtype=dtype, scales=scales, max_stride=preset.max_stride
+            arguments.weights, flow=flow, dtype=dtype, scales=(preset.scale,), max_stride=preset.max_stride
         )
     else:
         for name, given in (("weights", arguments.weights), ("precision", arguments.precision)):

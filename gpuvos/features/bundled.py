@@ -29,13 +29,14 @@ class LearnedFeatures(InferenceModule):
 
     Embedding (channels in this order): the network's (D), position (2), flow left over after the motion of the
     camera (2). Objectness: ``floor + (1 - floor) O``, O = the geometric mean of what the classes say, 1 - P_background
-    (Eq. 3), and of what the class-agnostic head says, each over several sizes of the frame.
+    (Eq. 3), and of what the class-agnostic head says, each over ``scales``.
 
     Args:
         weights: a file that ``save_weights`` wrote, or a network; None: the weights that come with the library.
         position: weight of the two channels of position, whose values are in [-1, 1].
         motion: weight of the two channels of motion, likewise.
-        scales: sizes at which the network looks for objects, relative to the frame. The embedding is of the first.
+        scales: sizes at which the network looks for objects, relative to the frame. The embedding is of the first. A
+            second size costs a quarter more and does not raise J on DAVIS train.
         max_stride: most pixels of the frame per pixel of the grid. It is less for frames whose shorter side would have
             fewer than 48 pixels on the grid.
         combine: how the objectness of the sizes is combined, ``mean`` or ``max``.
@@ -66,7 +67,7 @@ class LearnedFeatures(InferenceModule):
         *,
         position: float = 0.7,
         motion: float = 1.0,
-        scales: tuple[float, ...] = (1.0, 0.5),
+        scales: tuple[float, ...] = (1.0,),
         max_stride: int = 4,
         combine: Combination = "mean",
         floor: float = 0.05,

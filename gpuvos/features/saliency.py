@@ -30,7 +30,7 @@ class SaliencyFeatures(InferenceModule):
         network: called with images ``[N, 3, h, w]`` in [0, 1], in the dtype of its parameters, gives the saliency
             ``[N, h', w']`` (or ``[N, 1, h', w']``) in [0, 1], of any resolution. A Module is put into evaluation mode.
             None: U2NetP with the weights that come with the library.
-        base: a front end of the library; None: ``LearnedFeatures(scales=(1.0,))``.
+        base: a front end of the library; None: ``LearnedFeatures()``.
         weight: of the channel of saliency, before what the base multiplies its embedding by.
         share: of the saliency in the objectness, in [0, 1].
         combine: ``mean`` or ``geometric``, the kind of mean. Where the two disagree, the geometric one believes the
@@ -61,7 +61,7 @@ class SaliencyFeatures(InferenceModule):
         chunk: int | None = None,
     ) -> None:
         super().__init__()
-        base = LearnedFeatures(scales=(1.0,)) if base is None else base
+        base = LearnedFeatures() if base is None else base
         if not all(hasattr(base, name) for name in ("encode", "flow", "complete")):
             wanted = "a front end with encode, flow and complete"
             raise fail("base", type(base).__name__, wanted, "see LearnedFeatures")

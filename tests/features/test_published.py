@@ -25,7 +25,7 @@ def test_front_ends_of_the_weights() -> None:
         front = weights.build()
         assert isinstance(front, kind)
         assert weights.meta["num_params"] >= sum(value.numel() for value in front.network.parameters()) - 10_000
-    assert PublishedWeights["EMBEDDING"].build(scales=(1.0,)).scales == (1.0,)
+    assert PublishedWeights["EMBEDDING"].build(scales=(1.0, 0.5)).scales == (1.0, 0.5)
 
 
 def test_frames_of_images() -> None:

@@ -36,7 +36,7 @@ def of_somebody() -> ModuleFeatures:
 
 
 def of_the_library() -> SaliencyFeatures:
-    return SaliencyFeatures(load_saliency(size=64), base=LearnedFeatures(scales=(1.0,)))
+    return SaliencyFeatures(load_saliency(size=64), base=LearnedFeatures())
 
 
 @pytest.mark.slow

@@ -118,7 +118,7 @@ class Masks(nn.Module):
 
 def bundled_segmenter() -> gpuvos.VideoSegmenter:
     """With the networks of the library at one scale, and few steps of flow, as a trace writes out every step."""
-    base = LearnedFeatures(scales=(1.0,), flow=DenseFlow(parameters=FlowParameters(warps=1, finest_warps=1, steps=2)))
+    base = LearnedFeatures(flow=DenseFlow(parameters=FlowParameters(warps=1, finest_warps=1, steps=2)))
     return gpuvos.VideoSegmenter(SaliencyFeatures(load_saliency(size=64), base=base), options("robust"))
 
 

@@ -81,7 +81,7 @@ def test_other_front_ends_are_refined_when_asked_to() -> None:
     words = ("--front-end", "embedding")
     plain = build_segmenter(options(*words), "robust")
     assert plain.refinement is None
-    assert plain.front_end.scales == (1.0, 0.5)
+    assert plain.front_end.scales == (1.0,)
     assert chosen_refinement(options(*words, "--refine", "guided")) == "guided"
 
 

@@ -38,7 +38,7 @@ class Front(nn.Module):
 
 FRONT_ENDS: dict[str, Callable[[], nn.Module]] = {
     "saliency": lambda: SaliencyFeatures(load_saliency(size=64), share=0.25),
-    "bundled": lambda: LearnedFeatures(scales=(1.0,), floor=0.1),
+    "bundled": lambda: LearnedFeatures(scales=(1.0, 0.5), floor=0.1),
     "appearance": lambda: AppearanceFeatures(stride=2, flow=DenseFlow(chunk=1)),
 }
 
