@@ -60,9 +60,10 @@ def run(arguments: Namespace) -> int:
             workers=arguments.workers,
         )
         if process == 0:
-            if arguments.linear_objectness:
-                network = linear_objectness(network.cpu(), _crops(stills, config, _LINEAR))
             card = model_card(stills.records, config, state, origin=arguments.init, processes=processes)
+            if arguments.linear_objectness:  # after what was held out was measured
+                network = linear_objectness(network.cpu(), _crops(stills, config, _LINEAR))
+                card["linear_objectness"] = {"images": _LINEAR, "size": config.size}
             weights = save_weights(network, arguments.output / "weights.safetensors", card=card)
             print(f"{state.step} steps in {state.seconds:.0f} s: {weights}, weights.json, log.csv")
             for row in (row for row in state.history if "seed_iou" in row):

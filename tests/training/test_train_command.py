@@ -62,6 +62,7 @@ def test_a_linear_objectness_in_place_of_the_hidden_layer(tmp_path: Path, capsys
     assert main(["train", "-o", str(tmp_path / "run"), "--steps", "1", *words]) == 0
     weights = tmp_path / "run" / "weights.safetensors"
     assert load_weights(weights).width == 0
+    assert json.loads(weights.with_suffix(".json").read_text())["linear_objectness"] == {"images": 4, "size": 64}
     words += ["--init", str(weights), "--steps", "1"]
     assert main(["train", "-o", str(tmp_path / "next"), *words]) == 2
     assert "--linear-objectness: got weights without a hidden layer" in capsys.readouterr().err
