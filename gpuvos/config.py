@@ -116,7 +116,7 @@ class Config:
     mask_vote: float = 0.0
     """Robust rule, semi-supervised: how much the vote on objectness and motion counts beside the first mask. 0: not at
     all (A.1), the mask may name anything. Above 0 the seeds of every frame join those of frame 0, labelled by both
-    (``RobustRule.under_mask``): for a mask of the object that moves. At 0.5 J on DAVIS train is 83.9, at 0 79.5."""
+    (``RobustRule.under_mask``): for a mask of the object that moves. At 0.5 J on DAVIS train is 83.7, at 0 79.3."""
 
     min_motion: float = 0.25
     """Robust rule: a frame in which no region moves by more (pixels of the image, after the camera) has no saliency."""
