@@ -7,21 +7,18 @@ it. Features are computed once (``--cache`` keeps them). A run that is stopped g
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import replace
+from functools import partial
 from itertools import product
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from over_davis import Row, measure_all, options
+from torch import Tensor
 
 import gpuvos
 from gpuvos import functional as F
-from gpuvos.data import Davis2016
 from gpuvos.functional.voting import take_vote
 from gpuvos.metrics import region_similarity
-from gpuvos.paper.cache import FeatureCache
 from gpuvos.paper.oracles import enlarge
 from gpuvos.pipeline.rules.robust import vote_options
 
@@ -30,7 +27,6 @@ GRID = {
     "confident_share": (0.45, 0.5, 0.55, 0.6, 0.65),
     "smoothing_share": (0.006, 0.0085, 0.012),
 }
-Scores = dict[str, float]
 
 
 def settings() -> dict[str, gpuvos.Config]:
@@ -46,7 +42,7 @@ def name_of(options: dict[str, float]) -> str:
 DEFAULT = name_of({name: getattr(gpuvos.Config(), name) for name in GRID})
 
 
-def measure(features: gpuvos.Features, truth: Tensor, every: int) -> Scores:
+def measure(features: gpuvos.Features, truth: Tensor, every: int) -> Row:
     """J of every combination on every so many frames; DAVIS leaves out the first and the last."""
     base = gpuvos.segment(*features)
     objectness = F.region_mean(features.objectness[:, None], base.forest.label, base.seeds.valid.shape[-1])[..., 0]
@@ -72,11 +68,11 @@ def halves(names: list[str]) -> tuple[list[str], list[str]]:
     return [name for i, name in enumerate(names) if i % 4 < 2], [name for i, name in enumerate(names) if i % 4 >= 2]
 
 
-def mean(kept: dict[str, Scores], names: list[str], setting: str) -> float:
+def mean(kept: dict[str, Row], names: list[str], setting: str) -> float:
     return sum(kept[name][setting] for name in names) / len(names)
 
 
-def table(kept: dict[str, Scores]) -> str:
+def table(kept: dict[str, Row]) -> str:
     """J of each half by whoever chose the parameters, and the range over all combinations."""
     parts = dict(zip(("the 16", "the 14"), halves(sorted(kept)), strict=True))
     chosen = {half: max(settings(), key=lambda setting: mean(kept, names, setting)) for half, names in parts.items()}
@@ -91,29 +87,11 @@ def table(kept: dict[str, Scores]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, required=True, help="DAVIS-2016")
+    parser = options(__doc__)
     parser.add_argument("--every", type=int, default=4, help="frames between two that are scored")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cache", type=Path, help="folder of kept features, as of gpuvos evaluate")
-    parser.add_argument("--keep", type=Path, help="JSON file, rewritten after every sequence")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    kept: dict[str, Scores] = {}
-    if arguments.keep and arguments.keep.exists():
-        kept = json.loads(arguments.keep.read_text())
-    segmenter = gpuvos.VideoSegmenter()
-    assert isinstance(segmenter.front_end, nn.Module)
-    cache = FeatureCache(arguments.cache, segmenter.front_end)
-    davis = Davis2016(arguments.root, split="train")
-    for name in davis.names:
-        if name in kept:
-            continue
-        sequence = davis[name]
-        kept[name] = measure(cache(name, sequence.frames, segmenter.features), sequence.mask, arguments.every)
-        print(f"{name}: {kept[name][DEFAULT]:.1f}", flush=True)
-        if arguments.keep:
-            arguments.keep.write_text(json.dumps(kept, indent=1) + "\n")
+    settings = {"grid": {name: list(values) for name, values in GRID.items()}, "every": arguments.every}
+    kept = measure_all(arguments, partial(measure, every=arguments.every), settings)
     print("\n" + table(kept))
 
 

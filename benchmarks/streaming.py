@@ -6,22 +6,18 @@ frame. A run that is stopped goes on where it was, from ``--keep``.
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
+from functools import partial
 
 import torch
+from over_davis import Row, measure_all, options
 from torch import Tensor, nn
 
 import gpuvos
-from gpuvos.data import Davis2016
 from gpuvos.metrics import region_similarity
-from gpuvos.paper.cache import FeatureCache
 from gpuvos.pipeline.stream import StreamingSegmenter
 
 WHOLE = "whole clip"
 SETTINGS = ("16:1", "32:8", "64:1", "64:8", "64:24")
-Rows = dict[str, float]
 
 
 class Replay(nn.Module):
@@ -37,7 +33,7 @@ class Replay(nn.Module):
         return gpuvos.Features(*(value[number] for value in self.features))
 
 
-def measure(features: gpuvos.Features, truth: Tensor, settings: list[str]) -> Rows:
+def measure(features: gpuvos.Features, truth: Tensor, settings: list[str]) -> Row:
     """J of every setting; DAVIS leaves out the first and the last frame."""
     t, h, w = truth.shape
     blank = torch.arange(t)[:, None, None, None].expand(-1, 3, h, w).half()
@@ -50,7 +46,7 @@ def measure(features: gpuvos.Features, truth: Tensor, settings: list[str]) -> Ro
     return rows
 
 
-def table(kept: dict[str, Rows]) -> str:
+def table(kept: dict[str, Row]) -> str:
     """Means of all sequences, and J sequence by sequence."""
     names, sequences = list(next(iter(kept.values()))), sorted(kept)
     score = torch.tensor([[kept[sequence][name] for name in names] for sequence in sequences])
@@ -71,32 +67,11 @@ def table(kept: dict[str, Rows]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, required=True, help="DAVIS-2016")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--sequences", nargs="*", help="all of the split where absent")
+    parser = options(__doc__)
     parser.add_argument("--settings", nargs="*", default=SETTINGS, metavar="HISTORY:LATENCY")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cache", type=Path, help="folder of kept features, as of gpuvos evaluate")
-    parser.add_argument("--keep", type=Path, help="JSON file, rewritten after every sequence")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    kept: dict[str, Rows] = {}
-    if arguments.keep and arguments.keep.exists():
-        kept = json.loads(arguments.keep.read_text())
-    segmenter = gpuvos.VideoSegmenter()
-    assert isinstance(segmenter.front_end, nn.Module)
-    cache = FeatureCache(arguments.cache, segmenter.front_end)
-    davis = Davis2016(arguments.root, split=arguments.split)
-    for name in arguments.sequences or davis.names:
-        if name in kept:
-            continue
-        sequence = davis[name]
-        features = cache(name, sequence.frames, segmenter.features)
-        kept[name] = measure(features, sequence.mask, list(arguments.settings))
-        print(name, {key: round(value, 1) for key, value in kept[name].items()}, flush=True)
-        if arguments.keep:
-            arguments.keep.write_text(json.dumps(kept, indent=1) + "\n")
+    settings = list(arguments.settings)
+    kept = measure_all(arguments, partial(measure, settings=settings), {"settings": settings})
     print("\n" + table(kept))
 
 

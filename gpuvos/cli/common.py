@@ -16,7 +16,7 @@ from gpuvos.features.appearance import AppearanceFeatures
 from gpuvos.features.bundled import LearnedFeatures
 from gpuvos.features.saliency import SaliencyFeatures
 from gpuvos.flow.clip import DenseFlow
-from gpuvos.pipeline.presets import PRESETS, Preset, Refined, preset_features, preset_refinement
+from gpuvos.pipeline.presets import PRESETS, Preset, Refined, preset_embedding, preset_features, preset_refinement
 from gpuvos.pipeline.video import VideoSegmenter
 
 
@@ -38,15 +38,9 @@ def build_segmenter(arguments: Namespace, rule: str) -> VideoSegmenter:
     preset = PRESETS[arguments.preset]
     flow = _flow(arguments, preset)
     front_end: AppearanceFeatures | LearnedFeatures | SaliencyFeatures
-    if arguments.front_end == "bundled":
-        front_end = preset_features(
-            arguments.preset, weights=arguments.weights, flow=flow, precision=arguments.precision
-        )
-    elif arguments.front_end == "embedding":
-        dtype = getattr(torch, arguments.precision or preset.precision)
-        front_end = LearnedFeatures(
-            arguments.weights, flow=flow, dtype=dtype, scales=(preset.scale,), max_stride=preset.max_stride
-        )
+    if arguments.front_end in ("bundled", "embedding"):
+        build = preset_features if arguments.front_end == "bundled" else preset_embedding
+        front_end = build(arguments.preset, weights=arguments.weights, flow=flow, precision=arguments.precision)
     else:
         for name, given in (("weights", arguments.weights), ("precision", arguments.precision)):
             if given not in (None, PRECISIONS[0]):

@@ -81,12 +81,37 @@ def preset_features(
         >>> preset_features("fast").network.size
         192
     """
+    base = preset_embedding(name, weights=weights, flow=flow, precision=precision)
+    return SaliencyFeatures(load_saliency(size=PRESETS[name].saliency).to(base.network.project.weight.dtype), base=base)
+
+
+def preset_embedding(
+    name: PresetName = "accurate",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    flow: nn.Module | None = None,
+    precision: Precision | None = None,
+) -> LearnedFeatures:
+    """The embedding network of ``preset_features`` alone, without the network of salient objects.
+
+    Args:
+        name: as of ``preset_features``, as are the others.
+        weights: as of ``LearnedFeatures``.
+        flow: another flow than the preset's.
+        precision: ``float32`` or ``bfloat16``, another than the preset's.
+
+    Raises:
+        InputError: as ``preset_features`` does.
+
+    Example:
+        >>> preset_embedding("realtime").max_stride
+        8
+    """
     check_choice("name", name, get_args(PresetName))
     preset = PRESETS[name]
     dtype = getattr(torch, precision or preset.precision)
     flow = DenseFlow(parameters=preset.flow) if flow is None else flow
-    base = LearnedFeatures(weights, flow=flow, dtype=dtype, scales=(preset.scale,), max_stride=preset.max_stride)
-    return SaliencyFeatures(load_saliency(size=preset.saliency).to(dtype), base=base)
+    return LearnedFeatures(weights, flow=flow, dtype=dtype, scales=(preset.scale,), max_stride=preset.max_stride)
 
 
 def preset_refinement(name: PresetName = "accurate", kind: Refined | None = None) -> nn.Module | None:
