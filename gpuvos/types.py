@@ -104,6 +104,14 @@ class Labels(NamedTuple):
     initial_foreground: Tensor | None = None  # [T, H, W] bool, Eq. 11, likewise
 
 
+class SeedSets(NamedTuple):
+    """Seeds of a frame and the two sets of them that Eq. 13-14 search."""
+
+    embedding: Tensor  # [T, K, D]
+    foreground: Tensor  # [T, K] bool; with ``Config.softness`` weights in [0, 1]
+    background: Tensor  # [T, K] likewise
+
+
 class Segmentation(NamedTuple):
     """Masks and everything that led to them.
 

@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 
 import pytest
+import torch
 
 from gpuvos import Config, InputError
 
@@ -18,6 +19,7 @@ def test_defaults_of_the_paper() -> None:
     assert (config.coverage, config.background_objectness, config.background_saliency) == (0.5, 0.1, 0.005)
     assert not config.squared_saliency
     assert (config.adapt_every, config.mask_coverage, config.temperature) == (1, 0.5, 1.0)
+    assert config.adjacent_sets == 0
 
 
 def test_seeds_and_window_follow_the_rule_where_they_are_not_given() -> None:
@@ -54,6 +56,7 @@ GOOD = {
     "background_objectness": [0, 1.0],
     "background_saliency": [0, 1.0],
     "adapt_every": [1, 9, None],
+    "adjacent_sets": [0, 1, 7],
     "track_seeds": [True, False],
     "temperature": [0.01, 100],
     "mask_coverage": [0, 1],
@@ -82,6 +85,7 @@ BAD = {
     "background_objectness": SHARE,
     "background_saliency": SHARE,
     "adapt_every": COUNT,
+    "adjacent_sets": [-1, 2.5, float("nan"), "9"],
     "track_seeds": [1, "yes", None],
     "temperature": [0, -1, float("nan"), None],
     "mask_coverage": SHARE,
@@ -94,6 +98,23 @@ BAD = {
     "vote_threshold": SHARE,
     "mask_vote": SHARE,
 }
+
+
+def test_the_frames_whose_sets_serve_one() -> None:
+    frame, last = torch.arange(5), torch.tensor([[4], [1], [-1]])
+
+    def sources(config: Config) -> list[list[int]]:
+        return [source.tolist() for source in config.source_frames(frame, 4)]
+
+    assert sources(Config(adjacent_sets=0)) == [[0, 1, 2, 3, 4]]
+    assert sources(Config()) == [[0, 1, 2, 3, 4], [0, 0, 1, 2, 3], [1, 2, 3, 4, 4]]
+    assert sources(Config(adapt_every=2)) == [[0, 0, 2, 2, 4], [0, 0, 0, 2, 2], [0, 2, 2, 4, 4]]
+    assert sources(Config(adapt_every=None, adjacent_sets=3)) == [[0] * 5]
+    assert len(sources(Config(adjacent_sets=2))) == 5
+    own, before, after = Config().source_frames(frame, last)  # videos of 5, 2 and no frames in a batch
+    assert own.tolist() == [[0, 1, 2, 3, 4], [0, 1, 1, 1, 1], [0] * 5]
+    assert before.tolist() == [[0, 0, 1, 2, 3], [0, 0, 1, 1, 1], [0] * 5]
+    assert after.tolist() == [[1, 2, 3, 4, 4], [1, 1, 1, 1, 1], [0] * 5]
 
 
 def test_every_field_is_listed() -> None:

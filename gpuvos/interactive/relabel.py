@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from gpuvos import functional as F
 from gpuvos.config import Config
 from gpuvos.errors import InputError, check_count, check_tensor, fail, shortened
 from gpuvos.interactive.session import config_of
 from gpuvos.pipeline.result import check_one_video, resize, with_probability
-from gpuvos.types import Segmentation
+from gpuvos.pipeline.steps import probability_under, source_frames
+from gpuvos.types import SeedSets, Segmentation
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -49,7 +50,7 @@ def relabel(
         >>> result, embedding = segmenter(frames), segmenter.features(frames).embedding
         >>> edited = relabel(result, embedding, background=[(1, int(result.foreground[1].nonzero()[0]))])
         >>> [bool((a == b).all()) for a, b in zip(edited.probability, result.probability)]
-        [True, False, True]
+        [False, False, False]
     """
     config = config_of(result, config)
     if config.softness:
@@ -66,20 +67,14 @@ def relabel(
             edited.add((frame, seed))
             for label, members in sets.items():
                 members[frame, seed] = label == name
-    source = [config.source_frame(frame) for frame in range(t)]
-    changed = {frame for frame, _ in edited}
-    frames = [frame for frame in range(t) if source[frame] in changed]
+    sources = torch.stack(source_frames(embedding[None], config))  # [n, T]
+    changed = torch.tensor(sorted({frame for frame, _ in edited}), dtype=torch.int64, device=embedding.device)
+    frames = torch.isin(sources, changed).any(0).nonzero().flatten()
     probability = result.probability.clone()
-    if frames:
-        sources = [source[frame] for frame in frames]
-        found = F.foreground_probability(
-            embedding[frames],
-            result.seeds.embedding[sources],
-            sets["foreground"][sources],
-            sets["background"][sources],
-            temperature=config.temperature,
-        )
-        resized = resize(found[None], (probability.shape[-2], probability.shape[-1]))[0]
+    if len(frames):
+        known = SeedSets(result.seeds.embedding[None], sets["foreground"][None], sets["background"][None])
+        found = probability_under(embedding[None, frames], known, config, sources[:, frames])
+        resized = resize(found, (probability.shape[-2], probability.shape[-1]))[0]
         probability[frames] = resized.to(probability.dtype)
     edited_result = with_probability(result, probability)
     return edited_result._replace(foreground=sets["foreground"], background=sets["background"])

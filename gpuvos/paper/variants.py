@@ -22,8 +22,9 @@ from gpuvos.paper import ablation, drift, oracles
 from gpuvos.paper.datasets import LabelledVideo
 from gpuvos.pipeline.refinement import RefinementName, refinement
 from gpuvos.pipeline.segment import segment
+from gpuvos.pipeline.steps import probability_under, source_frames
 from gpuvos.pipeline.tracking import track_seeds, tracks_of
-from gpuvos.types import Features, Segmentation
+from gpuvos.types import Features, SeedSets, Segmentation
 
 RULES = ("robust", "paper")
 PERIODS: tuple[int | None, ...] = (1, 5, 10, 20, 40, None)  # of Table 3
@@ -162,20 +163,15 @@ class Workbench:
         return torch.cat([refine(some, images) > 0.5 for some, images in parts])
 
     def _every(self, rule: str, detail: str) -> Row:
-        base = self.base(rule)
-        frames = torch.arange(len(base.foreground), device=base.foreground.device)
-        every = None if detail == "never" else int(detail)
-        source = replace(self.configs[rule], adapt_every=every).source_frame(frames)
-        probability = self._from_seeds(base, base.foreground[source], base.background[source], source)
+        base, every = self.base(rule), None if detail == "never" else int(detail)
+        probability = self._from_seeds(base, replace(self.configs[rule], adapt_every=every))
         return self._probability(self._enlarged(probability), base)
 
-    def _from_seeds(
-        self, base: Segmentation, foreground: Tensor, background: Tensor, source: Tensor | None = None
-    ) -> Tensor:
-        """Eq. 13-15 with other seed sets, those of frame ``source [T]`` where given."""
-        seeds = base.seeds.embedding if source is None else base.seeds.embedding[source]
-        temperature = next(iter(self.configs.values())).temperature  # no rule changes it
-        return F.foreground_probability(self.features.embedding, seeds, foreground, background, temperature=temperature)
+    def _from_seeds(self, result: Segmentation, config: Config) -> Tensor:
+        """Eq. 13-15 with the seed sets of a result."""
+        sets = SeedSets(*(value[None] for value in (result.seeds.embedding, result.foreground, result.background)))
+        embedding = self.features.embedding[None]
+        return probability_under(embedding, sets, config, source_frames(embedding, config))[0]
 
     def _rank(self, rule: str, by: str) -> Row:
         """Table 4: another ranking of the tracks, and in the robust rule other evidence of the seeds as well."""
@@ -188,7 +184,7 @@ class Workbench:
             evidence = base.saliency if by == "motion" else means
             chosen = oracles.vote(base, evidence, config)
             changed = base._replace(foreground_seed=seed, foreground=chosen, background=base.seeds.valid & ~chosen)
-        probability = self._from_seeds(changed, changed.foreground, changed.background)
+        probability = self._from_seeds(changed, self.configs[rule])
         return self._probability(self._enlarged(probability), changed)
 
     def _semi(self, rule: str, detail: str, *, vote: float) -> Row:
@@ -221,7 +217,7 @@ class Workbench:
                 if rule == "paper"
                 else base._replace(foreground_seed=seed)
             )
-        probability = self._from_seeds(changed, changed.foreground, changed.background)
+        probability = self._from_seeds(changed, self.configs[rule])
         return self._probability(self._enlarged(probability), changed)
 
     def _embedding(self, rule: str, name: str) -> Row:

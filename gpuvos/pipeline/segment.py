@@ -74,9 +74,9 @@ def segment(
     motion = steps.motion(features, regions, config)  # Eq. 7-8
     labels = RULES[config.rule].label(features, regions, motion, config)  # Eq. 9-12, or the vote
     if first_mask is None:
-        probability = steps.probability(features, regions, motion, labels, config)  # Eq. 13-15
+        probability = steps.probability(features, regions, motion, labels, config, lengths)  # Eq. 13-15
     else:
-        labels, probability = steps.probability_from_mask(features, regions, labels, first_mask, config)
+        labels, probability = steps.probability_from_mask(features, regions, labels, first_mask, config, lengths)
     if present is not None:
         probability = probability.masked_fill(~present[..., None, None], 0)
     result = build_result(probability, regions, motion, labels, config, size)

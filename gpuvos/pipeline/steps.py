@@ -5,6 +5,9 @@ Every tensor has two leading dimensions here: B videos of T frames.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -13,7 +16,7 @@ from gpuvos import functional as F
 from gpuvos.config import Config
 from gpuvos.functional.edges import embedding_graph
 from gpuvos.pipeline.rules import RULES
-from gpuvos.types import Features, Labels, Motion, Regions, Seeds
+from gpuvos.types import Features, Labels, Motion, Regions, Seeds, SeedSets
 
 
 def present_frames(embedding: Tensor, lengths: Tensor | None) -> Tensor | None:
@@ -55,19 +58,57 @@ def motion(features: Features, regions: Regions, config: Config) -> Motion:
     return Motion(region_flow, saliency, evidence, background)
 
 
-def probability(features: Features, regions: Regions, motion: Motion, labels: Labels, config: Config) -> Tensor:
-    """Soft foreground probability, Eq. 13-15, with seed sets renewed every ``adapt_every`` frames: ``[B, T, H, W]``."""
-    source = config.source_frame(torch.arange(features.embedding.shape[1], device=features.embedding.device))
-    sets, respond = labels[:2], F.foreground_probability
+def probability(
+    features: Features,
+    regions: Regions,
+    motion: Motion,
+    labels: Labels,
+    config: Config,
+    lengths: Tensor | None = None,
+) -> Tensor:
+    """Soft foreground probability ``[B, T, H, W]``, Eq. 13-15, under the sets of ``config.source_frames``.
+
+    Args:
+        features: embedding ``[B, T, D, H, W]``.
+        regions: the regions of these features.
+        motion: the motion of these regions.
+        labels: what the rule says of their seeds.
+        config: parameters of the method.
+        lengths: ``[B]`` frames of each video; None: T.
+    """
+    foreground, background = labels[:2]
     if config.softness:
-        sets = RULES[config.rule].soft_weights(labels, regions, motion, config)
-        respond = F.soft_foreground_probability
-    foreground, background = (members[:, source] for members in sets)
-    seeds = regions.seeds.embedding[:, source]
-    return respond(features.embedding, seeds, foreground, background, temperature=config.temperature)
+        foreground, background = RULES[config.rule].soft_weights(labels, regions, motion, config)
+    sets = SeedSets(regions.seeds.embedding, foreground, background)
+    return probability_under(features.embedding, sets, config, source_frames(features.embedding, config, lengths))
 
 
-def mask_sets(embedding: Tensor, label: Tensor, first_mask: Tensor, config: Config) -> tuple[Tensor, Tensor, Tensor]:
+def source_frames(embedding: Tensor, config: Config, lengths: Tensor | None = None) -> list[Tensor]:
+    """``config.source_frames`` of the frames of ``[B, T, D, H, W]``: tensors ``[T]``, with lengths ``[B, T]``."""
+    count = embedding.shape[1]
+    number = torch.arange(count, device=embedding.device)
+    return config.source_frames(number, count - 1 if lengths is None else lengths[:, None] - 1)
+
+
+def probability_under(embedding: Tensor, sets: SeedSets, config: Config, sources: Iterable[Tensor]) -> Tensor:
+    """The mean of Eq. 15 under several seed sets: ``[B, T, H, W]``.
+
+    Args:
+        embedding: ``[B, T, D, H, W]``.
+        sets: of S frames, ``[B, S, K, ...]``.
+        config: parameters of the method.
+        sources: int64 tensors ``[T]`` or ``[B, T]``, for every frame the one of the S whose sets are meant.
+    """
+    respond = F.soft_foreground_probability if config.softness else F.foreground_probability
+    video = torch.arange(embedding.shape[0], device=embedding.device)[:, None]
+    found = [
+        respond(embedding, *(value[video, source] for value in sets), temperature=config.temperature)
+        for source in sources
+    ]
+    return found[0] if len(found) == 1 else sum(found[1:], found[0]) / len(found)
+
+
+def mask_sets(embedding: Tensor, label: Tensor, first_mask: Tensor, config: Config) -> SeedSets:
     """Seeds and seed sets ``[B, 1, K, ...]`` of frame 0 from its mask ``[B, h, w]``: semi-supervised mode (A.1).
 
     Args:
@@ -78,13 +119,18 @@ def mask_sets(embedding: Tensor, label: Tensor, first_mask: Tensor, config: Conf
     """
     share = interpolate(first_mask[:, None].float(), size=embedding.shape[-2:], mode="area")
     mask = share >= share.amax((-2, -1), keepdim=True).clamp(max=0.5).clamp(min=torch.finfo(share.dtype).tiny)
-    return F.mask_seed_sets(embedding, label, mask, config.num_seeds, coverage=config.mask_coverage)
+    return SeedSets(*F.mask_seed_sets(embedding, label, mask, config.num_seeds, coverage=config.mask_coverage))
 
 
 def probability_from_mask(
-    features: Features, regions: Regions, labels: Labels, first_mask: Tensor, config: Config
+    features: Features,
+    regions: Regions,
+    labels: Labels,
+    first_mask: Tensor,
+    config: Config,
+    lengths: Tensor | None = None,
 ) -> tuple[Labels, Tensor]:
-    """Probability of every frame under a mask of frame 0 (A.1), and the seed sets behind it.
+    """Probability of every frame under a mask of frame 0 (A.1), and the labels of its seeds.
 
     Args:
         features: embedding ``[B, T, D, H, W]``.
@@ -92,26 +138,34 @@ def probability_from_mask(
         labels: what the rule says without the mask.
         first_mask: ``[B, h, w]`` bool, of any size.
         config: parameters of the method.
+        lengths: ``[B]`` frames of each video; None: T.
     """
-    sets = mask_sets(features.embedding[:, :1], regions.forest.label[:, :1], first_mask, config)
-    return probability_from_sets(features.embedding, regions.seeds, labels, sets, config)
+    first = mask_sets(features.embedding[:, :1], regions.forest.label[:, :1], first_mask, config)
+    known, sets = sets_under_mask(regions.seeds, labels, first, config)
+    sources = source_frames(features.embedding, renewal_under_mask(config), lengths)
+    return known, probability_under(features.embedding, sets, config, sources)
 
 
-def probability_from_sets(
-    embedding: Tensor, seeds: Seeds, labels: Labels, sets: tuple[Tensor, Tensor, Tensor], config: Config
-) -> tuple[Labels, Tensor]:
-    """Probability of frames ``[B, T, D, H, W]`` under the seeds and seed sets of frame 0 (``mask_sets``), Eq. 13-15.
+def renewal_under_mask(config: Config) -> Config:
+    """The config with the ``adapt_every`` that ``sets_under_mask`` has: new sets in every frame, or one for all."""
+    return replace(config, adapt_every=1 if config.mask_vote else None)
+
+
+def sets_under_mask(seeds: Seeds, labels: Labels, first: SeedSets, config: Config) -> tuple[Labels, SeedSets]:
+    """Labels and seed sets of frames ``[B, T, ...]`` under those of frame 0 (``mask_sets``).
 
     The seeds of each frame join them where the rule labels those as well (``Rule.under_mask``).
     """
-    t = embedding.shape[1]
-    reference, foreground, background = (value.expand(-1, t, *value.shape[2:]) for value in sets)
-    known = labels._replace(foreground=foreground, background=background)
-    own = RULES[config.rule].under_mask(seeds, labels, (reference, foreground, background), config)
-    if own is not None:
-        known = labels._replace(foreground=own, background=seeds.valid & ~own)
-        reference = torch.cat((reference, seeds.embedding), -2)
-        foreground = torch.cat((foreground, known.foreground), -1)
-        background = torch.cat((background, known.background), -1)
-    probability = F.foreground_probability(embedding, reference, foreground, background, temperature=config.temperature)
-    return known, probability
+    t = labels.foreground.shape[1]
+    sets = SeedSets(*(value.expand(-1, t, *value.shape[2:]) for value in first))
+    known = labels._replace(foreground=sets.foreground, background=sets.background)
+    own = RULES[config.rule].under_mask(seeds, labels, sets, config)
+    if own is None:
+        return known, sets
+    known = labels._replace(foreground=own, background=seeds.valid & ~own)
+    joined = (
+        torch.cat((sets.embedding, seeds.embedding), -2),
+        torch.cat((sets.foreground, known.foreground), -1),
+        torch.cat((sets.background, known.background), -1),
+    )
+    return known, SeedSets(*joined)

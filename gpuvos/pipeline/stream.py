@@ -25,7 +25,8 @@ class StreamingSegmenter(nn.Module):
     What is kept of the last ``history`` frames, the window, is their seeds: tracks (Eq. 9-10) are ranked over it and
     begin at its oldest frame, and the votes of the robust rule are taken among ``config.smoothing_frames`` evenly
     spaced frames of it. Of the last ``latency`` frames the features are kept as well. So memory and the time a frame
-    takes do not depend on how many have gone by.
+    takes do not depend on how many have gone by. Of the frames after one, whose seed sets serve it as well
+    (``config.adjacent_sets``), those count that its latency lets the stream know.
 
     With ``history=None`` and ``latency=None`` every mask comes from ``flush`` and equals that of ``VideoSegmenter`` bit
     for bit; so it is with numbers that no clip exceeds.

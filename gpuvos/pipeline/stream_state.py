@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gpuvos import functional as F
 from gpuvos.config import Config
 from gpuvos.errors import check_tensor, check_values, fail
 from gpuvos.features.pairwise import PairwiseFeatures, as_it_is
@@ -20,7 +20,7 @@ from gpuvos.pipeline.result import build_result, first_video, join_frames
 from gpuvos.pipeline.rules import RULES
 from gpuvos.pipeline.segment import check_mask_of_frames
 from gpuvos.pipeline.video import VideoSegmenter
-from gpuvos.types import Features, Motion, Regions, Segmentation, plain_tensor
+from gpuvos.types import Features, Labels, Motion, Regions, SeedSets, Segmentation, plain_tensor
 
 
 class _Waiting(NamedTuple):
@@ -58,7 +58,8 @@ class StreamState:
         self._first_mask: Tensor | None = None
         self._window = Window(segmenter.config, history)
         self._waiting: deque[_Waiting] = deque()
-        self._source: tuple[Tensor, Tensor, Tensor] | None = None  # seeds and sets that serve until renewed
+        self._first: SeedSets | None = None  # of the first mask
+        self._sets: dict[int, SeedSets] = {}  # of frames whose masks are out, by number, that serve frames to come
 
     @property
     def config(self) -> Config:
@@ -93,7 +94,7 @@ class StreamState:
         config = self.config
         regions, motion = self._observe(features, config)
         if self._first_mask is not None and self._window.known == 0:
-            self._source = steps.mask_sets(
+            self._first = steps.mask_sets(
                 features.embedding[None], regions.forest.label, self._first_mask[None], config
             )
         frame = self._seen.last if frame is None else frame
@@ -104,38 +105,59 @@ class StreamState:
     def _emit(self, count: int) -> Segmentation:
         """Segmentation of the frames that have waited longest."""
         frames = [self._waiting.popleft() for _ in range(count)]
-        regions = join_frames([frame.regions for frame in frames])
-        motion = join_frames([frame.motion for frame in frames])
-        first = frames[0].number - self._window.first
-        place = slice(first, first + count)
-        labels = RULES[self.config.rule].label_stream(self._window, place, regions, motion, self.config)
         self.last_features = Features._make(map(torch.cat, zip(*(frame.features for frame in frames), strict=True)))
-        embedding = self.last_features.embedding[None]
-        if self._first_mask is not None and self._source is not None:
-            labels, probability = steps.probability_from_sets(
-                embedding, regions.seeds, labels, self._source, self.config
-            )
-        else:
-            picked = self._renewed([frame.number for frame in frames], (regions.seeds.embedding, *labels[:2]))
-            probability = F.foreground_probability(embedding, *picked, temperature=self.config.temperature)
+        regions, motion = _joined(frames)
+        labels, sets = self._labelled(frames)
+        ahead = list(islice(self._waiting, self.config.adjacent_sets))
+        later = self._labelled(ahead)[1] if ahead else None
+        probability = self._probability([frame.number for frame in frames], sets, later)
         last = self._seen.last
         size = None if last is None else (last.shape[-2], last.shape[-1])
         result = first_video(build_result(probability, regions, motion, labels, self.config, size))
         kept = [frame.frame for frame in frames if frame.frame is not None]
         return self.segmenter.refine(result, torch.cat(kept), validate=False) if kept else result
 
-    def _renewed(self, numbers: list[int], values: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
-        """Seeds and seed sets that serve frames of these numbers, out of their own; renewed every ``adapt_every``."""
-        first = numbers[0]
-        kept = values if self._source is None else self._source
-        sources = []  # 0: the sets kept from before; n + 1: those of the n-th of these frames
-        for number in numbers:
-            source = self.config.source_frame(number)
-            sources.append(max(0, source - first + 1) if source >= first else 0)
-        joined = [torch.cat((old[:, :1], new), 1) for old, new in zip(kept, values, strict=True)]
-        picked = tuple(value[:, sources] for value in joined)
-        self._source = (picked[0][:, -1:], picked[1][:, -1:], picked[2][:, -1:])
-        return picked
+    def _labelled(self, frames: list[_Waiting]) -> tuple[Labels, SeedSets]:
+        """Labels and seed sets of frames that follow each other, by what is known now."""
+        regions, motion = _joined(frames)
+        first = frames[0].number - self._window.first
+        place = slice(first, first + len(frames))
+        labels = RULES[self.config.rule].label_stream(self._window, place, regions, motion, self.config)
+        if self._first is not None:
+            return steps.sets_under_mask(regions.seeds, labels, self._first, self.config)
+        return labels, SeedSets(regions.seeds.embedding, *labels[:2])
+
+    def _probability(self, numbers: list[int], sets: SeedSets, later: SeedSets | None) -> Tensor:
+        """Eq. 13-15 of the frames of ``last_features``: their numbers, their own sets and those of the frames after."""
+        assert self.last_features is not None
+        embedding = self.last_features.embedding[None]
+        new = sets if later is None else SeedSets(*map(_along_time, zip(sets, later, strict=True)))
+        count = new.foreground.shape[1]
+        known = self._sets | {numbers[0] + n: SeedSets(*(value[:, n : n + 1] for value in new)) for n in range(count)}
+        place = {number: n for n, number in enumerate(known)}
+        sources = [[place[number] for number in row] for row in self._sources(numbers, numbers[0] + count - 1)]
+        joined = SeedSets(*map(_along_time, zip(*known.values(), strict=True)))
+        found = steps.probability_under(
+            embedding, joined, self.config, [torch.tensor(row, device=embedding.device) for row in sources]
+        )
+        end = numbers[-1] + 1
+        oldest = min(row[0] for row in self._sources([end], end))
+        served = self._sources([*known], end)[0]  # by one that they name they are served, of a period only the first is
+        self._sets = {number: known[number] for number in known if oldest <= number < end and number in served}
+        return found
+
+    def _sources(self, numbers: list[int], last: int) -> list[list[int]]:
+        """The frames whose seed sets serve frames of these numbers together."""
+        config = self.config if self._first is None else steps.renewal_under_mask(self.config)
+        return [row.tolist() for row in config.source_frames(torch.tensor(numbers, device="cpu"), last)]
+
+
+def _joined(frames: Sequence[_Waiting]) -> tuple[Regions, Motion]:
+    return join_frames([frame.regions for frame in frames]), join_frames([frame.motion for frame in frames])
+
+
+def _along_time(values: Sequence[Tensor]) -> Tensor:
+    return torch.cat(tuple(values), 1)
 
 
 class Compiled:

@@ -145,7 +145,7 @@ def test_masks_of_one_object_are_those_of_relabel(made: Made) -> None:
     changed[:, 7:] = False
     changed[3] = False
     after[changed] = 1 - after[changed].clamp(min=0)
-    assert masks.assign(after) == [0, 1, 2, 4]
+    assert masks.assign(after) == [0, 1, 2, 3, 4]  # the seeds of frames 2 and 4 serve frame 3 as well
     pairs = {
         name: [(int(t), int(k)) for t, k in ((after == value) & changed).nonzero()]
         for name, value in (("foreground", 1), ("background", 0))
@@ -211,7 +211,9 @@ def test_a_correction_costs_less_than_every_pair_that_changed(made: Made) -> Non
         own = (owner[frame] == 1).nonzero().flatten()
         taken[frame, own[: len(own) // 2]] = 0
     before, start = masks.standing(), [masks.probability(frame) for frame in range(t)]
-    count = int((taken != owner).sum() + (taken == 1).sum())
+    pairs = ((taken != owner).sum(1) + (taken == 1).sum(1)).tolist()
+    served = [len({max(frame - 1, 0), frame, min(frame + 1, t - 1)}) for frame in range(t)]  # by the seeds of a frame
+    count = sum(one * frames for one, frames in zip(pairs, served, strict=True))
     assert 0 < multiplications(lambda: masks.assign(taken)) < 0.7 * d * h * w * count
     fresh = ObjectMasks(result, features.embedding, taken)
     for frame in range(t):

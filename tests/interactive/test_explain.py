@@ -36,7 +36,7 @@ def changed(result: Segmentation, **sets: Tensor) -> Segmentation:
 @pytest.mark.parametrize("rule", ["paper", "robust"])
 def test_the_deciding_seed_is_the_nearest(rule: str, every: int | None) -> None:
     features = scene()
-    config = Config(rule=rule, adapt_every=every, **SMALL)
+    config = Config(rule=rule, adapt_every=every, adjacent_sets=0, **SMALL)
     result = segment(*features, config=config)
     why = explain(result, features, config=config)
     for t in range(5):
@@ -201,7 +201,7 @@ def test_relabel_computes_what_depends_on_the_seed_and_no_more(
     original = F.foreground_probability
 
     def counted(embedding: Tensor, *rest: Tensor, **options: float) -> Tensor:
-        calls.append(len(embedding))
+        calls.append(embedding.shape[:-3].numel())
         return original(embedding, *rest, **options)
 
     monkeypatch.setattr(F, "foreground_probability", counted)
@@ -237,6 +237,19 @@ def test_relabel_computes_what_depends_on_the_seed_and_no_more(
     assert torch.equal(edited.mask, edited.probability > 0.5)
     assert explain(edited, features, config=config).reason[2, first] == Reason.EDITED
     assert torch.equal(relabel(result, features.embedding, config=config).probability, result.probability)
+
+
+def test_relabel_reaches_the_frames_that_a_seed_serves() -> None:
+    features = scene()
+    config = Config(adjacent_sets=1, **SMALL)
+    result = segment(*features, config=config)
+    chosen = int(result.foreground[1].int().argmax())
+    edited = relabel(result, features.embedding, background=[(1, chosen)])
+    assert (edited.probability != result.probability).flatten(1).any(1).tolist() == [True, True, True, False, False]
+    rows = ([0, 1, 2, 3, 4], [0, 0, 1, 2, 3], [1, 2, 3, 4, 4])
+    sets = (result.seeds.embedding, edited.foreground, edited.background)
+    found = [F.foreground_probability(features.embedding, *(value[row] for value in sets)) for row in rows]
+    torch.testing.assert_close(edited.probability, torch.stack(found).mean(0))
 
 
 def test_relabel_of_a_vote_is_an_edit() -> None:

@@ -10,7 +10,7 @@ from gpuvos import Config, Features, segment
 from gpuvos import functional as F
 from gpuvos.metrics import region_similarity
 from gpuvos.pipeline.rules import RULES
-from gpuvos.types import Labels, Seeds
+from gpuvos.types import Labels, Seeds, SeedSets
 
 SMALL = {"num_seeds": 12, "num_background": 4, "window": 3}
 
@@ -35,7 +35,7 @@ def test_a_first_mask_and_the_vote_by_hand() -> None:
     # at 1: P = sigmoid(softplus(9) - softplus(1)) = 0.99954; at 2: 1/2; at 3: 0.00046. Half the vote: s / 0.7.
     score = torch.tensor([[[0.0, 0.36, 0.34, 0.69, 0.7, 0.7]]])
     labels = Labels(valid[None, None], ~valid[None, None], score, valid[None, None])
-    batched = tuple(value[None, None] for value in sets)
+    batched = SeedSets(*(value[None, None] for value in sets))
     for vote, expected in (
         (0.5, [False, True, False, False, True, False]),  # 0.49977, 0.507, 0.493, 0.49309, 0.99977
         (0.25, [True, True, False, False, True, False]),  # 0.74966, 0.504, 0.496, 0.24678, 0.99966
@@ -60,12 +60,14 @@ def test_the_vote_beside_a_first_mask() -> None:
         for value in F.mask_seed_sets(features.embedding[0], result.forest.label[0], truth[0], 12, coverage=0.5)
     )
     assert torch.equal(result.foreground ^ result.background, own.seeds.valid)
-    expected = F.foreground_probability(
-        features.embedding,
+    sets = (
         torch.cat((seeds, own.seeds.embedding), 1),
         torch.cat((foreground, result.foreground), 1),
         torch.cat((background, result.background), 1),
     )
+    rows = ([0, 1, 2, 3], [0, 0, 1, 2], [1, 2, 3, 3])  # its own sets, and those of the frames before and after
+    found = [F.foreground_probability(features.embedding, *(value[row] for value in sets)) for row in rows]
+    expected = torch.stack(found).mean(0)
     torch.testing.assert_close(result.probability, expected)
     assert region_similarity(result.mask, truth).min() > 0.7
     with pytest.warns(UserWarning, match="mask_vote"):

@@ -197,7 +197,8 @@ def test_seed_sets_are_renewed_as_asked() -> None:
     (e, o, flow), _ = scene(7, noise=1.0)
     for every, source in ((1, [0, 1, 2, 3, 4, 5, 6]), (3, [0, 0, 0, 3, 3, 3, 6]), (None, [0] * 7)):
         for rule in RULES:
-            result = segment(e, o, flow, config=Config(rule=rule, adapt_every=every, **SMALL))
+            config = Config(rule=rule, adapt_every=every, adjacent_sets=0, **SMALL)
+            result = segment(e, o, flow, config=config)
             expected = F.foreground_probability(
                 e, result.seeds.embedding[source], result.foreground[source], result.background[source]
             )
@@ -266,7 +267,9 @@ def test_repeats_itself_and_needs_no_validation() -> None:
 def test_scale_of_the_embedding_with_the_temperature(distance: str) -> None:
     (e, o, flow), _ = scene(noise=1.0)
     for rule in RULES:
-        config = Config(rule=rule, distance=distance, **SMALL)
+        config = Config(
+            rule=rule, distance=distance, adjacent_sets=0, **SMALL
+        )  # a mean of P changes with its sharpness
         one = segment(e, o, flow, config=config)
         two = segment(16 * e, o, flow, config=dataclasses.replace(config, temperature=256.0))
         far = segment(16 * e, o, flow, config=config)  # the same decisions; only the probability is sharper

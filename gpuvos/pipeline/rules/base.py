@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gpuvos.config import Config
 from gpuvos.functional.voting import Vote
-from gpuvos.types import Features, Labels, Motion, Regions, Seeds, Segmentation, Tracks
+from gpuvos.types import Features, Labels, Motion, Regions, Seeds, SeedSets, Segmentation, Tracks
 
 
 class Reason(IntEnum):
@@ -70,9 +70,7 @@ class Rule(Protocol):
         """Foreground and background seeds of the frames at a place of a stream's window; regions are theirs."""
         ...
 
-    def under_mask(
-        self, seeds: Seeds, labels: Labels, sets: tuple[Tensor, Tensor, Tensor], config: Config
-    ) -> Tensor | None:
+    def under_mask(self, seeds: Seeds, labels: Labels, sets: SeedSets, config: Config) -> Tensor | None:
         """Which seeds ``[B, T, K]`` are foreground where the object of frame 0 is given; None: only frame 0's count.
 
         Args:

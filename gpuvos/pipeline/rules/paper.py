@@ -9,7 +9,7 @@ from gpuvos import functional as F
 from gpuvos.config import Config
 from gpuvos.pipeline.rules.base import Reason, StreamWindow
 from gpuvos.pipeline.tracking import initial_foreground, track_seeds
-from gpuvos.types import Features, Labels, Motion, Regions, Seeds, Segmentation, Tracks
+from gpuvos.types import Features, Labels, Motion, Regions, Seeds, SeedSets, Segmentation, Tracks
 
 
 class PaperRule:
@@ -57,7 +57,7 @@ class PaperRule:
         )
         return Labels(*sets, seeds.objectness * motion.saliency, torch.zeros_like(seeds.valid), tracks, initial)
 
-    def under_mask(self, seeds: Seeds, labels: Labels, sets: tuple[Tensor, Tensor, Tensor], config: Config) -> None:
+    def under_mask(self, seeds: Seeds, labels: Labels, sets: SeedSets, config: Config) -> None:
         """Only the seeds of frame 0 count (A.1)."""
         del seeds, labels, sets, config
 

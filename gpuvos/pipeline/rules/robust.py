@@ -15,7 +15,7 @@ from gpuvos.functional.relaxed import soft_below
 from gpuvos.functional.voting import Vote, take_vote
 from gpuvos.pipeline.rules.base import Reason, StreamWindow
 from gpuvos.pipeline.tracking import initial_foreground, track_seeds
-from gpuvos.types import Features, Labels, Motion, Regions, Seeds, Segmentation, Tracks
+from gpuvos.types import Features, Labels, Motion, Regions, Seeds, SeedSets, Segmentation, Tracks
 
 
 class RobustRule:
@@ -59,9 +59,7 @@ class RobustRule:
             return labels
         return _with_tracks(labels, regions, motion, window.tracks(place), config)
 
-    def under_mask(
-        self, seeds: Seeds, labels: Labels, sets: tuple[Tensor, Tensor, Tensor], config: Config
-    ) -> Tensor | None:
+    def under_mask(self, seeds: Seeds, labels: Labels, sets: SeedSets, config: Config) -> Tensor | None:
         """Seeds that the first mask and the vote take for foreground together, where the vote counts.
 
         ``(1 - w) P + w min(1, s / 2v) > 1 / 2``: P is Eq. 15 of the seed's own embedding under the sets of frame 0, s
