@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass, fields
 from typing import Literal, TypeVar
 
+import torch
 from torch import Tensor
 
 from gpuvos.errors import check_choice, check_count, check_positive, check_share, fail
@@ -99,9 +100,10 @@ class Config:
     """Frames between two renewals of the seed sets; None: those of frame 0 serve all (paper: 1)."""
 
     adjacent_sets: int = None  # type: ignore[assignment]
-    """P is the mean of Eq. 15 under the seed sets of a frame, of so many frames before it and of as many after it (of
-    the first or last frame where there is none): a seed that one of them lacks or labels wrong decides less. None: 0
-    with the paper's rule, 1 with the robust one (on DAVIS train J is 83.8 with it, 83.2 without)."""
+    """P joins what Eq. 15 says under the seed sets of a frame, of so many frames before it and of as many after it (the
+    first or last frame where there is none), by the mean of log(P / (1 - P)): a seed that one of them lacks or labels
+    wrong decides less. None: 0 with the paper's rule, 1 with the robust one (on DAVIS train J is 83.8 with it, 83.2
+    without)."""
 
     temperature: float | Tensor = 1.0
     """Squared distances are divided by it before Eq. 1 where its scale is seen: Eq. 15 and the mean edge map. A tensor
@@ -185,24 +187,35 @@ class Config:
             >>> [Config(adapt_every=2).source_frame(frame) for frame in range(5)]
             [0, 0, 2, 2, 4]
         """
-        return frame * 0 if self.adapt_every is None else frame - frame % self.adapt_every
+        if self.adapt_every is None:
+            return frame * 0
+        return frame if self.adapt_every == 1 else frame - frame % self.adapt_every
 
-    def source_frames(self, frame: Tensor, last: int | Tensor) -> list[Tensor]:
-        """The frames whose seed sets serve ``frame`` together, its own first (``adjacent_sets``).
+    def source_frames(self, frame: Tensor, last: int | Tensor) -> Tensor:
+        """The frames whose seed sets serve ``frame`` together, by ``adjacent_sets``: int64, ``[n, ...]``, n odd.
+
+        That at the middle of n is the frame's own.
 
         Args:
             frame: int64, numbers of frames.
-            last: number of the last frame, or numbers that broadcast with ``frame``.
+            last: number of the last frame, or a tensor of several that broadcasts with ``frame``.
 
         Example:
             >>> import torch
             >>> Config(adjacent_sets=1).source_frames(torch.arange(4), 3)
-            [tensor([0, 1, 2, 3]), tensor([0, 0, 1, 2]), tensor([1, 2, 3, 3])]
+            tensor([[0, 0, 1, 2],
+                    [0, 1, 2, 3],
+                    [1, 2, 3, 3]])
         """
-        if self.adapt_every is None:  # one frame serves all
-            return [self.source_frame(frame)]
-        steps = [step for reach in range(1, self.adjacent_sets + 1) for step in (-reach, reach)]
-        return [self.source_frame((frame + step).clamp(max=last).clamp(min=0)) for step in (0, *steps)]
+        reach = 0 if self.adapt_every is None else self.adjacent_sets  # there one frame serves all
+        if not isinstance(last, int):
+            frame = frame.expand(torch.broadcast_shapes(frame.shape, last.shape))
+        elif not reach:
+            return self.source_frame(frame)[None]
+        step = torch.arange(-reach, reach + 1, device=frame.device)
+        near = step.view(-1, *(1,) * frame.ndim) + frame
+        inside = near.clamp(0, last) if isinstance(last, int) else near.clamp(max=last).clamp(min=0)
+        return self.source_frame(inside)
 
     def _warn_of_ignored(self) -> None:
         defaults = {field.name: field.default for field in fields(self)}

@@ -104,17 +104,19 @@ def test_the_frames_whose_sets_serve_one() -> None:
     frame, last = torch.arange(5), torch.tensor([[4], [1], [-1]])
 
     def sources(config: Config) -> list[list[int]]:
-        return [source.tolist() for source in config.source_frames(frame, 4)]
+        found: list[list[int]] = config.source_frames(frame, 4).tolist()
+        return found
 
     assert sources(Config(adjacent_sets=0)) == [[0, 1, 2, 3, 4]]
-    assert sources(Config()) == [[0, 1, 2, 3, 4], [0, 0, 1, 2, 3], [1, 2, 3, 4, 4]]
-    assert sources(Config(adapt_every=2)) == [[0, 0, 2, 2, 4], [0, 0, 0, 2, 2], [0, 2, 2, 4, 4]]
+    assert sources(Config()) == [[0, 0, 1, 2, 3], [0, 1, 2, 3, 4], [1, 2, 3, 4, 4]]
+    assert sources(Config(adapt_every=2)) == [[0, 0, 0, 2, 2], [0, 0, 2, 2, 4], [0, 2, 2, 4, 4]]
     assert sources(Config(adapt_every=None, adjacent_sets=3)) == [[0] * 5]
     assert len(sources(Config(adjacent_sets=2))) == 5
-    own, before, after = Config().source_frames(frame, last)  # videos of 5, 2 and no frames in a batch
-    assert own.tolist() == [[0, 1, 2, 3, 4], [0, 1, 1, 1, 1], [0] * 5]
+    before, own, after = Config().source_frames(frame, last)  # videos of 5, 2 and no frames in a batch
     assert before.tolist() == [[0, 0, 1, 2, 3], [0, 0, 1, 1, 1], [0] * 5]
+    assert own.tolist() == [[0, 1, 2, 3, 4], [0, 1, 1, 1, 1], [0] * 5]
     assert after.tolist() == [[1, 2, 3, 4, 4], [1, 1, 1, 1, 1], [0] * 5]
+    assert Config(adapt_every=None).source_frames(frame, last).tolist() == [[[0] * 5] * 3]
 
 
 def test_every_field_is_listed() -> None:

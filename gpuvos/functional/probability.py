@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,8 @@ from gpuvos.functional.precision import full_precision
 from gpuvos.functional.similarity import check_temperature
 from gpuvos.kernels.backend import needs_plain
 from gpuvos.kernels.foreground_probability import foreground_probability as probability_op
+
+LEAST = 1e-6  # of either label where several probabilities are joined
 
 
 @full_precision
@@ -62,6 +66,21 @@ def foreground_probability(
     )
     probability = plain.foreground_probability(*inputs) if needs_plain(*inputs) else probability_op(*inputs)[0]
     return probability.reshape(*lead, *grid)
+
+
+def join_probabilities(probabilities: Sequence[Tensor]) -> Tensor:
+    """One probability from several, by the mean of ``log(P / (1 - P))``; a single one is left as it is.
+
+    Args:
+        probabilities: tensors of one shape. Each is kept ``LEAST`` away from 0 and from 1, so that none decides alone.
+
+    Example:
+        >>> join_probabilities([torch.tensor(0.9), torch.tensor(0.1), torch.tensor(0.6)])
+        tensor(0.5337)
+    """
+    if len(probabilities) == 1:
+        return probabilities[0]
+    return torch.stack(tuple(probabilities)).logit(LEAST).mean(0).sigmoid()
 
 
 def _as_tensor(temperature: float | Tensor, like: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 
 from gpuvos.errors import check_count, check_tensor
 from gpuvos.functional.precision import full_precision
+from gpuvos.functional.probability import join_probabilities
 from gpuvos.interactive.session import config_of
 from gpuvos.kernels.nearest_seeds import nearest_seeds
 from gpuvos.types import Segmentation
@@ -37,8 +38,8 @@ class ObjectMasks:
 
     Eq. 15 compares a pixel's nearest foreground seed with its nearest background seed. With several objects the seeds
     of one are its foreground, and those of the ground and of all others its background; with one it is Eq. 15. As in
-    ``segment`` it is a mean over the frames whose seeds serve one (``Config.adjacent_sets``). In each of these views of
-    a frame the nearest seed of every object is kept for every pixel. When seeds change hands, pixels whose nearest seed
+    ``segment`` what the frames that serve one say is joined (``Config.adjacent_sets``). In each of these views of a
+    frame the nearest seed of every object is kept for every pixel. When seeds change hands, pixels whose nearest seed
     was among them look again. All others look at the seeds that came, unless these are twice as far from the pixel's
     nearest seed as the pixel is: then they are no nearer to it.
 
@@ -69,11 +70,11 @@ class ObjectMasks:
         self._seeds = result.seeds.embedding.detach()
         self._valid = result.seeds.valid
         self.owner = torch.full_like(owner, -1)
-        sources = torch.stack(config.source_frames(torch.arange(t, device="cpu"), t - 1), 1).tolist()  # [T, n]
-        served = [[View(frame, source) for source in row] for frame, row in enumerate(sources)]
+        sources = config.source_frames(torch.arange(t, device="cpu"), t - 1)  # [n, T]
+        served = [[View(frame, source) for source in row] for frame, row in enumerate(sources.T.tolist())]
         self._views = list(dict.fromkeys(view for row in served for view in row))
         number = {view: n for n, view in enumerate(self._views)}
-        self._served = [[number[view] for view in row] for row in served]  # the views of every frame, its own first
+        self._served = [[number[view] for view in row] for row in served]  # the views of every frame
         self._near: list[list[Tensor]] = []  # of the ground and every object, of every view [H W], squared distance
         self._who: list[list[Tensor]] = []  # likewise, the seed, -1 for none; tensors are replaced, never changed
         self.assign(owner)
@@ -123,8 +124,7 @@ class ObjectMasks:
 
     def probability(self, frame: int) -> Tensor:
         """Probability of every object in one frame ``[N, H, W]``; at most one is above one half at a pixel."""
-        views = [self._of_view(view) for view in self._served[frame]]
-        return (sum(views[1:], views[0]) / len(views)).view(-1, *self._size)
+        return join_probabilities([self._of_view(view) for view in self._served[frame]]).view(-1, *self._size)
 
     def _of_view(self, view: int) -> Tensor:
         """Eq. 15 of every object, ``[N, H W]``."""
@@ -143,7 +143,8 @@ class ObjectMasks:
         The margin is that of ``explain``: (far - near) / (far + near) of the distances to the nearest seed and to the
         nearest seed of anything else.
         """
-        pixel, view = row * self._size[1] + column, self._served[frame][0]
+        views = self._served[frame]
+        pixel, view = row * self._size[1] + column, views[len(views) // 2]
         near = torch.stack([value[view][pixel] for value in self._near]).sqrt()
         order = near.argsort(stable=True)
         own = int(order[0])

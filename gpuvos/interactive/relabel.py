@@ -67,7 +67,7 @@ def relabel(
             edited.add((frame, seed))
             for label, members in sets.items():
                 members[frame, seed] = label == name
-    sources = torch.stack(source_frames(embedding[None], config))  # [n, T]
+    sources = source_frames(embedding[None], config)  # [n, T]
     changed = torch.tensor(sorted({frame for frame, _ in edited}), dtype=torch.int64, device=embedding.device)
     frames = torch.isin(sources, changed).any(0).nonzero().flatten()
     probability = result.probability.clone()

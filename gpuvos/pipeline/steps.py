@@ -5,7 +5,6 @@ Every tensor has two leading dimensions here: B videos of T frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn.functional import interpolate
 from gpuvos import functional as F
 from gpuvos.config import Config
 from gpuvos.functional.edges import embedding_graph
+from gpuvos.functional.probability import join_probabilities
 from gpuvos.pipeline.rules import RULES
 from gpuvos.types import Features, Labels, Motion, Regions, Seeds, SeedSets
 
@@ -83,29 +83,34 @@ def probability(
     return probability_under(features.embedding, sets, config, source_frames(features.embedding, config, lengths))
 
 
-def source_frames(embedding: Tensor, config: Config, lengths: Tensor | None = None) -> list[Tensor]:
-    """``config.source_frames`` of the frames of ``[B, T, D, H, W]``: tensors ``[T]``, with lengths ``[B, T]``."""
+def source_frames(embedding: Tensor, config: Config, lengths: Tensor | None = None) -> Tensor:
+    """``config.source_frames`` of the frames of ``[B, T, D, H, W]``: ``[n, T]``, with lengths ``[n, B, T]``."""
     count = embedding.shape[1]
     number = torch.arange(count, device=embedding.device)
     return config.source_frames(number, count - 1 if lengths is None else lengths[:, None] - 1)
 
 
-def probability_under(embedding: Tensor, sets: SeedSets, config: Config, sources: Iterable[Tensor]) -> Tensor:
-    """The mean of Eq. 15 under several seed sets: ``[B, T, H, W]``.
+def probability_under(embedding: Tensor, sets: SeedSets, config: Config, sources: Tensor) -> Tensor:
+    """Eq. 15 under several seed sets, joined to one probability ``[B, T, H, W]`` (``join_probabilities``).
 
     Args:
         embedding: ``[B, T, D, H, W]``.
         sets: of S frames, ``[B, S, K, ...]``.
         config: parameters of the method.
-        sources: int64 tensors ``[T]`` or ``[B, T]``, for every frame the one of the S whose sets are meant.
+        sources: int64 ``[n, T]`` or ``[n, B, T]``, for every frame the n of the S frames whose sets are meant.
     """
     respond = F.soft_foreground_probability if config.softness else F.foreground_probability
-    video = torch.arange(embedding.shape[0], device=embedding.device)[:, None]
-    found = [
-        respond(embedding, *(value[video, source] for value in sets), temperature=config.temperature)
-        for source in sources
-    ]
-    return found[0] if len(found) == 1 else sum(found[1:], found[0]) / len(found)
+    temperature = config.temperature
+    if not isinstance(temperature, Tensor):  # on the device once
+        dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
+        temperature = embedding.new_full((), temperature, dtype=dtype)
+    if sources.ndim == 2:
+        chosen = [value[:, sources] for value in sets]  # [B, n, T, K, ...]
+    else:
+        video = torch.arange(len(embedding), device=embedding.device)[:, None, None]
+        chosen = [value[video, sources.transpose(0, 1)] for value in sets]
+    each = (SeedSets(*(value[:, n] for value in chosen)) for n in range(len(sources)))
+    return join_probabilities([respond(embedding, *one, temperature=temperature) for one in each])
 
 
 def mask_sets(embedding: Tensor, label: Tensor, first_mask: Tensor, config: Config) -> SeedSets:

@@ -137,19 +137,24 @@ class StreamState:
         place = {number: n for n, number in enumerate(known)}
         sources = [[place[number] for number in row] for row in self._sources(numbers, numbers[0] + count - 1)]
         joined = SeedSets(*map(_along_time, zip(*known.values(), strict=True)))
-        found = steps.probability_under(
-            embedding, joined, self.config, [torch.tensor(row, device=embedding.device) for row in sources]
-        )
+        found = steps.probability_under(embedding, joined, self.config, torch.tensor(sources, device=embedding.device))
         end = numbers[-1] + 1
-        oldest = min(row[0] for row in self._sources([end], end))
-        served = self._sources([*known], end)[0]  # by one that they name they are served, of a period only the first is
-        self._sets = {number: known[number] for number in known if oldest <= number < end and number in served}
+        oldest = self._sources([end], end)[0][0]
+        self._sets = {number: known[number] for number in known if oldest <= number < end and self._serves(number)}
         return found
 
     def _sources(self, numbers: list[int], last: int) -> list[list[int]]:
         """The frames whose seed sets serve frames of these numbers together."""
-        config = self.config if self._first is None else steps.renewal_under_mask(self.config)
-        return [row.tolist() for row in config.source_frames(torch.tensor(numbers, device="cpu"), last)]
+        found: list[list[int]] = self._renewal().source_frames(torch.tensor(numbers, device="cpu"), last).tolist()
+        return found
+
+    def _serves(self, number: int) -> bool:
+        """Whether the seed sets of this frame serve any: within a period only those of its first frame do."""
+        return self._renewal().source_frame(number) == number
+
+    def _renewal(self) -> Config:
+        """The config, with the period in which seed sets are renewed."""
+        return self.config if self._first is None else steps.renewal_under_mask(self.config)
 
 
 def _joined(frames: Sequence[_Waiting]) -> tuple[Regions, Motion]:

@@ -31,7 +31,7 @@ def under(sets: Segmentation, embedding: Tensor, row: list[int]) -> Tensor:
     return F.foreground_probability(embedding, sets.seeds.embedding[row], sets.foreground[row], sets.background[row])
 
 
-def test_a_mean_over_two_frames_by_hand() -> None:
+def test_the_sets_of_two_frames_by_hand() -> None:
     """Two pixels at 0 and 3, in two frames. The foreground seed of frame 0 is at 0, its background seed at 3; the
     foreground seed of frame 1 is at 3, its background seed at 1.
 
@@ -45,20 +45,20 @@ def test_a_mean_over_two_frames_by_hand() -> None:
     found = probability_under(embedding, SeedSets(seeds, foreground, ~foreground), config, sources)
     # under frame 0's at 0: sigmoid(9.000123 - 0.693147) = 0.999753; at 3: sigmoid(0.693147 - 9.000123) = 0.000247
     # under frame 1's at 0: sigmoid(1.313262 - 9.000123) = 0.000459; at 3: sigmoid(4.018150 - 0.693147) = 0.965278
-    first, second = torch.tensor([0.999753, 0.000247]), torch.tensor([0.000459, 0.965278])
-    # each frame has its own sets, and of the frames before and after it the other's, or its own where there is none
-    expected = torch.stack(((2 * first + second) / 3, (first + 2 * second) / 3))
+    # each frame has its own sets, and of the frames before and after it the other's, or its own where there is none:
+    # in frame 0 at 0 sigmoid((2 * 8.306976 - 7.686862) / 3) = 0.951464, at 3 sigmoid((3.325003 - 2 * 8.306976) / 3)
+    expected = torch.tensor([[0.951464, 0.011778], [0.086623, 0.365325]])
     torch.testing.assert_close(found.view(2, 2), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_mean_over_frames_before_and_after(rule: str) -> None:
+def test_the_sets_of_frames_before_and_after(rule: str) -> None:
     features = noisy_features(5)
     config = Config(rule=rule, adjacent_sets=2, **SMALL)
     result = segment(*features, config=config)
     rows = ([0, 1, 2, 3, 4], [0, 0, 1, 2, 3], [1, 2, 3, 4, 4], [0, 0, 0, 1, 2], [2, 3, 4, 4, 4])
     each = [under(result, features.embedding, row) for row in rows]
-    torch.testing.assert_close(result.probability, torch.stack(each).mean(0))
+    torch.testing.assert_close(result.probability, torch.stack(each).logit(1e-6).mean(0).sigmoid())
     assert not torch.allclose(result.probability, each[0], atol=0.01)
 
 
@@ -120,7 +120,9 @@ def test_a_stream_has_the_sets_of_frames_before_and_of_those_it_knows_after(coun
         sources = [int(row) for row in config.source_frames(torch.tensor(frame), known)]
         own = features.embedding[frame].expand(len(sources), -1, -1, -1)
         each = F.foreground_probability(own, seeds[sources], foreground[sources], background[sources])
-        torch.testing.assert_close(one.probability[0], each.mean(0), msg=lambda text, at=frame: f"frame {at}: {text}")
+        torch.testing.assert_close(
+            one.probability[0], each.logit(1e-6).mean(0).sigmoid(), msg=lambda text, at=frame: f"frame {at}: {text}"
+        )
 
 
 @pytest.mark.parametrize("vote", [0.0, 0.5])

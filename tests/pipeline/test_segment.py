@@ -197,12 +197,9 @@ def test_seed_sets_are_renewed_as_asked() -> None:
     (e, o, flow), _ = scene(7, noise=1.0)
     for every, source in ((1, [0, 1, 2, 3, 4, 5, 6]), (3, [0, 0, 0, 3, 3, 3, 6]), (None, [0] * 7)):
         for rule in RULES:
-            config = Config(rule=rule, adapt_every=every, adjacent_sets=0, **SMALL)
-            result = segment(e, o, flow, config=config)
-            expected = F.foreground_probability(
-                e, result.seeds.embedding[source], result.foreground[source], result.background[source]
-            )
-            torch.testing.assert_close(result.probability, expected)
+            result = segment(e, o, flow, config=Config(rule=rule, adapt_every=every, adjacent_sets=0, **SMALL))
+            sets = (result.seeds.embedding[source], result.foreground[source], result.background[source])
+            torch.testing.assert_close(result.probability, F.foreground_probability(e, *sets))
 
 
 def test_first_mask() -> None:
