@@ -209,7 +209,7 @@ class Config:
         """
         reach = 0 if self.adapt_every is None else self.adjacent_sets  # there one frame serves all
         if not isinstance(last, int):
-            frame = frame.expand(torch.broadcast_shapes(frame.shape, last.shape))
+            frame = frame + torch.zeros_like(last)
         elif not reach:
             return self.source_frame(frame)[None]
         step = torch.arange(-reach, reach + 1, device=frame.device)

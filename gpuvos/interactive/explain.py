@@ -20,8 +20,8 @@ from gpuvos.types import Features, Segmentation, Tracks
 class Explanation(NamedTuple):
     """What decided, on the grid of the method.
 
-    Pixels are explained by the seed sets of their own frame. With ``Config.adjacent_sets`` those of the frames around it
-    have a say in the mask as well, which may differ where they disagree.
+    Pixels are explained by the seed sets of their own frame. With ``Config.adjacent_sets`` those of the frames around
+    it have a say in the mask as well, which may differ where they disagree.
     """
 
     seed: Tensor  # [T, H, W] int64, the nearest seed of either set: it decides; -1 where there is none
