@@ -29,6 +29,7 @@ def build_config(arguments: Namespace, rule: str) -> Config:
         distance=arguments.distance,
         rank_by=arguments.rank_by,
         adapt_every=arguments.adapt_every or None,
+        adjacent_sets=arguments.adjacent_sets,
         track_seeds=True,  # for the pages and arrays that are left
     )
 

@@ -29,7 +29,11 @@ LEFT_OUT = (
 
 
 class OnnxParts(NamedTuple):
-    """Files that ``export_onnx`` wrote, and what they do not hold."""
+    """Files that ``export_onnx`` wrote, and what they do not hold.
+
+    ``probability`` takes one seed set a frame. With ``Config.adjacent_sets`` it is called for each of the frames that
+    ``Config.source_frames`` names, and what it gives is joined as ``functional.probability.join_probabilities`` does.
+    """
 
     network: Path  # frames [T, 3, h, w] uint8, any T -> embedding [T, C, H, W], objectness [T, H, W]
     edge_map: Path  # embedding [T, D, H, W] -> edges [T, H, W], Eq. 4

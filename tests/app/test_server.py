@@ -17,6 +17,7 @@ from gpuvos.app.project import Project
 from gpuvos.app.tabs import Tabs
 from gpuvos.app.words import progress_html
 from gpuvos.cli.app import chosen, method_words, methods
+from gpuvos.cli.common import build_config
 from gpuvos.cli.main import main
 from gpuvos.cli.options import demo, segment
 from gpuvos.cli.options.app import add_arguments
@@ -167,10 +168,11 @@ def test_the_command_to_copy_has_the_options_of_the_server_and_the_page() -> Non
     add_arguments(parser)
     given = parser.parse_args(["--preset", "fast", "--num-seeds", "50", "--device", "cpu", "--refine", "crf"])
     careful = method_words(chosen(given, "balanced", "guided"))
-    assert careful == ("--preset", "balanced", "--num-seeds", "50", "--refine", "guided")
-    assert method_words(chosen(given, "accurate", "")) == ("--num-seeds", "50")
+    # the sets of a frame serve it alone here, so that a correction costs no more than it
+    assert careful == ("--preset", "balanced", "--num-seeds", "50", "--adjacent-sets", "0", "--refine", "guided")
+    assert method_words(chosen(given, "accurate", "")) == ("--num-seeds", "50", "--adjacent-sets", "0")
     quick = method_words(chosen(given, QUICK, ""))
-    assert quick == ("--front-end", "appearance", "--preset", "fast", "--num-seeds", "50")
+    assert quick == ("--front-end", "appearance", "--preset", "fast", "--num-seeds", "50", "--adjacent-sets", "0")
     wish = Wish(Path("video.mp4"), "-a b.mp4", "balanced", "guided", 3, 2, 10, 640)
     assert shlex.split(command(wish, careful)) == [
         *("gpuvos", "segment", "./-a b.mp4", "--stop", "23", "--max-side", "640", "--start", "3", "--step", "2"),
@@ -180,6 +182,7 @@ def test_the_command_to_copy_has_the_options_of_the_server_and_the_page() -> Non
     assert sample == f"gpuvos demo --scene two --frames 10 {shlex.join(careful)}"
     for line in (command(wish, careful), command(wish, quick), sample):  # the commands take them
         assert parsed(line).refine in ("guided", None)
+        assert build_config(parsed(line), "robust").adjacent_sets == 0
 
 
 def parsed(line: str) -> Any:

@@ -22,6 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_method_arguments(parser)
     add_refinement_argument(parser)
+    parser.set_defaults(adjacent_sets=0)
 
 
 def check(arguments: Namespace) -> None:

@@ -115,6 +115,13 @@ def add_method_arguments(parser: ArgumentParser) -> None:
         metavar="K",
         help="frames between renewals of the seed sets; 0: never",
     )
+    parser.add_argument(
+        "--adjacent-sets",
+        type=whole(0),
+        metavar="N",
+        help="frames before and after a frame whose seed sets serve it as well; of the rule where absent, 0 in the "
+        "app, where corrections then take a third of the time",
+    )
 
 
 def add_refinement_argument(parser: ArgumentParser) -> None:
