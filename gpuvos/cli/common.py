@@ -22,6 +22,7 @@ from gpuvos.pipeline.video import VideoSegmenter
 
 def build_config(arguments: Namespace, rule: str) -> Config:
     """The Config that the arguments describe."""
+    own = arguments.adjacent_sets
     return Config(
         rule=cast("Rule", rule),  # argparse has checked it
         num_seeds=arguments.num_seeds,
@@ -29,7 +30,7 @@ def build_config(arguments: Namespace, rule: str) -> Config:
         distance=arguments.distance,
         rank_by=arguments.rank_by,
         adapt_every=arguments.adapt_every or None,
-        adjacent_sets=arguments.adjacent_sets,
+        adjacent_sets=PRESETS[arguments.preset].adjacent_sets if own is None else own,
         track_seeds=True,  # for the pages and arrays that are left
     )
 

@@ -47,14 +47,21 @@ class Preset:
     """``none``, or a name of ``refinement``."""
     zoom: int = 224
     """Side of the square at which U2NetP and the CRF see the part around the object, where ``refine`` has a zoom."""
+    adjacent_sets: int = None  # type: ignore[assignment]  # as in Config
+    """As of ``Config``; None: what the rule has."""
 
 
 PRESETS: dict[str, Preset] = {
     "accurate": Preset(),
     "balanced": Preset(saliency=288, zoom=192),
-    "fast": Preset(saliency=192, zoom=192),
+    "fast": Preset(saliency=192, zoom=192, adjacent_sets=0),
     "realtime": Preset(
-        saliency=128, scale=0.5, max_stride=8, flow=FlowParameters(scale=0.25, warps=3, finest_warps=3), refine="none"
+        saliency=128,
+        scale=0.5,
+        max_stride=8,
+        flow=FlowParameters(scale=0.25, warps=3, finest_warps=3),
+        refine="none",
+        adjacent_sets=0,
     ),
 }
 
@@ -139,7 +146,7 @@ def preset_segmenter(name: PresetName = "accurate", config: Config | None = None
 
     Args:
         name: ``accurate``, which the commands take; ``balanced``; ``fast``; or ``realtime``.
-        config: parameters of the method, which presets leave as they are.
+        config: parameters of the method; None: the defaults, with the ``adjacent_sets`` of the preset.
 
     Raises:
         InputError: there is no preset of that name.
@@ -149,4 +156,6 @@ def preset_segmenter(name: PresetName = "accurate", config: Config | None = None
         >>> preset_segmenter("realtime")(frames).mask.shape
         torch.Size([2, 32, 48])
     """
-    return VideoSegmenter(preset_features(name), config, refinement=preset_refinement(name)).eval()
+    front_end, refine = preset_features(name), preset_refinement(name)
+    config = Config(adjacent_sets=PRESETS[name].adjacent_sets) if config is None else config
+    return VideoSegmenter(front_end, config, refinement=refine).eval()

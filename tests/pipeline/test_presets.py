@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import gpuvos
-from gpuvos.cli.common import build_segmenter, chosen_refinement
+from gpuvos import Config
+from gpuvos.cli.common import build_config, build_segmenter, chosen_refinement
 from gpuvos.cli.options import common
 from gpuvos.cli.options.common import Parser
 from gpuvos.features.appearance import AppearanceFeatures
@@ -64,6 +65,17 @@ def test_what_the_command_builds(name: str) -> None:
     assert front_end.base.max_stride == PRESETS[name].max_stride
     assert front_end.flow.parameters_of_flow == PRESETS[name].flow
     assert str(segmenter.refinement) == str(ours(name).refinement)
+
+
+def test_seed_sets_of_adjacent_frames_by_preset_rule_and_option() -> None:
+    def chosen(*words: str, rule: str = "robust") -> int:
+        return build_config(options(*words), rule).adjacent_sets
+
+    assert [chosen("--preset", name) for name in ("accurate", "balanced", "fast", "realtime")] == [1, 1, 0, 0]
+    assert chosen(rule="paper") == chosen("--adjacent-sets", "0") == 0
+    assert chosen("--preset", "fast", "--adjacent-sets", "2") == 2
+    assert [preset_segmenter(name).config.adjacent_sets for name in ("accurate", "realtime")] == [1, 0]
+    assert preset_segmenter("realtime", Config()).config.adjacent_sets == 1  # a config is left as it is
 
 
 def test_options_go_before_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,8 +119,8 @@ def add_method_arguments(parser: ArgumentParser) -> None:
         "--adjacent-sets",
         type=whole(0),
         metavar="N",
-        help="frames before and after a frame whose seed sets serve it as well; of the rule where absent, 0 in the "
-        "app, where corrections then take a third of the time",
+        help="frames before and after a frame whose seed sets serve it as well; default: of the preset or the rule, 0 "
+        "in the app, where corrections then take a third of the time",
     )
 
 
