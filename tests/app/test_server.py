@@ -207,7 +207,9 @@ def test_qualities_and_edges_of_the_page_are_those_of_the_command() -> None:
     assert isinstance(quick.segmenter.front_end, AppearanceFeatures)
     assert isinstance(quick.segmenter.refinement, GuidedFilter)
     assert quick.segmenter.config.num_seeds == 40
-    assert quick.words == ("--front-end", "appearance", "--num-seeds", "40", "--refine", "guided")
+    assert quick.segmenter.config.adjacent_sets == 0
+    words = ("--front-end", "appearance", "--num-seeds", "40", "--adjacent-sets", "0", "--refine", "guided")
+    assert quick.words == words
     assert build(QUICK, "").segmenter.refinement is None
     fast = build("fast", "")
     assert fast.segmenter.front_end.network.size == PRESETS["fast"].saliency
