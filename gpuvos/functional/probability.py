@@ -80,7 +80,8 @@ def join_probabilities(probabilities: Sequence[Tensor]) -> Tensor:
     """
     if len(probabilities) == 1:
         return probabilities[0]
-    return torch.stack(tuple(probabilities)).logit(LEAST).mean(0).sigmoid()
+    against = torch.stack(tuple(probabilities)).logit(LEAST).sum(0) / -len(probabilities)
+    return against.exp().add(1).reciprocal()  # as ``logistic``, without the range that cannot come here
 
 
 def _as_tensor(temperature: float | Tensor, like: Tensor) -> Tensor:

@@ -147,13 +147,14 @@ def probability_from_mask(
     """
     first = mask_sets(features.embedding[:, :1], regions.forest.label[:, :1], first_mask, config)
     known, sets = sets_under_mask(regions.seeds, labels, first, config)
-    sources = source_frames(features.embedding, renewal_under_mask(config), lengths)
-    return known, probability_under(features.embedding, sets, config, sources)
+    under_mask = config_under_mask(config)
+    sources = source_frames(features.embedding, under_mask, lengths)
+    return known, probability_under(features.embedding, sets, under_mask, sources)
 
 
-def renewal_under_mask(config: Config) -> Config:
-    """The config with the ``adapt_every`` that ``sets_under_mask`` has: new sets in every frame, or one for all."""
-    return replace(config, adapt_every=1 if config.mask_vote else None)
+def config_under_mask(config: Config) -> Config:
+    """The config of Eq. 13-15 with ``sets_under_mask``: new sets in every frame or one for all, and no soft ones."""
+    return replace(config, adapt_every=1 if config.mask_vote else None, softness=0.0)
 
 
 def sets_under_mask(seeds: Seeds, labels: Labels, first: SeedSets, config: Config) -> tuple[Labels, SeedSets]:

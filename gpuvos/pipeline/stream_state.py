@@ -154,7 +154,7 @@ class StreamState:
 
     def _renewal(self) -> Config:
         """The config, with the period in which seed sets are renewed."""
-        return self.config if self._first is None else steps.renewal_under_mask(self.config)
+        return self.config if self._first is None else steps.config_under_mask(self.config)
 
 
 def _joined(frames: Sequence[_Waiting]) -> tuple[Regions, Motion]:

@@ -171,7 +171,7 @@ def test_push_returns_the_frame_of_its_latency(latency: int) -> None:
 def test_what_a_window_decides(rule: str, window: int, latency: int) -> None:
     """Each mask is that of the method on the seeds of the window alone."""
     front = Recorded(11)
-    config = Config(rule=rule, **SMALL)
+    config = Config(rule=rule, adjacent_sets=0, **SMALL)
     whole = VideoSegmenter(front, config)(front.frames())
     evidence = F.region_mean(front.objectness[:, None], whole.forest.label, 12)[..., 0]
     evidence = (whole.saliency * evidence.clamp(min=0)).sqrt()
@@ -242,7 +242,8 @@ def held(segmenter: StreamingSegmenter) -> int:
 
     state = segmenter._own
     seen, window = state._seen, state._window
-    values = [getattr(state, name) for name in ("_waiting", "_source", "_first_mask")]
+    values = [getattr(state, name) for name in ("_waiting", "_first", "_first_mask")]
+    values.append([[*one] for one in state._sets.values()])
     bank = (window.bank.members, window.bank.smoothed, window.bank.confident)
     return sum(map(count, (*values, window.frames, bank, seen._frames, seen._seen)))
 
