@@ -208,13 +208,12 @@ class Config:
                     [1, 2, 3, 3]])
         """
         reach = 0 if self.adapt_every is None else self.adjacent_sets  # there one frame serves all
-        if not isinstance(last, int):
+        if isinstance(last, Tensor):  # in a program with open shapes a number is no int
             frame = frame + torch.zeros_like(last)
         elif not reach:
             return self.source_frame(frame)[None]
-        step = torch.arange(-reach, reach + 1, device=frame.device)
-        near = step.view(-1, *(1,) * frame.ndim) + frame
-        inside = near.clamp(0, last) if isinstance(last, int) else near.clamp(max=last).clamp(min=0)
+        near = torch.arange(-reach, reach + 1, device=frame.device).view(-1, *(1,) * frame.ndim) + frame
+        inside = near.clamp(max=last).clamp(min=0) if isinstance(last, Tensor) else near.clamp(0, last)
         return self.source_frame(inside)
 
     def _warn_of_ignored(self) -> None:

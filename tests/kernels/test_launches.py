@@ -37,7 +37,7 @@ def test_operators_and_kernels_are_told_apart() -> None:
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 @pytest.mark.parametrize(
     ("config", "most", "sums"),
-    [({}, 124, 1), ({"track_seeds": True}, 143, 1), ({"rule": "paper"}, 128, 2)],
+    [({}, 127, 1), ({"track_seeds": True}, 146, 1), ({"rule": "paper"}, 128, 2)],
     ids=["default", "tracks", "paper"],
 )
 def test_segment_takes_few_launches(config: dict[str, Any], most: int, sums: int) -> None:
