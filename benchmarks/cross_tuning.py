@@ -2,7 +2,8 @@
 
 The parameters of the vote are chosen on one half of the sequences and scored on the other, both ways round. What a half
 loses when the other half chooses for it is what tuning flatters; that one half is harder than the other is not part of
-it. Features are computed once (``--cache`` keeps them). A run that is stopped goes on where it was, from ``--keep``.
+it. Frames are compared with their own seed sets alone. Features are computed once (``--cache`` keeps them). A run that
+is stopped goes on where it was, from ``--keep``.
 """
 
 from __future__ import annotations
