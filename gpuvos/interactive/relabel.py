@@ -46,11 +46,11 @@ def relabel(
         >>> from gpuvos import VideoSegmenter
         >>> from gpuvos.data import render_clip
         >>> segmenter = VideoSegmenter()
-        >>> frames = render_clip("single", num_frames=3, height=64, width=96).frames
+        >>> frames = render_clip("single", num_frames=4, height=64, width=96).frames
         >>> result, embedding = segmenter(frames), segmenter.features(frames).embedding
         >>> edited = relabel(result, embedding, background=[(1, int(result.foreground[1].nonzero()[0]))])
         >>> [bool((a == b).all()) for a, b in zip(edited.probability, result.probability)]
-        [False, False, False]
+        [False, False, False, True]
     """
     config = config_of(result, config)
     if config.softness:

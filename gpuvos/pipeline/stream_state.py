@@ -107,9 +107,10 @@ class StreamState:
         frames = [self._waiting.popleft() for _ in range(count)]
         self.last_features = Features._make(map(torch.cat, zip(*(frame.features for frame in frames), strict=True)))
         regions, motion = _joined(frames)
-        labels, sets = self._labelled(frames)
-        ahead = list(islice(self._waiting, self.config.adjacent_sets))
-        later = self._labelled(ahead)[1] if ahead else None
+        labels, sets = self._labelled(frames, regions, motion)
+        one_for_all = self._renewal().adapt_every is None
+        ahead = [] if one_for_all else list(islice(self._waiting, self.config.adjacent_sets))
+        later = self._labelled(ahead, *_joined(ahead))[1] if ahead else None
         probability = self._probability([frame.number for frame in frames], sets, later)
         last = self._seen.last
         size = None if last is None else (last.shape[-2], last.shape[-1])
@@ -117,9 +118,8 @@ class StreamState:
         kept = [frame.frame for frame in frames if frame.frame is not None]
         return self.segmenter.refine(result, torch.cat(kept), validate=False) if kept else result
 
-    def _labelled(self, frames: list[_Waiting]) -> tuple[Labels, SeedSets]:
+    def _labelled(self, frames: list[_Waiting], regions: Regions, motion: Motion) -> tuple[Labels, SeedSets]:
         """Labels and seed sets of frames that follow each other, by what is known now."""
-        regions, motion = _joined(frames)
         first = frames[0].number - self._window.first
         place = slice(first, first + len(frames))
         labels = RULES[self.config.rule].label_stream(self._window, place, regions, motion, self.config)
