@@ -24,6 +24,7 @@ def _threads() -> object:
 
 def run(monkeypatch: pytest.MonkeyPatch, name: str, *words: object) -> None:
     monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+    monkeypatch.syspath_prepend(FOLDER)  # as Python does for a script
     runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
 
 
@@ -33,12 +34,26 @@ def test_streaming(
     words = ("--root", davis, "--sequences", "one", "--settings", "4:1", "--keep", tmp_path / "kept.json")
     run(monkeypatch, "streaming", *words)
     kept = json.loads((tmp_path / "kept.json").read_text())
-    assert kept["one"].keys() == {"whole clip", "4:1"}
-    assert kept["one"]["whole clip"] > 50
-    (tmp_path / "kept.json").write_text(json.dumps({"one": {"whole clip": 90.0, "4:1": 88.0}}))
+    assert kept["rows"]["one"].keys() == {"whole clip", "4:1"}
+    assert kept["rows"]["one"]["whole clip"] > 50
+    kept["rows"] = {"one": {"whole clip": 90.0, "4:1": 88.0}}
+    (tmp_path / "kept.json").write_text(json.dumps(kept))
     capsys.readouterr()
     run(monkeypatch, "streaming", *words)  # goes on from what was kept
     assert "| 4 | 1 | 88.0 | -2.0 | -2.0 (one) | -2.0 (one) |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--keep: .*kept.json has rows of other settings"):
+        run(monkeypatch, "streaming", *words, "--settings", "5:1")
+
+
+def test_cross_tuning(davis: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run(monkeypatch, "cross_tuning", "--root", davis, "--every", 2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-6] == "| parameters | values | the 16 | the 14 |"
+    cells = [line.strip("| ").split(" | ") for line in lines[-4:]]
+    assert [row[0] for row in cells] == ["the defaults", "chosen on the 16", "chosen on the 14", "the worst of all"]
+    # who chooses for himself loses nothing to the others
+    assert float(cells[1][2]) == max(float(row[2]) for row in cells)
+    assert float(cells[2][3]) == max(float(row[3]) for row in cells)
 
 
 def test_endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
