@@ -41,7 +41,7 @@ def test_streaming(
     capsys.readouterr()
     run(monkeypatch, "streaming", *words)  # goes on from what was kept
     assert "| 4 | 1 | 88.0 | -2.0 | -2.0 (one) | -2.0 (one) |" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="--keep: .*kept.json has rows of other settings"):
+    with pytest.raises(SystemExit, match=r"--keep: .*kept\.json has rows of other settings"):
         run(monkeypatch, "streaming", *words, "--settings", "5:1")
 
 
